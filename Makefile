@@ -1,0 +1,32 @@
+# The two commands that a newcomer needs are `make demo` and `make test`; each sets up .venv itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_DIR ?= runs/demo
+
+.PHONY: demo test check lint bench clean
+
+$(VENV)/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready  ## run the imaging stage on the embedded example
+	$(BIN)/python -m experiments.run +stage=imaging overwrite=true hydra.run.dir=$(RUN_DIR)
+
+test: $(VENV)/.ready  ## pass the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+check: lint test  ## what CI runs
+
+bench: $(VENV)/.ready  ## benchmarks beside their peers; needs `pip install -e '.[bench]'` for all of them
+	$(BIN)/python -m benchmarks.run_all
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Files: images, structures, modulation transfer functions, run folders."""

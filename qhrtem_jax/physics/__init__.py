@@ -1,0 +1,1 @@
+"""From atoms to pixels: projected potentials, multislice, microscope, camera."""

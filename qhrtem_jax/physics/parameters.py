@@ -1,0 +1,84 @@
+"""The parameters of an HRTEM image: names, units, defaults, and their typed form.
+
+A parameter vector is an array of shape (..., len(PARAMETERS)) in the order of `PARAMETERS` and in
+the units that users see (mrad for angles). `ImagingParameters` is what the physics works with
+(rad, Haider's aberrations).
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """Name, unit, default value and meaning of one parameter."""
+
+    name: str
+    unit: str
+    default: float
+    meaning: str
+
+
+def _aberration_parameters() -> tuple[Parameter, ...]:
+    defaults = {"C1": 5.0, "C3": -5000.0, "C5": 3.0e6}
+    return tuple(
+        Parameter(name, "nm", defaults.get(name, 0.0), f"aberration coefficient {name}")
+        for name in ABERRATION_NAMES
+    )
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("absorption", "", 0.02, "imaginary fraction of the scattering potential"),
+    Parameter("tilt_x", "mrad", 0.0, "specimen tilt along x; moves the wave by -tilt * thickness"),
+    Parameter("tilt_y", "mrad", 0.0, "specimen tilt along y"),
+    Parameter("image_spread", "nm", 0.016, "rms of the Gaussian blur of the image"),
+    Parameter("focus_spread", "nm", 3.5, "1/e half-width of the focus distribution"),
+    Parameter("semi_convergence", "mrad", 0.3, "1/e half-width of the illumination cone"),
+    *_aberration_parameters(),
+    Parameter("thickness", "slices", 20.0, "number of slices that the beam crosses"),
+)
+
+NAMES: tuple[str, ...] = tuple(p.name for p in PARAMETERS)
+INDEX: dict[str, int] = {name: k for k, name in enumerate(NAMES)}
+UNITS: dict[str, str] = {p.name: p.unit for p in PARAMETERS}
+_FIRST_ABERRATION = INDEX[ABERRATION_NAMES[0]]
+ABERRATION_SLICE = slice(_FIRST_ABERRATION, _FIRST_ABERRATION + len(ABERRATION_NAMES))
+
+
+def default_vector() -> np.ndarray:
+    """The default of every parameter, (parameters,), float64."""
+    return np.array([p.default for p in PARAMETERS])
+
+
+class ImagingParameters(eqx.Module):
+    """Typed parameters of one image; a leading batch axis appears under `vmap` only."""
+
+    absorption: Float[Array, ""]
+    tilt_rad: Float[Array, " 2"]  # x, y
+    image_spread_nm: Float[Array, ""]
+    focus_spread_nm: Float[Array, ""]
+    semi_convergence_rad: Float[Array, ""]
+    aberrations_nm: Float[Array, " components"]  # Haider
+    thickness: Float[Array, ""]  # slices
+
+
+def from_vector(
+    vector: Float[Array, " parameters"], convention: str = "haider"
+) -> ImagingParameters:
+    """Typed parameters from a vector whose aberrations are in `convention`."""
+    factors = jnp.asarray(convention_factors(convention), dtype=vector.dtype)
+    return ImagingParameters(
+        absorption=vector[INDEX["absorption"]],
+        tilt_rad=vector[INDEX["tilt_x"] : INDEX["tilt_y"] + 1] * 1e-3,
+        image_spread_nm=vector[INDEX["image_spread"]],
+        focus_spread_nm=vector[INDEX["focus_spread"]],
+        semi_convergence_rad=vector[INDEX["semi_convergence"]] * 1e-3,
+        aberrations_nm=vector[ABERRATION_SLICE] * factors,
+        thickness=vector[INDEX["thickness"]],
+    )

@@ -1,0 +1,29 @@
+"""Shared set-up: 64-bit mode, and the outside references where they are at hand."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+
+SHARED = Path(os.environ.get("QHRTEM_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """Results of Dr. Probe; see tests/README.md for what they are."""
+    path = SHARED / "reference"
+    if not path.is_dir():
+        pytest.skip("the Dr. Probe references are not at hand")
+    return path
+
+
+@pytest.fixture(scope="session")
+def bto_dir() -> Path:
+    """The real images of BaTiO3 [110]."""
+    path = SHARED / "data" / "bto110"
+    if not path.is_dir():
+        pytest.skip("the BaTiO3 images are not at hand")
+    return path
