@@ -1,16 +1,13 @@
 """Make the embedded example: an HRTEM image of SrTiO3 [110] with known truth, simulated with abTEM.
 
-    pip install abtem ase
-    python make_example.py --out example/
+    python -m benchmarks.references.make_example --out qhrtem_jax/example
 
-It needs ``abtem_exit_wave.py`` beside it. Scattering factors (Lobato, with Debye-Waller damping), multislice, tilt
+Scattering factors (Lobato, with Debye-Waller damping), multislice, tilt
 and aberration phases come from abTEM, an outside program, so that recovering the truth from this image tests more
 than self-consistency. Files written to the output folder:
 
-    example.npy          image, float32 [rows, columns], vacuum = 1, with noise
-    example_clean.npy    the same without noise, float64
-    vacuum.npy           vacuum patch with noise of the same kind, float32
-    example.mtf          camera MTF (count, kind, values from frequency 0 to Nyquist)
+    example.npy          float32 [rows, columns]: 64 rows of vacuum, then 44 rows of crystal; noise
+    example.mtf          camera MTF (count, then values from frequency 0 to Nyquist)
     SrTiO3_110.cel       the cell, Dr. Probe CEL
     truth.json           every parameter, in Dr. Probe's normalisation and signs (below)
 
@@ -45,7 +42,7 @@ from abtem.core.energy import energy2sigma, energy2wavelength
 from abtem.multislice import FresnelPropagator, conventional_multislice_step
 from abtem.potentials.iam import TransmissionFunction
 from abtem.transfer import Aberrations
-from abtem_exit_wave import (
+from benchmarks.references.abtem_exit_wave import (
     ANGSTROM_PER_NM,
     DETERMINISTIC,
     HARD_APERTURE,
@@ -139,7 +136,7 @@ class Frame:
     """The camera frame; not commensurate with the cell."""
 
     rows: int = 44
-    cols: int = 62
+    cols: int = 64
     sampling_nm: float = 0.0089
 
 
@@ -302,7 +299,7 @@ def make_example(out: Path, seed: int, truth: Truth, frame: Frame, quadrature: Q
     out.mkdir(parents=True, exist_ok=True)
     (out / "SrTiO3_110.cel").write_text(cel_text(), encoding="utf-8")
     cell = read_cel(out / "SrTiO3_110.cel", SLICES_PER_CELL)
-    mtf_lines = [str(MTF_POINTS), "1", *(f"{value:.10f}" for value in camera_mtf())]
+    mtf_lines = [str(MTF_POINTS), *(f"{value:.10f}" for value in camera_mtf())]
     (out / "example.mtf").write_text("\n".join(mtf_lines) + "\n", encoding="utf-8")
 
     with abtem.config.set({**DETERMINISTIC, **HARD_APERTURE}):
@@ -315,9 +312,7 @@ def make_example(out: Path, seed: int, truth: Truth, frame: Frame, quadrature: Q
     )
     noisy = clean + correlated_noise(clean.shape, NOISE_VARIANCE, for_image)
     vacuum = 1.0 + correlated_noise(VACUUM_SHAPE, NOISE_VARIANCE, for_vacuum)
-    np.save(out / "example.npy", noisy.astype(np.float32))
-    np.save(out / "example_clean.npy", clean)
-    np.save(out / "vacuum.npy", vacuum.astype(np.float32))
+    np.save(out / "example.npy", np.concatenate([vacuum, noisy]).astype(np.float32))
 
     parameters = truth.named_parameters()
     description = {

@@ -1,0 +1,31 @@
+"""Runs the imaging stage into a run folder."""
+
+from collections.abc import Callable
+
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.reporting import imaging as report
+from qhrtem_jax.reporting.progress import ProgressLine
+from qhrtem_jax.stages import imaging
+from qhrtem_jax.stages.settings import RunSettings
+
+
+def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:
+    """Fit one image; `started` is called once all input is checked."""
+    task = imaging.prepare(settings)
+    folder.prepare(resume=settings.resume, overwrite=settings.overwrite)
+    if settings.resume and folder.finished:
+        return
+    started()
+    with ProgressLine() as progress:
+        result, arrays = imaging.run(task, folder, progress)
+    folder.write_arrays("arrays.npz", arrays)
+    report.write(folder, result, arrays, task.space, task.experiment.frame.sampling_nm)
+    folder.write_json("result.json", result)
+    fit = result["fit"]
+    for warning in result["warnings"]:
+        progress.console.print(f"note: {warning}", highlight=False)
+    progress.console.print(
+        f"MSE {fit['mse']:.6f}, NCC {100 * fit['ncc']:.2f} %, "
+        f"thickness {result['parameters']['thickness']['value']} slices",
+        highlight=False,
+    )

@@ -1,0 +1,107 @@
+"""Command line: python -m experiments.run +stage=NAME [overrides] hydra.run.dir=DIR.
+
+Exit status 0: the stage is done. 2: the input cannot be used; one message says why. 1: a defect.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qhrtem_jax.errors import InputError, NonFiniteError
+
+CONFIGS = str(Path(__file__).resolve().parents[1] / "configs")
+CACHE_VARIABLE = "QHRTEM_CACHE"
+log = logging.getLogger("qhrtem_jax")
+
+
+def compose(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers."""
+    content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def set_up_jax(device: str) -> None:
+    """Choose the device, 64-bit mode for the Gaussian process, and the compilation cache."""
+    import jax
+
+    if device == "gpu":
+        jax.config.update("jax_platforms", "cuda")
+    elif device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_x64", True)
+    cache = os.environ.get(CACHE_VARIABLE, str(Path.home() / ".cache" / "qhrtem_jax"))
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise InputError(f"device: {device} is not available ({error})") from None
+
+
+def save_hydra_files(folder: Path, config: DictConfig) -> None:
+    """Hydra's .hydra/ folder, written only once a run may use its folder."""
+    target = folder / ".hydra"
+    target.mkdir(exist_ok=True)
+    hydra_config = HydraConfig.get()
+    parts = {
+        "config.yaml": config,
+        "overrides.yaml": hydra_config.overrides.task,
+        "hydra.yaml": OmegaConf.create({"hydra": hydra_config}),
+    }
+    for name, content in parts.items():
+        OmegaConf.save(content, target / name)
+
+
+def run_stage(content: dict[str, Any], folder_path: Path, config: DictConfig) -> None:
+    """Check everything, run the stage, write the run folder."""
+    from qhrtem_jax.io.run_folder import RunFolder
+    from qhrtem_jax.stages.problem import with_example
+    from qhrtem_jax.stages.settings import run_settings
+
+    content, example = with_example(content)
+    settings = run_settings(content)
+    folder = RunFolder(folder_path)
+    if example:
+        log.info("no data named: running the embedded example")
+    set_up_jax(settings.device)
+    if settings.stage == "imaging":
+        from experiments.imaging import run
+    else:
+        from experiments.simulate import run
+
+    run(settings, folder, lambda: save_hydra_files(folder_path, config))
+    log.info("report: %s", folder_path / "report.html")
+
+
+@hydra.main(config_path=CONFIGS, config_name="config", version_base="1.3")
+def _hydra_main(config: DictConfig) -> None:
+    run_stage(compose(config), Path(HydraConfig.get().runtime.output_dir), config)
+
+
+def main() -> int:
+    """Run, and turn errors that a user can act on into one message."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here
+    try:
+        _hydra_main()
+    except (InputError, NonFiniteError) as error:
+        message = str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        message = " ".join(str(error).split())
+    else:
+        return 0
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

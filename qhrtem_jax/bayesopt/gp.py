@@ -1,0 +1,183 @@
+"""Exact Gaussian processes on padded data: Matern-5/2 ARD, one kernel for several outputs.
+
+Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1 and
+section 4.2. Data arrays have a fixed number of rows, of which `mask` says which are real, so that a
+growing data set does not recompile. Everything is float64.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float
+
+from qhrtem_jax.bayesopt import lbfgs
+
+_SQRT5 = 5.0**0.5
+
+
+class Hyperparameters(eqx.Module):
+    """Of a GP on standardised outputs over the unit cube, as logarithms where positive."""
+
+    log_lengthscale: Float[Array, " d"]
+    log_outputscale: Float[Array, ""]  # signal variance
+    log_noise: Float[Array, ""]  # noise variance
+    mean: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+    """Log-normal priors (median, sigma of the logarithm) and limits of the hyperparameters.
+
+    The length scale's median grows with sqrt(d) (Hvarfner, Hellsten, Nardi, ICML 2024).
+    `fixed_noise`: noise variance of standardised outputs that is not learned (the paper's GP).
+    """
+
+    lengthscale_at_1d: float = 0.8
+    lengthscale_sigma: float = 1.0
+    outputscale: float = 1.0
+    outputscale_sigma: float = 1.0
+    noise: float = 1e-3
+    noise_sigma: float = 1.5
+    fixed_noise: float | None = None
+
+    def lengthscale(self, d: int) -> float:
+        return self.lengthscale_at_1d * d**0.5
+
+    def start(self, d: int) -> Hyperparameters:
+        """The prior's medians."""
+        noise = self.noise if self.fixed_noise is None else self.fixed_noise
+        return Hyperparameters(
+            jnp.full(d, jnp.log(self.lengthscale(d)), jnp.float64),
+            jnp.asarray(jnp.log(self.outputscale), jnp.float64),
+            jnp.asarray(jnp.log(noise), jnp.float64),
+            jnp.zeros((), jnp.float64),
+        )
+
+    def log_density(self, h: Hyperparameters) -> Float[Array, ""]:
+        d = h.log_lengthscale.shape[0]
+        length = (h.log_lengthscale - jnp.log(self.lengthscale(d))) / self.lengthscale_sigma
+        scale = (h.log_outputscale - jnp.log(self.outputscale)) / self.outputscale_sigma
+        total = jnp.sum(length**2) + scale**2
+        if self.fixed_noise is None:
+            total = total + ((h.log_noise - jnp.log(self.noise)) / self.noise_sigma) ** 2
+        return -0.5 * total
+
+
+def matern52(
+    a: Float[Array, "n d"], b: Float[Array, "m d"], h: Hyperparameters
+) -> Float[Array, "n m"]:
+    """Matern-5/2 covariance with one length scale a dimension."""
+    scale = jnp.exp(-h.log_lengthscale)
+    a, b = a * scale, b * scale
+    square = jnp.sum(a**2, 1)[:, None] + jnp.sum(b**2, 1) - 2.0 * a @ b.T
+    # a floor keeps the derivative finite where points coincide
+    r = jnp.sqrt(jnp.maximum(square, 1e-20))
+    return jnp.exp(h.log_outputscale) * (1.0 + _SQRT5 * r + 5.0 / 3.0 * r**2) * jnp.exp(-_SQRT5 * r)
+
+
+def _cholesky(x: Array, mask: Array, h: Hyperparameters) -> Array:
+    """Factor of the masked covariance with noise; rows that are padding become the unit matrix."""
+    both = mask[:, None] & mask[None, :]
+    signal = jnp.exp(h.log_outputscale)
+    diagonal = jnp.where(mask, jnp.exp(h.log_noise) + 1e-8 * signal, 1.0)
+    return jnp.linalg.cholesky(jnp.where(both, matern52(x, x, h), 0.0) + jnp.diag(diagonal))
+
+
+def log_marginal_likelihood(
+    x: Float[Array, "n d"], y: Float[Array, "n outputs"], mask: Bool[Array, " n"], h: Hyperparameters
+) -> Float[Array, ""]:
+    """log p(y | x), summed over independent outputs that share the kernel."""
+    factor = _cholesky(x, mask, h)
+    centred = jnp.where(mask[:, None], y - h.mean, 0.0)
+    white = jax.scipy.linalg.solve_triangular(factor, centred, lower=True)
+    count = jnp.sum(mask)
+    log_determinant = jnp.sum(jnp.log(jnp.diagonal(factor)))
+    return -0.5 * jnp.sum(white**2) - y.shape[1] * (
+        log_determinant + 0.5 * count * jnp.log(2.0 * jnp.pi)
+    )
+
+
+def fit(
+    x: Float[Array, "n d"],
+    y: Float[Array, "n outputs"],
+    mask: Bool[Array, " n"],
+    start: Hyperparameters,
+    prior: Prior,
+    evaluations: int,
+) -> Hyperparameters:
+    """Maximum a posteriori hyperparameters, from `start`, by `evaluations` gradient calls.
+
+    The likelihood is averaged over outputs, so that many outputs do not drown the prior.
+    """
+    flat, unravel = ravel_pytree(start)
+    d = start.log_lengthscale.shape[0]
+    centre = jnp.log(prior.lengthscale(d))
+    free_noise = prior.fixed_noise is None
+    low = Hyperparameters(
+        jnp.full(d, jnp.minimum(centre - 5.0, jnp.log(0.05))),
+        jnp.log(1e-2),
+        jnp.log(1e-6) if free_noise else start.log_noise,
+        jnp.asarray(-3.0),
+    )
+    high = Hyperparameters(
+        jnp.full(d, centre + 4.0),
+        jnp.log(1e2),
+        jnp.log(1.0) if free_noise else start.log_noise,
+        jnp.asarray(3.0),
+    )
+
+    def loss(theta: Array) -> Array:
+        h = unravel(theta)
+        count = jnp.maximum(jnp.sum(mask), 1)
+        likelihood = log_marginal_likelihood(x, y, mask, h) / y.shape[1]
+        return -(likelihood + prior.log_density(h)) / count
+
+    lower, upper = (ravel_pytree(b)[0].astype(flat.dtype) for b in (low, high))
+    best, value = lbfgs.minimise(
+        jax.value_and_grad(loss), flat, lower, upper, evaluations, first_step=0.02
+    )
+    return unravel(jnp.where(jnp.isfinite(value), best, flat))
+
+
+class Posterior(eqx.Module):
+    """A GP conditioned once, queried often. Outputs share one kernel and are independent."""
+
+    x: Float[Array, "n d"]
+    mask: Bool[Array, " n"]
+    hyperparameters: Hyperparameters
+    inverse: Float[Array, "n n"]  # inverse of the noisy covariance; zero for padding
+    weights: Float[Array, "n outputs"]
+
+    def mean(self, points: Float[Array, "m d"]) -> Float[Array, "m outputs"]:
+        return self.hyperparameters.mean + self._cross(points) @ self.weights
+
+    def variance(self, points: Float[Array, "m d"]) -> Float[Array, " m"]:
+        """Latent variance, the same for every output."""
+        cross = self._cross(points)
+        reduction = jnp.sum((cross @ self.inverse) * cross, axis=1)
+        signal = jnp.exp(self.hyperparameters.log_outputscale)
+        return jnp.maximum(signal - reduction, 1e-10 * signal)
+
+    def covariance(self, points: Float[Array, "m d"]) -> Float[Array, "m m"]:
+        """Joint latent covariance of the points, the same for every output."""
+        cross = self._cross(points)
+        prior = matern52(points, points, self.hyperparameters)
+        return prior - cross @ self.inverse @ cross.T
+
+    def _cross(self, points: Array) -> Array:
+        return jnp.where(self.mask, matern52(points, self.x, self.hyperparameters), 0.0)
+
+
+def condition(
+    x: Float[Array, "n d"], y: Float[Array, "n outputs"], mask: Bool[Array, " n"], h: Hyperparameters
+) -> Posterior:
+    """Posterior of the GP given the rows of (x, y) that `mask` marks."""
+    factor = _cholesky(x, mask, h)
+    both = mask[:, None] & mask[None, :]
+    inverse = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(x.shape[0], dtype=x.dtype))
+    inverse = jnp.where(both, inverse, 0.0)
+    centred = jnp.where(mask[:, None], y - h.mean, 0.0)
+    return Posterior(x, mask, h, inverse, jax.scipy.linalg.cho_solve((factor, True), centred))

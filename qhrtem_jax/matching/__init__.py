@@ -1,0 +1,1 @@
+"""How well a simulated image matches an experimental one: criteria, noise, objective."""

@@ -1,0 +1,89 @@
+"""Noise of a vacuum-normalised image: variance, and correlation between neighbouring pixels.
+
+A camera spreads each electron over pixels, so its noise is correlated. The model is stationary and
+separable: cov(r, r') = variance rho(|dy|) rho(|dx|), rho(0) = 1, rho given by its first lags.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from qhrtem_jax.errors import InputError
+
+LAGS = 4
+"""Lags that are measured; beyond them the correlation is taken as zero."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseModel:
+    """`variance` of a pixel; `lags` = correlation to the next, second, ... pixel of a row or column.
+
+    `source` says where it comes from: "given", "vacuum" or "residual".
+    """
+
+    variance: float
+    lags: tuple[float, ...] = ()
+    source: str = "given"
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.variance) and self.variance > 0.0):
+            raise InputError(f"data.noise_variance: found {self.variance}, expected a positive number")
+        if not all(np.isfinite(lag) and abs(lag) < 1.0 for lag in self.lags):
+            raise InputError(
+                f"data.noise_correlation: found {list(self.lags)}, expected numbers within -1..1"
+            )
+
+    def correlation(self, count: int) -> np.ndarray:
+        """Correlation matrix (count, count) along one axis, made positive semi-definite."""
+        rho = np.zeros(count)
+        known = np.array([1.0, *self.lags])[:count]
+        rho[: known.size] = known
+        index = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+        values, vectors = np.linalg.eigh(rho[index])
+        return (vectors * np.maximum(values, 0.0)) @ vectors.T
+
+    def of_average(self, count: int) -> "NoiseModel":
+        """Noise of the mean of `count` independent images."""
+        return dataclasses.replace(self, variance=self.variance / count)
+
+
+def measure_noise(patch: np.ndarray, source: str = "vacuum") -> NoiseModel:
+    """Noise of a featureless patch (rows, cols), after removing a plane (uneven illumination).
+
+    **Raises:** `InputError` if the patch is too small or constant.
+    """
+    rows, cols = patch.shape
+    if min(rows, cols) < 8:
+        raise InputError(f"data.vacuum: found a patch of {rows} x {cols}, expected at least 8 x 8")
+    y, x = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, cols), indexing="ij")
+    design = np.stack([np.ones(patch.size), y.ravel(), x.ravel()], axis=1)
+    plane = design @ np.linalg.lstsq(design, patch.ravel(), rcond=None)[0]
+    residual = patch - plane.reshape(patch.shape)
+    variance = float(np.sum(residual**2) / (patch.size - 3))
+    if variance <= 0.0:
+        raise InputError("data.vacuum: the patch is constant, so it holds no noise")
+    lags = []
+    for lag in range(1, LAGS + 1):
+        down = np.mean(residual[lag:] * residual[:-lag])
+        along = np.mean(residual[:, lag:] * residual[:, :-lag])
+        lags.append(float(np.clip(0.5 * (down + along) / variance, -0.99, 0.99)))
+    return NoiseModel(variance, tuple(lags), source)
+
+
+def effective_variance(noise: NoiseModel, image: np.ndarray) -> float:
+    """Variance that white noise would need to hide the structure of `image` as much.
+
+    The noise's power spectrum, averaged over frequencies with the power of the image's contrast:
+    correlated noise is strongest at the low frequencies where a lattice image lives. This is the
+    weight of the pixels against priors.
+    """
+    power = np.abs(np.fft.fft2(image - np.mean(image))) ** 2
+    spectrum = np.outer(*(_spectrum(noise.lags, count) for count in image.shape))
+    return noise.variance * float(np.sum(power * spectrum) / np.sum(power))
+
+
+def _spectrum(lags: tuple[float, ...], count: int) -> np.ndarray:
+    """Power spectrum of unit-variance noise at the FFT frequencies of `count` points."""
+    angle = 2.0 * np.pi * np.fft.fftfreq(count)
+    terms = [2.0 * rho * np.cos((k + 1) * angle) for k, rho in enumerate(lags)]
+    return np.maximum(1.0 + np.sum(terms, axis=0), 0.0) if lags else np.ones(count)

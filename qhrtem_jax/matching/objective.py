@@ -1,0 +1,172 @@
+"""From parameter vectors to scores: simulate, profile out thickness and shift, compare."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.simulator import Simulator
+
+
+class Evaluation(eqx.Module):
+    """Outcome for one parameter vector; a leading batch axis appears for batches.
+
+    `vector` is the input with what was profiled filled in, so that
+    `simulator.image(vector) == image`.
+    """
+
+    mse: Float[Array, ""]
+    vector: Float[Array, " parameters"]
+    image: Float[Array, "rows cols"]
+
+
+class Objective(eqx.Module):
+    """Mean squared error of simulated images against one experimental image.
+
+    One propagation gives the wave behind every slice, so with `profile_thickness` each vector gets
+    the best whole number of slices within `thickness_range` at no further propagation. With
+    `profile_shift` the image shift A0 is found from the cross-correlation, within `shift_range`.
+    What is profiled is ignored in the input vector.
+    """
+
+    simulator: Simulator
+    experiment: Float[Array, "rows cols"]
+    shift_low: Float[Array, " 2"]  # A0_x, A0_y, nm
+    shift_high: Float[Array, " 2"]
+    q_y: Float[Array, "image_rows 1"]  # 1/nm
+    q_x: Float[Array, " half_cols"]
+    thickness_penalty: Float[Array, " thicknesses"]  # prior, in units of the MSE
+    thickness_range: tuple[int, int] = eqx.field(static=True)
+    profile_thickness: bool = eqx.field(static=True)
+    profile_shift: bool = eqx.field(static=True)
+
+    @eqx.filter_jit
+    def evaluate(self, vectors: Float[Array, "batch parameters"]) -> Evaluation:
+        """Evaluate a batch, a few at a time; one propagation per vector."""
+        return jax.lax.map(self.evaluate_one, vectors)
+
+    def evaluate_one(self, vector: Float[Array, " parameters"]) -> Evaluation:
+        """Evaluate one vector."""
+        if self.profile_shift:
+            vector = vector.at[_SHIFT].set(0.0)
+        parameters = self.simulator.typed(vector)
+        waves = self.simulator.waves(parameters.absorption, parameters.tilt_rad)
+        low, high = self.thickness_range
+        if self.profile_thickness:
+            thickness = jnp.arange(low, high + 1, dtype=vector.dtype)
+            waves = waves[low - 1 : high]
+        else:
+            thickness = jnp.clip(jnp.round(vector[INDEX["thickness"]]), low, high)[None]
+            waves = self.simulator.wave_at_thickness(waves, thickness[0])[None]
+        spectra = self.simulator.spectrum(waves, parameters)
+        shifts = jnp.broadcast_to(vector[_SHIFT], (spectra.shape[0], 2))
+        if self.profile_shift:
+            shifts = self._best_shifts(spectra, parameters.image_spread_nm)
+            spectra = spectra * self._ramp(shifts)
+        images = jax.vmap(self.simulator.camera, (0, None))(spectra, parameters.image_spread_nm)
+        errors = jnp.mean((images - self.experiment) ** 2, axis=(1, 2))
+        ranked = errors + self.thickness_penalty if self.profile_thickness else errors
+        best = jnp.argmin(jnp.where(jnp.isfinite(ranked), ranked, jnp.inf))
+        filled = vector.at[_SHIFT].set(shifts[best]).at[INDEX["thickness"]].set(thickness[best])
+        return Evaluation(errors[best], filled, images[best])
+
+    def _ramp(self, shifts: Float[Array, "n 2"]) -> Array:
+        """exp(-2 pi i q.shift): moves images to larger x, y by the shift."""
+        phase = self.q_x * shifts[:, 0, None, None] + self.q_y * shifts[:, 1, None, None]
+        return jnp.exp(-2j * jnp.pi * phase)
+
+    def _best_shifts(
+        self, spectra: Array, image_spread_nm: Float[Array, ""]
+    ) -> Float[Array, "n 2"]:
+        """Shifts (x, y) that maximise the correlation with the experiment, one per spectrum.
+
+        The correlation is C(s) = Re sum_k spectrum_k g_k exp(-2 pi i q_k.s), with g the transpose
+        of the camera applied to the experiment: its maximum over a grid, then two Newton steps.
+        """
+        _, transpose = jax.vjp(
+            lambda spectrum: self.simulator.camera(spectrum, image_spread_nm),
+            jnp.zeros(spectra.shape[1:], spectra.dtype),
+        )
+        contrast = self.experiment - jnp.mean(self.experiment)
+        terms = spectra * transpose(contrast)[0]
+        rows, half = terms.shape[1:]
+        cols = self.simulator.kept_cols.shape[0]
+        # irfft2 doubles every column but the first (and the last of an even number).
+        column = jnp.arange(half)
+        single = (column == 0) | (2 * column == cols)
+        grid = jnp.fft.irfft2(
+            jnp.conj(terms) * jnp.where(single, 1.0, 0.5), s=(rows, cols), norm="forward"
+        )
+        y = jnp.fft.fftfreq(rows).astype(self.q_x.dtype) / self.q_y[1, 0]
+        x = jnp.fft.fftfreq(cols).astype(self.q_x.dtype) / self.q_x[1]
+        allowed = (
+            (x >= self.shift_low[0])
+            & (x <= self.shift_high[0])
+            & ((y >= self.shift_low[1]) & (y <= self.shift_high[1]))[:, None]
+        )
+        flat = jnp.argmax(jnp.where(allowed, grid, -jnp.inf).reshape(grid.shape[0], -1), axis=1)
+        start = jnp.stack([x[flat % cols], y[flat // cols]], axis=1)
+
+        def newton(_: int, shifts: Array) -> Array:
+            moved = terms * self._ramp(shifts)
+            scale = 2.0 * jnp.pi
+            first, second = scale * jnp.imag(moved), -(scale**2) * jnp.real(moved)
+            g_x, g_y = (jnp.sum(first * q, axis=(1, 2)) for q in (self.q_x, self.q_y))
+            h_xx, h_yy, h_xy = (
+                jnp.sum(second * q, axis=(1, 2))
+                for q in (self.q_x**2, self.q_y**2, self.q_x * self.q_y)
+            )
+            determinant = h_xx * h_yy - h_xy**2
+            concave = (determinant > 0.0) & (h_xx < 0.0)
+            safe = jnp.where(concave, determinant, 1.0)
+            step = jnp.stack([h_xy * g_y - h_yy * g_x, h_xy * g_x - h_xx * g_y], axis=1)
+            step = step / safe[:, None]
+            limit = jnp.stack([1.0 / (self.q_x[1] * cols), 1.0 / (self.q_y[1, 0] * rows)])
+            step = jnp.clip(jnp.where(concave[:, None], step, 0.0), -limit, limit)
+            return jnp.clip(shifts + step, self.shift_low, self.shift_high)
+
+        return jax.lax.fori_loop(0, 3, newton, start)
+
+
+_SHIFT = slice(INDEX["A0_x"], INDEX["A0_y"] + 1)
+
+
+def make_objective(
+    simulator: Simulator,
+    experiment: Float[Array, "rows cols"],
+    *,
+    thickness_range: tuple[int, int],
+    shift_range: tuple[tuple[float, float], tuple[float, float]] = ((-0.05, 0.05), (-0.05, 0.05)),
+    profile: tuple[str, ...] = ("thickness", "shift"),
+    thickness_penalty: np.ndarray | None = None,
+) -> Objective:
+    """Objective for one image.
+
+    **Arguments:** `thickness_range`, first and last number of slices; `shift_range`, bounds of
+    (A0_x, A0_y) in nm; `thickness_penalty`, one number per thickness of the range, added to the MSE
+    when the best is chosen (a prior).
+    """
+    unknown = set(profile) - {"thickness", "shift"}
+    if unknown:
+        raise ValueError(f"cannot profile {sorted(unknown)}")
+    if thickness_penalty is None:
+        thickness_penalty = np.zeros(thickness_range[1] - thickness_range[0] + 1)
+    dtype = simulator.dtype
+    wavelength = simulator.optics.wavelength_nm
+    rows, cols = simulator.kept_rows, simulator.kept_cols
+    half = cols.shape[0] // 2 + 1
+    q_x = simulator.w_x[cols[:half]] / wavelength
+    return Objective(
+        simulator=simulator,
+        experiment=jnp.asarray(experiment, dtype),
+        shift_low=jnp.asarray([low for low, _ in shift_range], dtype),
+        shift_high=jnp.asarray([high for _, high in shift_range], dtype),
+        q_y=(simulator.w_y[rows] / wavelength)[:, None],
+        q_x=jnp.abs(q_x),  # the Nyquist column is negative in FFT order
+        thickness_penalty=jnp.asarray(thickness_penalty, dtype),
+        thickness_range=thickness_range,
+        profile_thickness="thickness" in profile,
+        profile_shift="shift" in profile,
+    )

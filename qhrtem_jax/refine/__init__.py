@@ -1,0 +1,1 @@
+"""Gradients: bounded Levenberg-Marquardt with priors, and the errors of its result."""

@@ -1,0 +1,92 @@
+"""Standard errors of a least-squares fit under correlated noise."""
+
+import dataclasses
+
+import numpy as np
+
+from qhrtem_jax.matching.noise import NoiseModel
+
+UNDETERMINED = 0.75
+"""A parameter whose error exceeds this share of that of a uniform distribution over its bounds is
+not determined by the image."""
+
+STRONG_CORRELATION = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """Errors of the fitted parameters, in units of the bounds' widths.
+
+    `covariance`: from the noise alone; `chi2_reduced`: residual over what the noise leaves after the
+    fit; `determined`: whether the image says more of a parameter than its bounds do.
+    """
+
+    covariance: np.ndarray  # (d, d)
+    chi2_reduced: float
+    determined: np.ndarray  # (d,) bool
+
+    @property
+    def std_noise(self) -> np.ndarray:
+        return np.sqrt(np.diagonal(self.covariance))
+
+    @property
+    def std(self) -> np.ndarray:
+        """Errors scaled by the misfit."""
+        return self.std_noise * np.sqrt(max(1.0, self.chi2_reduced))
+
+    def strong_correlations(self, names: tuple[str, ...]) -> list[dict]:
+        """Pairs of determined parameters whose errors go together, strongest first."""
+        scale = self.std_noise
+        r = self.covariance / np.outer(scale, scale)
+        pairs = [
+            {"a": names[i], "b": names[j], "r": float(r[i, j])}
+            for i in range(len(names))
+            for j in range(i)
+            if abs(r[i, j]) >= STRONG_CORRELATION and self.determined[i] and self.determined[j]
+        ]
+        return sorted(pairs, key=lambda pair: -abs(pair["r"]))
+
+
+def fit_errors(
+    residual: np.ndarray,
+    jacobian: np.ndarray,
+    noise: NoiseModel,
+    data_variance: float,
+    prior_std: np.ndarray,
+) -> Errors:
+    """Errors of the minimum of |r|^2 / data_variance + sum ((u - m) / prior_std)^2.
+
+    **Arguments:** `residual` (rows, cols); `jacobian` (d, rows, cols), by parameters in units of
+    their bounds' widths; `data_variance`, the weight that the fit gave the pixels; `prior_std` (d,),
+    infinite where there is none.
+
+    The fit weighs pixels equally, their noise is correlated (covariance S), so the covariance is
+    the sandwich H^-1 (J^T S J / v^2 + P) H^-1 with H = J^T J / v + P (White, Econometrica 48, 817,
+    1980). P holds the priors and, as the weakest of priors, the bounds: a parameter cannot err by
+    more than a uniform distribution over them. Since the fit absorbs a part of the noise, the
+    residual is compared with trace((1 - A) S (1 - A)^T), A = J H^-1 J^T / v.
+    """
+    d, rows, cols = jacobian.shape
+    flat = jacobian.reshape(d, -1)
+    precision = np.diag(1.0 / np.square(prior_std) + 12.0)
+    hessian = flat @ flat.T / data_variance + precision
+    inverse = np.linalg.inv(hessian)
+    along_rows = noise.correlation(rows)
+    along_cols = noise.correlation(cols)
+    spread = noise.variance * np.einsum(
+        "yz,dzx,xw->dyw", along_rows, jacobian, along_cols, optimize=True
+    ).reshape(d, -1)
+    middle = flat @ spread.T  # J^T S J
+    covariance = inverse @ (middle / data_variance**2 + precision) @ inverse
+    gram = flat @ flat.T
+    absorbed = 2.0 * np.trace(inverse @ middle) / data_variance - np.trace(
+        inverse @ gram @ inverse @ middle
+    ) / data_variance**2
+    expected = noise.variance * residual.size - absorbed
+    uniform = np.sqrt(1.0 / 12.0)
+    limit = np.minimum(uniform, prior_std)
+    determined = np.sqrt(np.diagonal(covariance)) < UNDETERMINED * np.where(
+        np.isfinite(prior_std), np.inf, limit
+    )
+    chi2 = float(np.sum(residual**2) / max(expected, 0.05 * noise.variance * residual.size))
+    return Errors(covariance, chi2, determined)

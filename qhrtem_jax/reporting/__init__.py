@@ -1,0 +1,1 @@
+"""Progress, figures, tables and the report of a run."""

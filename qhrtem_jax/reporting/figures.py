@@ -1,0 +1,122 @@
+"""Figures of a run; each function writes one PNG."""
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from qhrtem_jax.matching.criteria import ncc_map
+from qhrtem_jax.stages.result import NCC_REACH
+
+DPI = 150
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=DPI)
+
+
+def comparison(
+    path: Path,
+    experiment: np.ndarray,
+    simulation: np.ndarray,
+    sampling_nm: tuple[float, float],
+    fit: dict[str, Any],
+) -> None:
+    """Experiment, simulation and difference + 1 on one grey scale, with a scale bar."""
+    low = float(min(experiment.min(), simulation.min()))
+    high = float(max(experiment.max(), simulation.max()))
+    rows, cols = experiment.shape
+    height, width = rows * sampling_nm[0], cols * sampling_nm[1]
+    figure = Figure(figsize=(10.5, 3.4 * max(0.6, height / width) + 0.8), layout="constrained")
+    axes = figure.subplots(1, 3)
+    panels = (
+        ("experiment", experiment, f"mean {fit['mean_exp']:.3f}, std {fit['std_exp']:.3f}"),
+        ("simulation", simulation, f"mean {fit['mean_sim']:.3f}, std {fit['std_sim']:.3f}"),
+        (
+            "simulation \N{MINUS SIGN} experiment + 1",
+            simulation - experiment + 1.0,
+            f"mean {fit['mean_diff']:.4f}, std {fit['std_diff']:.4f}",
+        ),
+    )
+    drawn = None
+    for axis, (title, image, note) in zip(axes, panels, strict=True):
+        drawn = axis.imshow(
+            image, cmap="gray", vmin=low, vmax=high, extent=(0, width, height, 0)
+        )
+        axis.set_title(f"{title}\n{note}", fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    bar = 0.1 if width < 1.0 else 0.5
+    axes[0].plot([0.05 * width, 0.05 * width + bar], [0.94 * height] * 2, color="white", lw=3)
+    axes[0].text(0.05 * width, 0.91 * height, f"{bar:g} nm", color="white", fontsize=8)
+    figure.colorbar(drawn, ax=axes, label="intensity (vacuum = 1)", shrink=0.8)
+    figure.suptitle(f"MSE {fit['mse']:.6f}   NCC {100 * fit['ncc']:.2f} %", fontsize=10)
+    _save(figure, path)
+
+
+def convergence(path: Path, history: list[dict[str, float]], floor: float | None) -> None:
+    """Best MSE over time and over evaluations; `floor` is the noise variance."""
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    best = [row["best_mse"] for row in history]
+    for axis, key, label in (
+        (axes[0], "evaluations", "evaluations"),
+        (axes[1], "seconds", "time (s)"),
+    ):
+        axis.step([row[key] for row in history], best, where="post", color="C0")
+        axis.set_yscale("log")
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.3, which="both")
+        if floor is not None:
+            axis.axhline(floor, color="C3", ls="--", lw=1, label="noise variance")
+    axes[0].set_ylabel("best MSE")
+    if floor is not None:
+        axes[0].legend(fontsize=8)
+    _save(figure, path)
+
+
+def parameters(path: Path, table: dict[str, dict[str, Any]], bounds: dict[str, tuple]) -> None:
+    """Free parameters within their bounds, with error bars (scaled by the misfit)."""
+    names = [name for name in bounds if table[name]["free"]]
+    figure = Figure(figsize=(7.5, 0.28 * len(names) + 1.0), layout="constrained")
+    axis = figure.subplots()
+    for row, name in enumerate(reversed(names)):
+        low, high = bounds[name]
+        entry = table[name]
+        place = (entry["value"] - low) / (high - low)
+        if entry["std"] is None:
+            axis.plot(place, row, marker="o", mfc="white", color="C7")
+        else:
+            axis.errorbar(place, row, xerr=entry["std"] / (high - low), fmt="o", color="C0", ms=4)
+        error = "" if entry["std"] is None else f" \N{PLUS-MINUS SIGN} {entry['std']:.2g}"
+        axis.text(1.03, row, f"{entry['value']:.5g}{error} {entry['unit']}", va="center", fontsize=8)
+        axis.text(-0.01, row, f"{low:g}", va="center", ha="right", fontsize=6, color="0.5")
+        axis.text(0.995, row, f"{high:g}", va="center", ha="right", fontsize=6, color="0.5")
+    axis.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)
+    axis.tick_params(axis="y", pad=28)
+    axis.set_xlim(0.0, 1.0)
+    axis.set_xticks([])
+    axis.set_ylim(-0.7, len(names) - 0.3)
+    axis.grid(axis="y", alpha=0.3)
+    axis.set_title(
+        "position within the bounds; open: not determined by the image", fontsize=9, loc="left"
+    )
+    _save(figure, path)
+
+
+def ncc(path: Path, experiment: np.ndarray, simulation: np.ndarray) -> None:
+    """NCC over whole-pixel shifts: the peak of a good match lies at the centre."""
+    values = np.asarray(ncc_map(jnp.asarray(simulation), jnp.asarray(experiment), NCC_REACH))
+    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+    axis = figure.subplots()
+    edge = NCC_REACH + 0.5
+    drawn = axis.imshow(values, cmap="viridis", extent=(-edge, edge, edge, -edge))
+    axis.set_xlabel("shift along x (pixels)")
+    axis.set_ylabel("shift along y (pixels)")
+    axis.set_title(f"peak {100 * values.max():.2f} %", fontsize=9)
+    figure.colorbar(drawn, ax=axis, label="NCC")
+    _save(figure, path)

@@ -1,0 +1,66 @@
+"""report.html: one page that a microscopist can read."""
+
+import math
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from qhrtem_jax.physics.aberrations import ABERRATIONS
+from qhrtem_jax.physics.parameters import PARAMETERS
+
+
+def render(
+    title: str, summary: str, result: dict[str, Any], figures: list[tuple[str, str]]
+) -> str:
+    """The page as text; `figures` = (name of figures/NAME.png, caption)."""
+    source = resources.files("qhrtem_jax.reporting").joinpath("report.html").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    context = {"rows": [], "polar": [], "correlations": [], "fit": None} | {
+        "title": title,
+        "summary": summary,
+        "result": {"correlations": [], "fit": None} | result,
+        "figures": figures,
+    }
+    if "parameters" in result:
+        context["rows"] = _rows(result["parameters"])
+        context["polar"] = _polar(result["parameters"])
+    return environment.from_string(source).render(context)
+
+
+def _rows(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    meaning = {p.name: p.meaning for p in PARAMETERS}
+    return [
+        {
+            "name": name,
+            "value": f"{entry['value']:.5g}",
+            "std_noise": _error(entry["std_noise"]),
+            "std": _error(entry["std"]),
+            "unit": entry["unit"],
+            "meaning": meaning[name] + ("" if entry["free"] else " (fixed)"),
+        }
+        for name, entry in table.items()
+        if entry["free"] or entry["value"] != 0.0
+    ]
+
+
+def _error(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.2g}"
+
+
+def _polar(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    rows = []
+    for aberration in ABERRATIONS:
+        if aberration.symmetry == 0:
+            continue
+        x, y = (table[name]["value"] for name in aberration.components)
+        if x or y:
+            azimuth = math.degrees(math.atan2(y, x))
+            rows.append(
+                {
+                    "name": aberration.name,
+                    "magnitude": f"{math.hypot(x, y):.5g}",
+                    "azimuth": f"{azimuth:.1f}",
+                }
+            )
+    return rows

@@ -1,0 +1,28 @@
+"""What a run costs: wall time, and how much of it was compilation."""
+
+import time
+
+import jax
+
+_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+class Stopwatch:
+    """Seconds since its creation, and the seconds of these that XLA spent compiling."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._compile = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, duration: float, **_: object) -> None:
+        if event == _COMPILE_EVENT:
+            self._compile += duration
+
+    @property
+    def wall_s(self) -> float:
+        return round(time.perf_counter() - self._start, 3)
+
+    @property
+    def compile_s(self) -> float:
+        return round(self._compile, 3)

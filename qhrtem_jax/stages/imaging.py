@@ -1,0 +1,227 @@
+"""Stage `imaging`: the imaging parameters and the thickness that explain one image."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.matching.noise import NoiseModel, effective_variance, measure_noise
+from qhrtem_jax.matching.objective import make_objective
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.simulator import Simulator
+from qhrtem_jax.refine.jacobian import image_and_jacobian
+from qhrtem_jax.refine.uncertainty import Errors, fit_errors
+from qhrtem_jax.stages import problem
+from qhrtem_jax.stages.cost import Stopwatch
+from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
+from qhrtem_jax.stages.result import figures_of_merit, header, parameter_table
+from qhrtem_jax.stages.search import Found, Progress, Search
+from qhrtem_jax.stages.settings import RunSettings
+
+log = logging.getLogger(__name__)
+
+GUESSED_VARIANCE = 1e-3
+"""Variance that weighs the first fit against priors where no noise is known."""
+
+AT_BOUND = 1e-3
+"""A parameter within this share of its range from a bound is reported as lying there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagingProblem:
+    """Everything that was read and checked before the search starts."""
+
+    settings: RunSettings
+    space: ParameterSpace
+    experiment: problem.Experiment
+    simulator_of: Callable[[], tuple[Simulator, dict[str, Any]]]
+    warnings: list[str]
+
+
+def prepare(settings: RunSettings) -> ImagingProblem:
+    """Read and check all input; no search starts before this has passed.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    warnings: list[str] = []
+    space = parameter_space(settings)
+    experiment = problem.load_experiment(settings.data, warnings.append)
+    crystal = problem.load_crystal(settings)
+    microscope = problem.load_microscope(settings, warnings.append)
+
+    def simulator_of() -> tuple[Simulator, dict[str, Any]]:
+        slices = space.thickness_range[1]
+        vectors = problem.spanning_vectors(space, seed=0)
+        choice = problem.choose_grid(
+            settings, crystal, microscope, experiment.frame, vectors, slices
+        )
+        simulator = problem.build_simulator(
+            settings, crystal, microscope, experiment.frame, choice, slices
+        )
+        return simulator, {
+            "wave": list(choice.grid),
+            "image": list(choice.image),
+            "image_error_rms": choice.error,
+        }
+
+    return ImagingProblem(settings, space, experiment, simulator_of, warnings)
+
+
+def run(
+    task: ImagingProblem, folder: RunFolder, report: Callable[[Progress], None]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Fit, and return (result, arrays); `folder` gets history and checkpoints meanwhile."""
+    stopwatch = Stopwatch()
+    settings, space = task.settings, task.space
+    simulator, grid = task.simulator_of()
+    image = task.experiment.image
+    noise = task.experiment.noise
+    variance = GUESSED_VARIANCE if noise is None else effective_variance(noise, image)
+    found = _search(task, simulator, variance, folder, report)
+    simulation, jacobian, names = _model(simulator, found.vector, space)
+    residual = simulation - image
+    if noise is None:
+        noise = _noise_of_residual(residual, len(names))
+        variance = effective_variance(noise, image)
+    fitted = space.fitted.space
+    columns = [fitted.names.index(name) for name in names]
+    errors = fit_errors(residual, jacobian, noise, variance, fitted.prior_std[columns])
+    result = header(settings) | {
+        "warnings": task.warnings + _remarks(found.vector, space, names, errors, noise),
+        "grid": grid,
+        "noise": {
+            "variance": noise.variance,
+            "correlation": list(noise.lags),
+            "source": noise.source,
+        },
+        "fit": figures_of_merit(simulation, image) | {"chi2_reduced": errors.chi2_reduced},
+        "parameters": _parameters(found, space, names, errors),
+        "correlations": errors.strong_correlations(names),
+        "cost": {
+            "evaluations": found.evaluations,
+            "gradient_evaluations": found.gradient_evaluations,
+            "wall_s": stopwatch.wall_s,
+            "compile_s": stopwatch.compile_s,
+        },
+    }
+    arrays = {
+        "experiment": image.astype(np.float32),
+        "simulation": simulation.astype(np.float32),
+        "difference": residual.astype(np.float32),
+    }
+    return result, arrays
+
+
+def _search(
+    task: ImagingProblem,
+    simulator: Simulator,
+    variance: float,
+    folder: RunFolder,
+    report: Callable[[Progress], None],
+) -> Found:
+    space, settings = task.space, task.settings
+    thickness = space.thickness
+    steps = np.arange(space.thickness_range[0], space.thickness_range[1] + 1)
+    penalty = np.zeros(len(steps))
+    if thickness.prior_mean is not None and thickness.prior_std is not None:
+        distance = (steps - thickness.prior_mean) / thickness.prior_std
+        penalty = distance**2 * variance / task.experiment.image.size
+    profile = tuple(
+        what
+        for what in settings.optimizer.profile
+        if (what == "thickness") or (what == "shift" and space.shift_free)
+    )
+    if not space.thickness_free and "thickness" not in profile:
+        profile = (*profile, "thickness")  # one thickness only: nothing is searched
+    objective = make_objective(
+        simulator,
+        jnp.asarray(task.experiment.image, simulator.dtype),
+        thickness_range=space.thickness_range,
+        shift_range=tuple((v.low, v.high) for v in space.shift),  # type: ignore[arg-type]
+        profile=profile,
+        thickness_penalty=penalty,
+    )
+    search = Search(
+        objective,
+        space,
+        settings.optimizer,
+        data_variance=variance,
+        seed=settings.seed,
+        folder=folder,
+        resume=settings.resume,
+        report=report,
+    )
+    return search.run()
+
+
+def _model(
+    simulator: Simulator, vector: np.ndarray, space: ParameterSpace
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """(simulation, Jacobian by parameters in units of their range, their names)."""
+    fitted = space.fitted.space
+    names = tuple(name for name in fitted.names if name != "thickness")
+    width = np.array([v.high - v.low for v in fitted.variables if v.name != "thickness"])
+    evaluate = jax.jit(lambda v: image_and_jacobian(simulator, v, names))
+    image, jacobian = evaluate(jnp.asarray(vector, simulator.dtype))
+    jacobian = np.asarray(jacobian, dtype=float) * width[:, None, None]
+    return np.asarray(image, dtype=float), jacobian, names
+
+
+def _noise_of_residual(residual: np.ndarray, fitted: int) -> NoiseModel:
+    measured = measure_noise(residual, "residual")
+    inflation = residual.size / max(residual.size - fitted, 1)
+    return dataclasses.replace(measured, variance=measured.variance * inflation)
+
+
+def _parameters(
+    found: Found, space: ParameterSpace, names: tuple[str, ...], errors: Errors
+) -> dict[str, dict[str, Any]]:
+    fitted = space.fitted.space
+    widths = dict(zip(fitted.names, fitted.high - fitted.low, strict=True))
+    std_noise: dict[str, float | None] = {}
+    std: dict[str, float | None] = {}
+    for k, name in enumerate(names):
+        known = bool(errors.determined[k])
+        std_noise[name] = float(errors.std_noise[k] * widths[name]) if known else None
+        std[name] = float(errors.std[k] * widths[name]) if known else None
+    free = set(names) | ({"thickness"} if space.thickness_free else set())
+    if space.shift_free:
+        free |= set(SHIFT)
+    return parameter_table(found.vector, free, std_noise, std)
+
+
+def _remarks(
+    vector: np.ndarray,
+    space: ParameterSpace,
+    names: tuple[str, ...],
+    errors: Errors,
+    noise: NoiseModel,
+) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    remarks = []
+    fitted = space.fitted.space
+    for k, variable in enumerate(v for v in fitted.variables if v.name != "thickness"):
+        share = (vector[INDEX[variable.name]] - variable.low) / (variable.high - variable.low)
+        for edge, text in ((share, "low"), (1.0 - share, "high")):
+            if edge < AT_BOUND:
+                remarks.append(
+                    f"{variable.name} lies at its {text} bound "
+                    f"({getattr(variable, text):g} {variable.unit})"
+                )
+        if not errors.determined[k]:
+            remarks.append(f"{variable.name} is not determined by this image")
+    if space.thickness_free:
+        first, last = space.thickness_range
+        if round(float(vector[INDEX["thickness"]])) in (first, last):
+            remarks.append(f"thickness lies at a bound of {first}..{last} slices")
+    if noise.source != "residual" and errors.chi2_reduced > 1.5:
+        remarks.append(
+            f"the misfit is {errors.chi2_reduced:.1f} times what the noise explains: "
+            "`std` is scaled accordingly, and systematic errors may be larger"
+        )
+    return remarks

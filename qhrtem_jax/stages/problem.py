@@ -1,0 +1,184 @@
+"""From settings to a checked problem: image, specimen, microscope, noise, simulator."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.images import crop, read_image
+from qhrtem_jax.io.mtf import read_mtf
+from qhrtem_jax.io.structures import read_structure
+from qhrtem_jax.matching.noise import NoiseModel, measure_noise
+from qhrtem_jax.physics.autogrid import GridChoice, choose_grids
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
+from qhrtem_jax.physics.specimen import Crystal
+from qhrtem_jax.stages.parameter_space import ParameterSpace
+from qhrtem_jax.stages.settings import DataSettings, RunSettings
+
+Warn = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The image that is fitted, and its noise (None: to be taken from the residual)."""
+
+    image: np.ndarray  # (rows, cols), vacuum 1
+    frame: Frame
+    noise: NoiseModel | None
+
+
+def with_example(content: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Settings with the embedded example's data where none are named, and whether that was so.
+
+    Once an image, a structure or a table of simulations is named, nothing of the example remains.
+    """
+    named = any(
+        (content.get(group) or {}).get(key) is not None
+        for group, key in (("data", "image"), ("specimen", "structure"), ("simulate", "table"))
+    )
+    if named:
+        return content, False
+    folder = resources.files("qhrtem_jax").joinpath("example")
+    example = json.loads(folder.joinpath("example.json").read_text("utf-8"))
+    for group, key in (("data", "image"), ("data", "mtf"), ("specimen", "structure")):
+        example[group][key] = str(folder.joinpath(example[group][key]))
+    return {
+        name: {**group, **example.get(name, {})} if isinstance(group, dict) else group
+        for name, group in content.items()
+    }, True
+
+
+def load_crystal(settings: RunSettings) -> Crystal:
+    """The specimen's cell."""
+    if settings.specimen.structure is None:
+        raise InputError("specimen.structure: none given, expected a .cel or .cif file")
+    return read_structure(Path(settings.specimen.structure), settings.specimen.slices)
+
+
+def load_microscope(settings: RunSettings, warn: Warn) -> Microscope:
+    """The instrument with its camera; a missing MTF is a warning."""
+    known = settings.microscope
+    mtf = None
+    if settings.data.mtf is not None:
+        mtf = read_mtf(Path(settings.data.mtf), settings.data.mtf_scale)
+    else:
+        warn("no data.mtf given: the camera is taken as perfect but for its pixels")
+    return Microscope(
+        high_tension_kv=known.high_tension_kv,
+        aberration_convention=known.aberration_convention,
+        coherence=known.coherence,
+        compatibility=known.compatibility,
+        mtf=mtf,
+    )
+
+
+def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
+    """The image to fit: the whole image, a crop of it, or the mean of some of its ROIs."""
+    if data.image is None:
+        raise InputError("data.image: none given, expected an image file")
+    sampling = data.sampling
+    whole = read_image(Path(data.image), data.shape)
+    image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
+    count = 1
+    if data.average is not None:
+        if data.roi_shape is None:
+            raise InputError("data.roi_shape: needed as [rows,cols] with data.average")
+        if not data.average:
+            raise InputError("data.average: found an empty list, expected [[row0,col0],...]")
+        rois = [crop(image, (*origin, *data.roi_shape), "data.average") for origin in data.average]
+        image, count = np.mean(rois, axis=0), len(rois)
+    elif data.roi_shape is not None and image.shape != data.roi_shape:
+        raise InputError(
+            f"data.roi_shape: found {list(data.roi_shape)} for an image of {list(image.shape)}: "
+            "say with data.average=[[row0,col0],...] which ROIs to fit, or crop with data.frame"
+        )
+    noise = _noise(data, whole, count)
+    if noise is None:
+        warn("no data.vacuum or data.noise_variance given: the noise is taken from the residual")
+    return Experiment(image, Frame(image.shape, sampling), noise)  # type: ignore[arg-type]
+
+
+def _noise(data: DataSettings, whole: np.ndarray, averaged: int) -> NoiseModel | None:
+    """Noise of the fitted image; a measured one is that of a single ROI, so averaging lowers it."""
+    if data.noise_variance is not None:
+        return NoiseModel(data.noise_variance, tuple(data.noise_correlation or ()))
+    if data.noise_correlation is not None:
+        raise InputError("data.noise_correlation: needs data.noise_variance beside it")
+    if data.vacuum is None:
+        return None
+    return measure_noise(crop(whole, data.vacuum, "data.vacuum")).of_average(averaged)
+
+
+def choose_grid(
+    settings: RunSettings,
+    crystal: Crystal,
+    microscope: Microscope,
+    frame: Frame,
+    vectors: np.ndarray,
+    slices: int,
+    *,
+    reduce_image: bool = True,
+) -> GridChoice:
+    """The grids of a run: as given, or `auto` for what `vectors` span.
+
+    `reduce_image`: with a given grid, still form images on a coarser grid of the same error.
+    """
+    wanted = settings.specimen.grid
+    if isinstance(wanted, tuple):
+        if min(wanted) < 8:
+            raise InputError(f"specimen.grid: found {list(wanted)}, expected at least 8 a side")
+        if not reduce_image:
+            return GridChoice(wanted, wanted, 0.0)
+    return choose_grids(
+        crystal,
+        microscope,
+        frame,
+        vectors=vectors,
+        slices=slices,
+        scattering=settings.specimen.scattering,
+        error=settings.specimen.grid_error,
+        grid=wanted if isinstance(wanted, tuple) else None,
+    )
+
+
+def spanning_vectors(space: ParameterSpace, seed: int, count: int = 6) -> np.ndarray:
+    """Parameter vectors spread over what will be simulated, for the choice of grids."""
+    rng = np.random.default_rng(seed)
+    vectors = np.tile(space.base, (count, 1))
+    fitted = space.fitted.space
+    unit = rng.uniform(size=(count, len(fitted)))
+    for k, variable in enumerate(fitted.variables):
+        vectors[:, INDEX[variable.name]] = variable.low + unit[:, k] * (variable.high - variable.low)
+    low, high = space.thickness_range
+    vectors[:, INDEX["thickness"]] = np.rint(np.linspace(low, high, count))
+    return vectors
+
+
+def build_simulator(
+    settings: RunSettings,
+    crystal: Crystal,
+    microscope: Microscope,
+    frame: Frame,
+    choice: GridChoice,
+    slices: int,
+) -> Simulator:
+    """The simulator of a run."""
+    return make_simulator(
+        crystal,
+        microscope,
+        frame,
+        grid_shape=choice.grid,
+        image_shape=choice.image,
+        slices=slices,
+        scattering=settings.specimen.scattering,
+        precision=settings.precision,
+    )
+
+

@@ -1,0 +1,147 @@
+"""Stage `simulate`: images (and exit waves) of a table of parameter vectors."""
+
+import csv
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from qhrtem_jax.errors import InputError, NonFiniteError
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.physics.simulator import Simulator
+from qhrtem_jax.stages import problem
+from qhrtem_jax.stages.cost import Stopwatch
+from qhrtem_jax.stages.parameter_space import default_values
+from qhrtem_jax.stages.result import header
+from qhrtem_jax.stages.settings import RunSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulateProblem:
+    """Everything that was read and checked before anything is computed."""
+
+    settings: RunSettings
+    vectors: np.ndarray  # (n, parameters)
+    simulator: Simulator
+    wave_simulator: Simulator | None
+    grid: dict[str, Any]
+    warnings: list[str]
+
+
+def prepare(settings: RunSettings) -> SimulateProblem:
+    """Read and check the table, the specimen and the frame.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    warnings: list[str] = []
+    vectors = _vectors(settings)
+    data = settings.data
+    shape = data.roi_shape or data.shape
+    if shape is None:
+        raise InputError("data.roi_shape: none given, expected [rows,cols] of the images")
+    frame = Frame(shape, data.sampling)
+    crystal = problem.load_crystal(settings)
+    microscope = problem.load_microscope(settings, warnings.append)
+    slices = int(np.max(vectors[:, INDEX["thickness"]]))
+    sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), 6)).astype(int)]
+    choice = problem.choose_grid(
+        settings, crystal, microscope, frame, sample, slices, reduce_image=False
+    )
+    simulator = problem.build_simulator(settings, crystal, microscope, frame, choice, slices)
+    waves = None
+    if settings.simulate.save_wave:
+        whole = dataclasses.replace(choice, image=choice.grid)
+        waves = problem.build_simulator(settings, crystal, microscope, frame, whole, slices)
+    grid = {"wave": choice.grid, "image": choice.image, "image_error_rms": choice.error}
+    return SimulateProblem(settings, vectors, simulator, waves, grid, warnings)
+
+
+def run(task: SimulateProblem) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Simulate, and return (result, arrays): `image` (n, rows, cols), perhaps `exit_wave`.
+
+    **Raises:** `NonFiniteError` if an image is not finite.
+    """
+    stopwatch = Stopwatch()
+    vectors = jnp.asarray(task.vectors, task.simulator.dtype)
+    images = np.asarray(task.simulator.images(vectors))
+    bad = np.flatnonzero(~np.all(np.isfinite(images), axis=(1, 2)))
+    if bad.size:
+        raise NonFiniteError(f"the image of table row {bad[0] + 1} is not finite")
+    arrays = {"image": images.astype(np.float32)}
+    if task.wave_simulator is not None:
+        waves = np.asarray(task.wave_simulator.exit_waves(vectors))
+        arrays["exit_wave"] = waves.astype(np.complex64)
+    result = header(task.settings) | {
+        "warnings": task.warnings,
+        "grid": task.grid,
+        "images": len(images),
+        "intensity": {
+            "mean": float(np.mean(images)),
+            "min": float(np.min(images)),
+            "max": float(np.max(images)),
+        },
+        "cost": {
+            "evaluations": len(images),
+            "gradient_evaluations": 0,
+            "wall_s": stopwatch.wall_s,
+            "compile_s": stopwatch.compile_s,
+        },
+    }
+    return result, arrays
+
+
+def _vectors(settings: RunSettings) -> np.ndarray:
+    """Parameter vectors of the table; columns that it lacks take the configuration's values."""
+    defaults = default_values(settings)
+    name = settings.simulate.table
+    rows = [{}] if name is None else _read_table(Path(name))
+    vectors = np.tile(defaults, (len(rows), 1))
+    for k, row in enumerate(rows):
+        for column, value in row.items():
+            vectors[k, INDEX[column]] = value
+    thickness = vectors[:, INDEX["thickness"]]
+    if np.any(thickness < 1) or np.any(thickness != np.rint(thickness)):
+        wrong = thickness[(thickness < 1) | (thickness != np.rint(thickness))][0]
+        raise InputError(
+            f"{name or 'parameters.thickness.value'}: found thickness {wrong:g}, "
+            "expected a whole number of slices, at least 1"
+        )
+    for column in ("image_spread", "focus_spread", "semi_convergence"):
+        if np.any(vectors[:, INDEX[column]] < 0):
+            raise InputError(f"{name or 'parameters'}: found a negative {column}")
+    return vectors
+
+
+def _read_table(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        raise InputError(f"simulate.table: no file {path}")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        unknown = [c for c in reader.fieldnames or [] if c not in NAMES]
+        if unknown or not reader.fieldnames:
+            raise InputError(
+                f"simulate.table: {path} has the columns {reader.fieldnames}, "
+                f"expected some of {', '.join(NAMES)}"
+            )
+        rows = []
+        for number, record in enumerate(reader, start=2):
+            row = {}
+            for column, text in record.items():
+                try:
+                    value = float(text)
+                except (TypeError, ValueError):
+                    value = math.nan
+                if not math.isfinite(value):
+                    raise InputError(
+                        f"simulate.table: {path} line {number}, column {column}: "
+                        f"found {text!r}, expected a finite number"
+                    )
+                row[column] = value
+            rows.append(row)
+    if not rows:
+        raise InputError(f"simulate.table: {path} has no rows")
+    return rows
