@@ -6,6 +6,7 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.reporting import imaging as report
 from qhrtem_jax.reporting.progress import ProgressLine
 from qhrtem_jax.stages import imaging
+from qhrtem_jax.stages.search import CHECKPOINT
 from qhrtem_jax.stages.settings import RunSettings
 
 
@@ -21,11 +22,13 @@ def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -
     folder.write_arrays("arrays.npz", arrays)
     report.write(folder, result, arrays, task.space, task.experiment.frame.sampling_nm)
     folder.write_json("result.json", result)
+    folder.remove(CHECKPOINT)
     fit = result["fit"]
     for warning in result["warnings"]:
-        progress.console.print(f"note: {warning}", highlight=False)
+        progress.console.print(f"note: {warning}", highlight=False, soft_wrap=True)
     progress.console.print(
         f"MSE {fit['mse']:.6f}, NCC {100 * fit['ncc']:.2f} %, "
         f"thickness {result['parameters']['thickness']['value']} slices",
         highlight=False,
+        soft_wrap=True,
     )

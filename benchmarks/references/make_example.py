@@ -42,6 +42,8 @@ from abtem.core.energy import energy2sigma, energy2wavelength
 from abtem.multislice import FresnelPropagator, conventional_multislice_step
 from abtem.potentials.iam import TransmissionFunction
 from abtem.transfer import Aberrations
+from numpy.typing import NDArray
+
 from benchmarks.references.abtem_exit_wave import (
     ANGSTROM_PER_NM,
     DETERMINISTIC,
@@ -50,7 +52,6 @@ from benchmarks.references.abtem_exit_wave import (
     abtem_projected_potential,
     read_cel,
 )
-from numpy.typing import NDArray
 
 ComplexArray = NDArray[np.complex128]
 FloatArray = NDArray[np.float64]

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.bayesopt import lbfgs
 
@@ -87,7 +87,10 @@ def _cholesky(x: Array, mask: Array, h: Hyperparameters) -> Array:
 
 
 def log_marginal_likelihood(
-    x: Float[Array, "n d"], y: Float[Array, "n outputs"], mask: Bool[Array, " n"], h: Hyperparameters
+    x: Float[Array, "n d"],
+    y: Float[Array, "n outputs"],
+    mask: Bool[Array, " n"],
+    h: Hyperparameters,
 ) -> Float[Array, ""]:
     """log p(y | x), summed over independent outputs that share the kernel."""
     factor = _cholesky(x, mask, h)
@@ -106,7 +109,7 @@ def fit(
     mask: Bool[Array, " n"],
     start: Hyperparameters,
     prior: Prior,
-    evaluations: int,
+    evaluations: int | Int[Array, ""],
 ) -> Hyperparameters:
     """Maximum a posteriori hyperparameters, from `start`, by `evaluations` gradient calls.
 
@@ -172,7 +175,10 @@ class Posterior(eqx.Module):
 
 
 def condition(
-    x: Float[Array, "n d"], y: Float[Array, "n outputs"], mask: Bool[Array, " n"], h: Hyperparameters
+    x: Float[Array, "n d"],
+    y: Float[Array, "n outputs"],
+    mask: Bool[Array, " n"],
+    h: Hyperparameters,
 ) -> Posterior:
     """Posterior of the GP given the rows of (x, y) that `mask` marks."""
     factor = _cholesky(x, mask, h)

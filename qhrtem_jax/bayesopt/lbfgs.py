@@ -10,7 +10,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 ValueAndGrad = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], Float[Array, " d"]]]
 
@@ -31,7 +31,7 @@ def minimise(
     start: Float[Array, " d"],
     low: Float[Array, " d"],
     high: Float[Array, " d"],
-    evaluations: int,
+    evaluations: int | Int[Array, ""],
     memory: int = 6,
     first_step: float = 0.1,
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:

@@ -83,9 +83,7 @@ class Space:
         dtype = unit.dtype
         return jnp.asarray(self.low, dtype) + unit * jnp.asarray(self.high - self.low, dtype)
 
-    def realise(
-        self, key: jax.Array, unit: Float[Array, "*batch d"]
-    ) -> Float[Array, "*batch d"]:
+    def realise(self, key: jax.Array, unit: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """Values of points of the unit cube, with integers drawn as in the paper's Eq. 3.
 
         Z = floor(theta) + B, B ~ Bernoulli(theta - floor(theta)), for integer variables.

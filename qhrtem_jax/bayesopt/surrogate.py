@@ -5,8 +5,8 @@
   mean square, known in closed form (Astudillo and Frazier, ICML 2019, "composite functions"),
   score = -log of it.
 
-Both offer `marginal` (mean and deviation of the score, point by point), `samples` (joint) and `paths`
-(whole sample functions), so that every acquisition works with either.
+Both offer `marginal` (mean and deviation of the score, point by point), `samples` (joint) and
+`paths` (whole sample functions), so that every acquisition works with either.
 """
 
 import abc
@@ -56,8 +56,9 @@ class Surrogate(eqx.Module):
     ) -> Callable[[Float[Array, "count d"]], Float[Array, " count"]]:
         """`count` independent sample functions; call k is evaluated at row k.
 
-        Pathwise conditioning (Wilson et al., ICML 2020): a prior function of random Fourier features
-        (Matern-5/2 is a Student-t spectrum with 5 degrees of freedom), corrected at the data.
+        Pathwise conditioning (Wilson et al., ICML 2020): a prior function of random Fourier
+        features (Matern-5/2 is a Student-t spectrum with 5 degrees of freedom), corrected at the
+        data.
         """
         gp = self.posterior
         d, n = gp.x.shape[1], gp.x.shape[0]

@@ -38,9 +38,7 @@ class TrustRegion(eqx.Module):
 
 
 def start(options: TrustRegionOptions) -> TrustRegion:
-    return TrustRegion(
-        jnp.asarray(options.initial_length, jnp.float64), jnp.int32(0), jnp.int32(0)
-    )
+    return TrustRegion(jnp.asarray(options.initial_length, jnp.float64), jnp.int32(0), jnp.int32(0))
 
 
 def update(
@@ -50,7 +48,9 @@ def update(
     successes = jnp.where(improved, region.successes + 1, 0)
     failures = jnp.where(improved, 0, region.failures + 1)
     grow, shrink = successes >= options.successes_to_grow, failures >= tolerance
-    length = jnp.where(grow, jnp.minimum(2.0 * region.length, options.maximum_length), region.length)
+    length = jnp.where(
+        grow, jnp.minimum(2.0 * region.length, options.maximum_length), region.length
+    )
     length = jnp.where(shrink, length / 2.0, length)
     collapsed = length < options.minimum_length
     return (

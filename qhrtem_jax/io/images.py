@@ -30,7 +30,9 @@ def read_image(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     if image.ndim != 2:
         raise InputError(f"data.image: {path} has shape {image.shape}, expected rows and columns")
     if np.iscomplexobj(image) or image.dtype.kind not in "fiu":
-        raise InputError(f"data.image: {path} holds {image.dtype} numbers, expected real intensities")
+        raise InputError(
+            f"data.image: {path} holds {image.dtype} numbers, expected real intensities"
+        )
     if shape is not None and image.shape != tuple(shape):
         raise InputError(f"data.image: {path} has shape {image.shape}, data.shape says {shape}")
     image = image.astype(np.float64)

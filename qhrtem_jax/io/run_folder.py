@@ -80,6 +80,9 @@ class RunFolder:
             writer.writerows(rows)
         os.replace(scratch, target)
 
+    def remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
     def figure_path(self, name: str) -> Path:
         return self._target(f"figures/{name}.png")
 

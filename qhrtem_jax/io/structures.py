@@ -32,7 +32,7 @@ def read_structure(path: Path, slices: int) -> Crystal:
 
 
 def element_of(label: str, where: str) -> str:
-    """Element symbol of a label such as "Ba2+"; ionic charges are dropped (neutral atoms scatter)."""
+    """Element symbol of a label such as "Ba2+"; charges are dropped (neutral atoms scatter)."""
     match = _ELEMENT.match(label)
     if match is None:
         raise InputError(

@@ -16,7 +16,7 @@ LAGS = 4
 
 @dataclasses.dataclass(frozen=True)
 class NoiseModel:
-    """`variance` of a pixel; `lags` = correlation to the next, second, ... pixel of a row or column.
+    """`variance` of a pixel; `lags`: correlation to the next, second, ... pixel along an axis.
 
     `source` says where it comes from: "given", "vacuum" or "residual".
     """
@@ -27,7 +27,9 @@ class NoiseModel:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.variance) and self.variance > 0.0):
-            raise InputError(f"data.noise_variance: found {self.variance}, expected a positive number")
+            raise InputError(
+                f"data.noise_variance: found {self.variance}, expected a positive number"
+            )
         if not all(np.isfinite(lag) and abs(lag) < 1.0 for lag in self.lags):
             raise InputError(
                 f"data.noise_correlation: found {list(self.lags)}, expected numbers within -1..1"
@@ -60,7 +62,7 @@ def measure_noise(patch: np.ndarray, source: str = "vacuum") -> NoiseModel:
     plane = design @ np.linalg.lstsq(design, patch.ravel(), rcond=None)[0]
     residual = patch - plane.reshape(patch.shape)
     variance = float(np.sum(residual**2) / (patch.size - 3))
-    if variance <= 0.0:
+    if variance <= 1e-20:
         raise InputError("data.vacuum: the patch is constant, so it holds no noise")
     lags = []
     for lag in range(1, LAGS + 1):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from qhrtem_jax.physics.grid import kept_frequencies
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
 
@@ -80,10 +81,11 @@ class Objective(eqx.Module):
     def _best_shifts(
         self, spectra: Array, image_spread_nm: Float[Array, ""]
     ) -> Float[Array, "n 2"]:
-        """Shifts (x, y) that maximise the correlation with the experiment, one per spectrum.
+        """Shifts (x, y) of least squared error against the experiment, one per spectrum.
 
-        The correlation is C(s) = Re sum_k spectrum_k g_k exp(-2 pi i q_k.s), with g the transpose
-        of the camera applied to the experiment: its maximum over a grid, then two Newton steps.
+        From the maximum, over a grid, of the correlation C(s) = Re sum_k spectrum_k g_k
+        exp(-2 pi i q_k.s), with g the transpose of the camera applied to the experiment, by two
+        Gauss-Newton steps (a frame is no whole number of periods, so the correlation alone is off).
         """
         _, transpose = jax.vjp(
             lambda spectrum: self.simulator.camera(spectrum, image_spread_nm),
@@ -92,7 +94,7 @@ class Objective(eqx.Module):
         contrast = self.experiment - jnp.mean(self.experiment)
         terms = spectra * transpose(contrast)[0]
         rows, half = terms.shape[1:]
-        cols = self.simulator.kept_cols.shape[0]
+        cols = self.simulator.image_shape[1]
         # irfft2 doubles every column but the first (and the last of an even number).
         column = jnp.arange(half)
         single = (column == 0) | (2 * column == cols)
@@ -109,25 +111,29 @@ class Objective(eqx.Module):
         flat = jnp.argmax(jnp.where(allowed, grid, -jnp.inf).reshape(grid.shape[0], -1), axis=1)
         start = jnp.stack([x[flat % cols], y[flat // cols]], axis=1)
 
-        def newton(_: int, shifts: Array) -> Array:
-            moved = terms * self._ramp(shifts)
-            scale = 2.0 * jnp.pi
-            first, second = scale * jnp.imag(moved), -(scale**2) * jnp.real(moved)
-            g_x, g_y = (jnp.sum(first * q, axis=(1, 2)) for q in (self.q_x, self.q_y))
-            h_xx, h_yy, h_xy = (
-                jnp.sum(second * q, axis=(1, 2))
-                for q in (self.q_x**2, self.q_y**2, self.q_x * self.q_y)
+        limit = jnp.stack([1.0 / (self.q_x[1] * cols), 1.0 / (self.q_y[1, 0] * rows)])
+        camera = jax.vmap(lambda s: self.simulator.camera(s, image_spread_nm))
+
+        def gauss_newton(_: int, shifts: Array) -> Array:
+            moved = spectra * self._ramp(shifts)
+            residual = camera(moved) - self.experiment
+            slope_x, slope_y = (camera(-2j * jnp.pi * q * moved) for q in (self.q_x, self.q_y))
+            g_x, g_y, h_xx, h_yy, h_xy = (
+                jnp.sum(a * b, axis=(1, 2))
+                for a, b in (
+                    (slope_x, residual),
+                    (slope_y, residual),
+                    (slope_x, slope_x),
+                    (slope_y, slope_y),
+                    (slope_x, slope_y),
+                )
             )
-            determinant = h_xx * h_yy - h_xy**2
-            concave = (determinant > 0.0) & (h_xx < 0.0)
-            safe = jnp.where(concave, determinant, 1.0)
+            determinant = jnp.maximum(h_xx * h_yy - h_xy**2, 1e-6 * h_xx * h_yy + 1e-30)
             step = jnp.stack([h_xy * g_y - h_yy * g_x, h_xy * g_x - h_xx * g_y], axis=1)
-            step = step / safe[:, None]
-            limit = jnp.stack([1.0 / (self.q_x[1] * cols), 1.0 / (self.q_y[1, 0] * rows)])
-            step = jnp.clip(jnp.where(concave[:, None], step, 0.0), -limit, limit)
+            step = jnp.clip(step / determinant[:, None], -limit, limit)
             return jnp.clip(shifts + step, self.shift_low, self.shift_high)
 
-        return jax.lax.fori_loop(0, 3, newton, start)
+        return jax.lax.fori_loop(0, 2, gauss_newton, start)
 
 
 _SHIFT = slice(INDEX["A0_x"], INDEX["A0_y"] + 1)
@@ -155,16 +161,15 @@ def make_objective(
         thickness_penalty = np.zeros(thickness_range[1] - thickness_range[0] + 1)
     dtype = simulator.dtype
     wavelength = simulator.optics.wavelength_nm
-    rows, cols = simulator.kept_rows, simulator.kept_cols
-    half = cols.shape[0] // 2 + 1
-    q_x = simulator.w_x[cols[:half]] / wavelength
+    rows, cols = simulator.image_shape
+    kept = kept_frequencies(simulator.w_y.shape[0], rows)
     return Objective(
         simulator=simulator,
         experiment=jnp.asarray(experiment, dtype),
         shift_low=jnp.asarray([low for low, _ in shift_range], dtype),
         shift_high=jnp.asarray([high for _, high in shift_range], dtype),
-        q_y=(simulator.w_y[rows] / wavelength)[:, None],
-        q_x=jnp.abs(q_x),  # the Nyquist column is negative in FFT order
+        q_y=(simulator.w_y[kept] / wavelength)[:, None],
+        q_x=simulator.w_x[: cols // 2 + 1] / wavelength,
         thickness_penalty=jnp.asarray(thickness_penalty, dtype),
         thickness_range=thickness_range,
         profile_thickness="thickness" in profile,

@@ -158,16 +158,15 @@ def _choose_image_grid(
     return grid, float(np.max(_rms((full - reference) * transfer)))
 
 
-def _fold(
-    spectra: np.ndarray, shape: tuple[int, int], fine: tuple[int, ...]
-) -> np.ndarray:
+def _fold(spectra: np.ndarray, shape: tuple[int, int], fine: tuple[int, ...]) -> np.ndarray:
     """Spectra as an image grid of `shape` would show them: higher frequencies fold back."""
     images = np.fft.irfft2(spectra, s=fine, norm="forward")
     full = np.fft.fft2(images, norm="forward")
     index_y = np.rint(np.fft.fftfreq(fine[0], 1.0 / fine[0])).astype(int) % shape[0]
     index_x = np.rint(np.fft.fftfreq(fine[1], 1.0 / fine[1])).astype(int) % shape[1]
     small = np.zeros((len(spectra), *shape), complex)
-    np.add.at(small, (slice(None), index_y[:, None], index_x), full)
+    for image, folded in zip(full, small, strict=True):
+        np.add.at(folded, (index_y[:, None], index_x), image)
     result = np.zeros_like(full)
     rows, cols = kept_frequencies(fine[0], shape[0]), kept_frequencies(fine[1], shape[1])
     result[:, rows[:, None], cols] = small

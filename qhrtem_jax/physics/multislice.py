@@ -55,13 +55,12 @@ def waves_behind_slices(
     transmissions: Complex[Array, "unique rows cols"],
     sequence: Int[Array, " slices"],
     propagate: Complex[Array, "rows cols"],
-    rows: Int[Array, " kept_rows"],
-    cols: Int[Array, " kept_cols"],
+    kept: tuple[int, int],
 ) -> Complex[Array, "slices kept_rows kept_cols"]:
     """Fourier coefficients of the wave behind every slice, for a plane wave of amplitude 1.
 
-    **Arguments:** `sequence`, the transmission function that each slice uses; `rows`, `cols`, the
-    frequencies to keep of each wave (see `grid.kept_frequencies`).
+    **Arguments:** `sequence`, the transmission function that each slice uses; `kept` = (rows,
+    cols), how many of the lowest frequencies of each wave to keep.
 
     **Returns:** coefficients whose unnormalised inverse FFT is the wave, vacuum amplitude 1.
     """
@@ -70,9 +69,23 @@ def waves_behind_slices(
 
     def step(wave: Array, index: Array) -> tuple[Array, Array]:
         spectrum = jnp.fft.fft2(wave * transmissions[index]) * propagate
-        kept = spectrum[rows[:, None], cols] / points
-        return jnp.fft.ifft2(spectrum), kept
+        return jnp.fft.ifft2(spectrum), lowest_frequencies(spectrum, kept) / points
 
     start = jnp.ones(shape, dtype=transmissions.dtype)
-    _, kept = jax.lax.scan(step, start, sequence)
-    return kept
+    _, waves = jax.lax.scan(step, start, sequence)
+    return waves
+
+
+def lowest_frequencies(
+    spectrum: Complex[Array, "*batch rows cols"], kept: tuple[int, int]
+) -> Complex[Array, "*batch kept_rows kept_cols"]:
+    """The lowest frequencies of an FFT-ordered spectrum, in the FFT order of the smaller grid."""
+    for axis, count in zip((-2, -1), kept, strict=True):
+        if count == spectrum.shape[axis]:
+            continue
+        positive = (count + 1) // 2
+        size = spectrum.shape[axis]
+        low = jax.lax.slice_in_dim(spectrum, 0, positive, axis=axis)
+        high = jax.lax.slice_in_dim(spectrum, size - (count - positive), size, axis=axis)
+        spectrum = jnp.concatenate([low, high], axis=axis)
+    return spectrum

@@ -74,10 +74,9 @@ class Simulator(eqx.Module):
     w_y: Float[Array, " rows"]  # wavelength * frequency, rad
     w_x: Float[Array, " cols"]
     band_mask: Float[Array, "rows cols"]
-    kept_rows: Int[Array, " image_rows"]
-    kept_cols: Int[Array, " image_cols"]
     optics: Optics
     camera: Camera
+    image_shape: tuple[int, int] = eqx.field(static=True)
     slice_nm: float = eqx.field(static=True)
     convention: str = eqx.field(static=True)
     coherence: str = eqx.field(static=True)
@@ -105,9 +104,7 @@ class Simulator(eqx.Module):
             self.w_x, self.w_y, self.band_mask, self.slice_nm, self.optics.wavelength_nm, tilt_rad
         )
         gratings = transmission(self.phases, absorption, self.band_mask)
-        return waves_behind_slices(
-            gratings, self.sequence, propagate, self.kept_rows, self.kept_cols
-        )
+        return waves_behind_slices(gratings, self.sequence, propagate, self.image_shape)
 
     def spectrum(
         self, wave: Complex[Array, "*batch image_rows image_cols"], parameters: ImagingParameters
@@ -205,8 +202,6 @@ def make_simulator(
         w_y=jnp.asarray(q_y * wavelength, dtype),
         w_x=jnp.asarray(q_x * wavelength, dtype),
         band_mask=jnp.asarray(mask, dtype),
-        kept_rows=jnp.asarray(rows, jnp.int32),
-        kept_cols=jnp.asarray(cols, jnp.int32),
         optics=make_optics(q_y[rows], q_x[cols], wavelength, dtype),
         camera=make_camera(
             grid.size_nm,
@@ -217,6 +212,7 @@ def make_simulator(
             dtype,
             frame_transfer=microscope.drprobe,
         ),
+        image_shape=image_shape,
         slice_nm=crystal.slice_thickness_nm,
         convention=microscope.aberration_convention,
         coherence=microscope.coherence,

@@ -3,8 +3,8 @@
 Works in the unit cube, on any residual function. Each iteration costs one call of it, residuals and
 Jacobian together (a trial point that fails costs its Jacobian, and saves a second program).
 Damping follows Nielsen's gain-ratio rule (Madsen, Nielsen, Tingleff, "Methods for non-linear least
-squares problems", 2004, section 3.2); bounds by an active set: a parameter at a bound whose gradient
-points outward stays there for the step.
+squares problems", 2004, section 3.2); bounds by an active set: a parameter at a bound whose
+gradient points outward stays there for the step.
 """
 
 from collections.abc import Callable

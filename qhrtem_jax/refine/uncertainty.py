@@ -17,8 +17,8 @@ STRONG_CORRELATION = 0.9
 class Errors:
     """Errors of the fitted parameters, in units of the bounds' widths.
 
-    `covariance`: from the noise alone; `chi2_reduced`: residual over what the noise leaves after the
-    fit; `determined`: whether the image says more of a parameter than its bounds do.
+    `covariance`: from the noise alone; `chi2_reduced`: residual over what the noise leaves after
+    the fit; `determined`: whether the image says more of a parameter than its bounds do.
     """
 
     covariance: np.ndarray  # (d, d)
@@ -57,8 +57,8 @@ def fit_errors(
     """Errors of the minimum of |r|^2 / data_variance + sum ((u - m) / prior_std)^2.
 
     **Arguments:** `residual` (rows, cols); `jacobian` (d, rows, cols), by parameters in units of
-    their bounds' widths; `data_variance`, the weight that the fit gave the pixels; `prior_std` (d,),
-    infinite where there is none.
+    their bounds' widths; `data_variance`, the weight that the fit gave the pixels; `prior_std`
+    (d,), infinite where there is none.
 
     The fit weighs pixels equally, their noise is correlated (covariance S), so the covariance is
     the sandwich H^-1 (J^T S J / v^2 + P) H^-1 with H = J^T J / v + P (White, Econometrica 48, 817,
@@ -79,9 +79,10 @@ def fit_errors(
     middle = flat @ spread.T  # J^T S J
     covariance = inverse @ (middle / data_variance**2 + precision) @ inverse
     gram = flat @ flat.T
-    absorbed = 2.0 * np.trace(inverse @ middle) / data_variance - np.trace(
-        inverse @ gram @ inverse @ middle
-    ) / data_variance**2
+    absorbed = (
+        2.0 * np.trace(inverse @ middle) / data_variance
+        - np.trace(inverse @ gram @ inverse @ middle) / data_variance**2
+    )
     expected = noise.variance * residual.size - absorbed
     uniform = np.sqrt(1.0 / 12.0)
     limit = np.minimum(uniform, prior_std)

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from qhrtem_jax.matching.criteria import ncc_map
+from qhrtem_jax.reporting.numbers import with_error
 from qhrtem_jax.stages.result import NCC_REACH
 
 DPI = 150
@@ -42,18 +43,17 @@ def comparison(
             f"mean {fit['mean_diff']:.4f}, std {fit['std_diff']:.4f}",
         ),
     )
-    drawn = None
+    drawn = []
     for axis, (title, image, note) in zip(axes, panels, strict=True):
-        drawn = axis.imshow(
-            image, cmap="gray", vmin=low, vmax=high, extent=(0, width, height, 0)
-        )
+        extent = (0.0, width, height, 0.0)
+        drawn.append(axis.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent))
         axis.set_title(f"{title}\n{note}", fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
     bar = 0.1 if width < 1.0 else 0.5
     axes[0].plot([0.05 * width, 0.05 * width + bar], [0.94 * height] * 2, color="white", lw=3)
     axes[0].text(0.05 * width, 0.91 * height, f"{bar:g} nm", color="white", fontsize=8)
-    figure.colorbar(drawn, ax=axes, label="intensity (vacuum = 1)", shrink=0.8)
+    figure.colorbar(drawn[0], ax=axes, label="intensity (vacuum = 1)", shrink=0.8)
     figure.suptitle(f"MSE {fit['mse']:.6f}   NCC {100 * fit['ncc']:.2f} %", fontsize=10)
     _save(figure, path)
 
@@ -89,11 +89,12 @@ def parameters(path: Path, table: dict[str, dict[str, Any]], bounds: dict[str, t
         entry = table[name]
         place = (entry["value"] - low) / (high - low)
         if entry["std"] is None:
+            # open: no error bar can be given
             axis.plot(place, row, marker="o", mfc="white", color="C7")
         else:
             axis.errorbar(place, row, xerr=entry["std"] / (high - low), fmt="o", color="C0", ms=4)
-        error = "" if entry["std"] is None else f" \N{PLUS-MINUS SIGN} {entry['std']:.2g}"
-        axis.text(1.03, row, f"{entry['value']:.5g}{error} {entry['unit']}", va="center", fontsize=8)
+        text = f"{with_error(entry['value'], entry['std'])} {entry['unit']}"
+        axis.text(1.03, row, text, va="center", fontsize=8)
         axis.text(-0.01, row, f"{low:g}", va="center", ha="right", fontsize=6, color="0.5")
         axis.text(0.995, row, f"{high:g}", va="center", ha="right", fontsize=6, color="0.5")
     axis.set_yticks(range(len(names)), list(reversed(names)), fontsize=8)

@@ -20,6 +20,7 @@ class ProgressLine:
         self.live = self.console.is_terminal
         self.last = 0.0
         self.phase = ""
+        self.first: Standing | None = None
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -58,15 +59,19 @@ class ProgressLine:
                 region=region,
             )
             return
+        if self.first is None:  # its time is mostly compilation
+            self.first = now
         if time.monotonic() - self.last < PLAIN_SECONDS and now.phase == self.phase:
             return
         self.last, self.phase = time.monotonic(), now.phase
         left = ""
-        if now.phase == "search" and now.evaluations:
-            rate = now.seconds / now.evaluations
+        done = now.evaluations - self.first.evaluations
+        if now.phase == "search" and done:
+            rate = (now.seconds - self.first.seconds) / done
             left = f", about {rate * (now.budget - now.evaluations):.0f} s left"
         self.console.print(
             f"{now.phase}: {now.evaluations}/{now.budget} evaluations, best MSE {best}"
             f"{', ' + region if region else ''}, {now.seconds:.0f} s{left}",
             highlight=False,
+            soft_wrap=True,
         )

@@ -8,11 +8,10 @@ import jinja2
 
 from qhrtem_jax.physics.aberrations import ABERRATIONS
 from qhrtem_jax.physics.parameters import PARAMETERS
+from qhrtem_jax.reporting.numbers import plain
 
 
-def render(
-    title: str, summary: str, result: dict[str, Any], figures: list[tuple[str, str]]
-) -> str:
+def render(title: str, summary: str, result: dict[str, Any], figures: list[tuple[str, str]]) -> str:
     """The page as text; `figures` = (name of figures/NAME.png, caption)."""
     source = resources.files("qhrtem_jax.reporting").joinpath("report.html").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -33,7 +32,7 @@ def _rows(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "value": f"{entry['value']:.5g}",
+            "value": plain(entry["value"]),
             "std_noise": _error(entry["std_noise"]),
             "std": _error(entry["std"]),
             "unit": entry["unit"],
@@ -45,7 +44,7 @@ def _rows(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _error(value: float | None) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:.2g}"
+    return "\N{EN DASH}" if value is None else plain(float(f"{value:.2g}"))
 
 
 def _polar(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:

@@ -15,9 +15,9 @@ class Stopwatch:
         self._compile = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration: float, **_: object) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILE_EVENT:
-            self._compile += duration
+            self._compile += duration_secs
 
     @property
     def wall_s(self) -> float:

@@ -100,7 +100,7 @@ def run(
             "source": noise.source,
         },
         "fit": figures_of_merit(simulation, image) | {"chi2_reduced": errors.chi2_reduced},
-        "parameters": _parameters(found, space, names, errors),
+        "parameters": _parameters(found, space, names, errors, variance, image.size),
         "correlations": errors.strong_correlations(names),
         "cost": {
             "evaluations": found.evaluations,
@@ -179,7 +179,12 @@ def _noise_of_residual(residual: np.ndarray, fitted: int) -> NoiseModel:
 
 
 def _parameters(
-    found: Found, space: ParameterSpace, names: tuple[str, ...], errors: Errors
+    found: Found,
+    space: ParameterSpace,
+    names: tuple[str, ...],
+    errors: Errors,
+    data_variance: float,
+    pixels: int,
 ) -> dict[str, dict[str, Any]]:
     fitted = space.fitted.space
     widths = dict(zip(fitted.names, fitted.high - fitted.low, strict=True))
@@ -189,10 +194,27 @@ def _parameters(
         known = bool(errors.determined[k])
         std_noise[name] = float(errors.std_noise[k] * widths[name]) if known else None
         std[name] = float(errors.std[k] * widths[name]) if known else None
+    for errors_of, chi2 in ((std_noise, 1.0), (std, max(1.0, errors.chi2_reduced))):
+        errors_of["thickness"] = _thickness_error(found, data_variance * chi2, pixels)
     free = set(names) | ({"thickness"} if space.thickness_free else set())
     if space.shift_free:
         free |= set(SHIFT)
     return parameter_table(found.vector, free, std_noise, std)
+
+
+def _thickness_error(found: Found, data_variance: float, pixels: int) -> float | None:
+    """Deviation of the thickness over the likelihood of those that least squares refined.
+
+    None where the neighbours of the best were not refined.
+    """
+    best = round(float(found.vector[INDEX["thickness"]]))
+    costs = found.thickness_costs
+    if not any(best + step in costs for step in (-1, 1)):
+        return None
+    steps = np.array(sorted(costs))
+    chi2 = np.array([costs[int(n)] for n in steps]) * pixels / data_variance
+    weight = np.exp(-0.5 * (chi2 - np.min(chi2)))
+    return float(np.sqrt(np.sum(weight * (steps - best) ** 2) / np.sum(weight)))
 
 
 def _remarks(

@@ -39,7 +39,14 @@ convention (in Dr. Probe's, B2 is within +-150 nm and S3 within +-10 um)."""
 
 _FIXED = {
     name: (-scale, scale)
-    for stem, scale in (("B4", 2e4), ("D4", 2e4), ("A4", 1e5), ("S5", 1e6), ("R5", 1e6), ("A5", 5e6))
+    for stem, scale in (
+        ("B4", 2e4),
+        ("D4", 2e4),
+        ("A4", 1e5),
+        ("S5", 1e6),
+        ("R5", 1e6),
+        ("A5", 5e6),
+    )
     for name in (f"{stem}_x", f"{stem}_y")
 }
 """Fifth-order terms are fixed at zero unless freed; these bounds then hold."""
@@ -152,7 +159,9 @@ def parameter_space(settings: RunSettings) -> ParameterSpace:
     elif "thickness" not in leave_out:
         # A relaxed thickness runs from below the first to above the last whole number, so that
         # rounding gives each the same share.
-        wide = dataclasses.replace(thickness, low=thickness.low - 0.499, high=thickness.high + 0.499)
+        wide = dataclasses.replace(
+            thickness, low=thickness.low - 0.499, high=thickness.high + 0.499
+        )
         searched = tuple(wide if v.name == "thickness" else v for v in searched)
     return ParameterSpace(
         Space(searched),

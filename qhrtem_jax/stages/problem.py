@@ -155,7 +155,9 @@ def spanning_vectors(space: ParameterSpace, seed: int, count: int = 6) -> np.nda
     fitted = space.fitted.space
     unit = rng.uniform(size=(count, len(fitted)))
     for k, variable in enumerate(fitted.variables):
-        vectors[:, INDEX[variable.name]] = variable.low + unit[:, k] * (variable.high - variable.low)
+        vectors[:, INDEX[variable.name]] = variable.low + unit[:, k] * (
+            variable.high - variable.low
+        )
     low, high = space.thickness_range
     vectors[:, INDEX["thickness"]] = np.rint(np.linspace(low, high, count))
     return vectors
@@ -180,5 +182,3 @@ def build_simulator(
         scattering=settings.specimen.scattering,
         precision=settings.precision,
     )
-
-

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qhrtem_jax.bayesopt.gp import Prior
+from qhrtem_jax.bayesopt.trust_region import TrustRegionOptions
 from qhrtem_jax.bayesopt.turbo import Turbo, TurboOptions, TurboState
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.run_folder import RunFolder
@@ -64,6 +65,7 @@ class Found:
     evaluations: int
     gradient_evaluations: int
     history: tuple[Row, ...]
+    thickness_costs: dict[int, float]  # best objective that least squares found at each thickness
 
 
 class Evaluator(eqx.Module):
@@ -91,9 +93,7 @@ class Evaluator(eqx.Module):
         return jnp.sum(residuals**2, axis=1), residuals, found.mse, found.vector
 
 
-def make_evaluator(
-    objective: Objective, space: ParameterSpace, data_variance: float
-) -> Evaluator:
+def make_evaluator(objective: Objective, space: ParameterSpace, data_variance: float) -> Evaluator:
     """`data_variance`: variance of a pixel that the priors are weighed against."""
     dtype = objective.experiment.dtype
     searched = space.space
@@ -132,6 +132,7 @@ class Search:
         self.spent = 0.0  # seconds of an earlier, interrupted run
         self.started = time.perf_counter()
         self.best = np.inf
+        self.thickness_costs: dict[int, float] = {}
 
     def run(self) -> Found:
         """Search, and return the best vector.
@@ -149,7 +150,12 @@ class Search:
         if self.settings.name != "turbo":
             vector, mse = self._least_squares(vectors, values)
         return Found(
-            vector, mse, self.evaluations, self.gradient_evaluations, tuple(self.history)
+            vector,
+            mse,
+            self.evaluations,
+            self.gradient_evaluations,
+            tuple(self.history),
+            self.thickness_costs,
         )
 
     @property
@@ -169,9 +175,7 @@ class Search:
             [list(dataclasses.astuple(r)) for r in self.history],
         )
         budget = self.settings.max_evaluations
-        self.report(
-            Progress(phase, self.evaluations, budget, self.seconds, self.best, length)
-        )
+        self.report(Progress(phase, self.evaluations, budget, self.seconds, self.best, length))
 
     # Bayesian optimization
 
@@ -191,6 +195,9 @@ class Search:
                 initial_points=chosen.initial_points,
                 training_points=chosen.training_points,
                 prior=Prior(fixed_noise=chosen.fixed_noise),
+                region=TrustRegionOptions(
+                    minimum_length=chosen.minimum_length, improvement=chosen.improvement
+                ),
             ),
         )
 
@@ -257,7 +264,7 @@ class Search:
     def _restore(
         self, state: TurboState, vectors: np.ndarray, errors: np.ndarray
     ) -> tuple[TurboState, int]:
-        """State of an interrupted run (its vectors and errors are filled in), and its next batch."""
+        """State of an interrupted run (vectors and errors are filled in), and its next batch."""
         saved = self.folder.read_arrays(CHECKPOINT) if self.resume else None
         if saved is None:
             return state, 0
@@ -304,9 +311,7 @@ class Search:
         """Least squares from the best distinct points, then a walk over neighbouring
         thicknesses."""
         fitted = self.space.fitted
-        columns = np.array(
-            [k for k, name in enumerate(fitted.space.names) if name != "thickness"]
-        )
+        columns = np.array([k for k, name in enumerate(fitted.space.names) if name != "thickness"])
         names = tuple(fitted.space.names[k] for k in columns)
         low, width = fitted.space.low[columns], (fitted.space.high - fitted.space.low)[columns]
         indices = np.array([INDEX[name] for name in names])
@@ -325,6 +330,8 @@ class Search:
                 pulls = (u - fitted.space.prior_mean[columns]) / fitted.space.prior_std[columns]
                 mse = cost - np.sum(pulls**2) * self.data_variance / self.objective.experiment.size
                 cost += self._thickness_penalty(thickness)
+                known = self.thickness_costs.get(thickness, np.inf)
+                self.thickness_costs[thickness] = float(np.fmin(known, cost))
                 if np.isfinite(cost) and cost < best_cost * (1.0 - 1e-4):
                     best_cost, improved = cost, True
                     best_vector = vector.copy()

@@ -103,6 +103,8 @@ class OptimizerSettings:
     initial_points: int | None = None
     training_points: int = 256
     fixed_noise: float | None = None
+    minimum_length: float = 0.5**5
+    improvement: float = 0.01
     starts: int = 6
     max_iterations: int = 60
 
@@ -119,6 +121,8 @@ class OptimizerSettings:
         "initial_points",
         "training_points",
         "fixed_noise",
+        "minimum_length",
+        "improvement",
         "starts",
         "max_iterations",
     )

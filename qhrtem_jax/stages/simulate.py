@@ -71,7 +71,7 @@ def run(task: SimulateProblem) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     bad = np.flatnonzero(~np.all(np.isfinite(images), axis=(1, 2)))
     if bad.size:
         raise NonFiniteError(f"the image of table row {bad[0] + 1} is not finite")
-    arrays = {"image": images.astype(np.float32)}
+    arrays: dict[str, np.ndarray] = {"image": images.astype(np.float32)}
     if task.wave_simulator is not None:
         waves = np.asarray(task.wave_simulator.exit_waves(vectors))
         arrays["exit_wave"] = waves.astype(np.complex64)

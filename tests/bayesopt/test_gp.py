@@ -1,0 +1,154 @@
+"""The Gaussian process against GPJax and BoTorch."""
+
+import json
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qhrtem_jax.bayesopt import gp
+from qhrtem_jax.bayesopt.acquisition import qucb_value
+from qhrtem_jax.bayesopt.surrogate import ScalarSurrogate
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(40, 6))
+    y = np.sin(3.0 * x).sum(1) + 0.1 * rng.normal(size=40)
+    h = gp.Hyperparameters(
+        jnp.log(rng.uniform(0.3, 2.0, size=6)),
+        jnp.log(1.4),
+        jnp.log(0.02),
+        jnp.asarray(0.3),
+    )
+    return x, y, h, rng.uniform(size=(9, 6))
+
+
+JITTER = 1.4e-8  # ours is 1e-8 of the signal variance; GPJax adds 1e-6 by default
+
+
+def padded(x, y, size):
+    extra = size - len(x)
+    mask = jnp.arange(size) < len(x)
+    return (
+        jnp.concatenate([x, 7.0 * np.ones((extra, x.shape[1]))]),
+        jnp.concatenate([y, 1e3 * np.ones(extra)])[:, None],
+        mask,
+    )
+
+
+def gpjax_posterior(x, y, h):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import gpjax
+
+        kernel = gpjax.kernels.Matern52(
+            lengthscale=jnp.exp(h.log_lengthscale), variance=jnp.exp(h.log_outputscale)
+        )
+        prior = gpjax.gps.Prior(
+            mean_function=gpjax.mean_functions.Constant(h.mean), kernel=kernel, jitter=JITTER
+        )
+        likelihood = gpjax.likelihoods.Gaussian(obs_stddev=jnp.exp(0.5 * h.log_noise))
+        data = gpjax.Dataset(X=jnp.asarray(x), y=jnp.asarray(y)[:, None])
+        return gpjax, prior * likelihood, data
+
+
+def test_agrees_with_gpjax(case):
+    x, y, h, points = case
+    gpjax, posterior, data = gpjax_posterior(x, y, h)
+    px, py, mask = padded(x, y, 64)
+    ours = gp.condition(px, py, mask, h)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predicted = posterior.predict(jnp.asarray(points), train_data=data)
+        theirs = float(gpjax.objectives.conjugate_mll(posterior, data))
+    np.testing.assert_allclose(ours.mean(points)[:, 0], predicted.mean, atol=1e-6)
+    covariance = np.asarray(predicted.covariance())
+    np.testing.assert_allclose(ours.covariance(points), covariance, atol=1e-6)
+    np.testing.assert_allclose(ours.variance(points), np.diag(covariance), atol=1e-6)
+    likelihood = float(gp.log_marginal_likelihood(px, py, mask, h))
+    assert abs(likelihood - theirs) < 1e-6 * abs(theirs) + 1e-6
+
+
+def test_padding_changes_nothing(case):
+    x, y, h, points = case
+    values = []
+    for size in (40, 48, 100):
+        px, py, mask = padded(x, y, size)
+        posterior = gp.condition(px, py, mask, h)
+        values.append(
+            np.concatenate(
+                [
+                    posterior.mean(points)[:, 0],
+                    posterior.variance(points),
+                    [gp.log_marginal_likelihood(px, py, mask, h)],
+                ]
+            )
+        )
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-9)
+    np.testing.assert_allclose(values[2], values[0], rtol=1e-9)
+
+
+def test_posterior_and_qucb_agree_with_botorch():
+    path = Path(__file__).parent / "data" / "botorch_qucb.json"
+    case = {k: np.array(v) for k, v in json.loads(path.read_text()).items() if k != "botorch"}
+    h = gp.Hyperparameters(
+        jnp.log(case["lengthscale"]),
+        jnp.log(case["outputscale"]),
+        jnp.log(case["noise"]),
+        jnp.asarray(case["mean"]),
+    )
+    x, y, mask = padded(case["x_train"], case["y_train"], 48)
+    posterior = gp.condition(x, y, mask, h)
+    points = jnp.asarray(case["x_test"])
+    np.testing.assert_allclose(posterior.mean(points)[:, 0], case["posterior_mean"], atol=1e-6)
+    np.testing.assert_allclose(
+        posterior.covariance(points), case["posterior_covariance"], atol=1e-6
+    )
+    # our scores are maximised and the surrogate's are minus the GP: flip the data for the value
+    flipped = ScalarSurrogate(gp.condition(x, -y, mask, h_with_mean(h, -h.mean)))
+    # mirrored base samples, since minus the GP's samples are used
+    samples = flipped.samples(points, -jnp.asarray(case["base_samples"])[..., None])
+    mean = -flipped.posterior.mean(points)[:, 0]
+    value = qucb_value(mean, samples, jnp.asarray(case["beta"]))
+    assert float(value) == pytest.approx(float(case["qucb"]), abs=1e-6)
+
+
+def h_with_mean(h, mean):
+    return gp.Hyperparameters(h.log_lengthscale, h.log_outputscale, h.log_noise, mean)
+
+
+def test_fit_finds_the_hyperparameters_of_a_sample(case):
+    rng = np.random.default_rng(5)
+    x = jnp.asarray(rng.uniform(size=(150, 2)))
+    truth = gp.Hyperparameters(
+        jnp.log(jnp.array([0.2, 0.7])), jnp.log(1.0), jnp.log(0.01), jnp.asarray(0.0)
+    )
+    covariance = gp.matern52(x, x, truth) + 0.01 * jnp.eye(150)
+    y = jnp.linalg.cholesky(covariance) @ rng.normal(size=150)
+    prior = gp.Prior(lengthscale_sigma=3.0)
+    mask = jnp.ones(150, bool)
+    found = gp.fit(x, y[:, None], mask, prior.start(2), prior, 80)
+    np.testing.assert_allclose(jnp.exp(found.log_lengthscale), [0.2, 0.7], rtol=0.5)
+    assert 0.004 < float(jnp.exp(found.log_noise)) < 0.025
+    gained = gp.log_marginal_likelihood(x, y[:, None], mask, found)
+    assert gained > gp.log_marginal_likelihood(x, y[:, None], mask, truth) - 1.0
+
+
+def test_fixed_noise_stays_fixed(case):
+    x, y, _, _ = case
+    prior = gp.Prior(fixed_noise=0.05)
+    px, py, mask = padded(x, y, 48)
+    found = gp.fit(px, py, mask, prior.start(6), prior, 20)
+    assert float(jnp.exp(found.log_noise)) == pytest.approx(0.05)
+
+
+def test_gradient_is_finite_where_points_coincide():
+    x = jnp.zeros((4, 3))
+    h = gp.Prior().start(3)
+    gradient = jax.grad(lambda a: jnp.sum(gp.matern52(a, x, h)))(x)
+    assert np.all(np.isfinite(gradient))

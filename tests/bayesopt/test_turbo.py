@@ -1,0 +1,130 @@
+"""The optimizer as a whole, on black boxes."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS, Effort
+from qhrtem_jax.bayesopt.trust_region import TrustRegionOptions
+from qhrtem_jax.bayesopt.turbo import Turbo, TurboOptions
+
+SMALL = TurboOptions(training_points=48, first_fit_calls=30, effort=Effort(64, 2, 12, 16))
+TURBO = Turbo(5, 4, 80, options=SMALL)  # shared, so that it compiles once
+CENTRE = np.array([0.3, 0.7, 0.45, 0.55, 0.2])
+
+
+def bowl(x):
+    return 1e-3 + np.sum((np.asarray(x) - CENTRE) ** 2, axis=1)
+
+
+def optimise(turbo, objective, seed=0, residuals=None):
+    key = jax.random.key(seed)
+    state = turbo.init(jax.random.fold_in(key, 10_000))
+    infos = []
+    for k in range(turbo.capacity // turbo.batch):
+        points, state = turbo.ask(state, jax.random.fold_in(key, k))
+        extra = None if residuals is None else jnp.asarray(residuals(np.asarray(points)))
+        state, info = turbo.tell(state, points, jnp.asarray(objective(points)), extra)
+        infos.append(info)
+    return state, infos
+
+
+@pytest.mark.parametrize("acquisition", ACQUISITIONS)
+def test_finds_the_minimum(acquisition):
+    turbo = Turbo(5, 4, 80, options=dataclasses.replace(SMALL, acquisition=acquisition))
+    state, infos = optimise(turbo, bowl)
+    best, value = state.best()
+    assert float(value) < 6e-3
+    assert int(infos[-1].evaluations) == 80
+    assert np.all((state.x >= 0.0) & (state.x <= 1.0))
+    assert float(value) == pytest.approx(bowl(np.asarray(best)[None])[0])
+
+
+@pytest.mark.parametrize("acquisition", ["thompson", "qucb"])
+def test_composite_needs_fewer_evaluations(acquisition):
+    def residuals(x):
+        u = np.asarray(x) - CENTRE
+        return np.concatenate([u, 0.3 * np.sin(3 * u)], axis=1)
+
+    def objective(x):
+        return np.sum(residuals(x) ** 2, axis=1) + 1e-12
+
+    options = dataclasses.replace(
+        SMALL, acquisition=acquisition, surrogate="composite", components=8
+    )
+    turbo = Turbo(5, 4, 48, outputs=10, options=options)
+    state, _ = optimise(turbo, objective, residuals=residuals)
+    scalar, _ = optimise(Turbo(5, 4, 48, options=SMALL), objective)
+    assert float(state.best()[1]) < 1e-3
+    assert float(state.best()[1]) < float(scalar.best()[1])
+
+
+def test_failed_evaluations_survive():
+    def sometimes(x):
+        values = bowl(x)
+        values[np.asarray(x)[:, 0] > 0.6] = np.nan
+        return values
+
+    state, infos = optimise(TURBO, sometimes)
+    assert np.isnan(state.y[: int(state.count)]).any()
+    assert float(state.best()[1]) < 1e-2
+    assert np.all(np.isfinite(state.x))
+    late = np.concatenate([np.asarray(i.values) for i in infos[-8:]])
+    assert np.isnan(late).mean() < 0.3, "the search must turn away from where evaluations fail"
+
+
+def test_nothing_but_failures_survives():
+    state, _ = optimise(TURBO, lambda x: np.full(len(x), np.nan))
+    assert np.all(np.isfinite(state.x))
+    assert not np.isfinite(state.best()[1])
+
+
+def test_collapse_restarts_warm():
+    options = dataclasses.replace(
+        SMALL,
+        initial_points=8,
+        region=TrustRegionOptions(minimum_length=0.3, failures_to_shrink=1),
+    )
+    turbo = Turbo(3, 4, 64, options=options)
+    state, infos = optimise(turbo, lambda x: np.ones(len(x)))
+    assert int(state.restarts) >= 1
+    assert float(state.beta) == pytest.approx(0.25 * 4.0 ** int(state.restarts))
+    assert int(state.count) == 64
+    assert np.all(np.isfinite(state.y)), "all points are kept"
+    assert int(state.cycle_start) > 0
+    assert float(infos[-1].length) <= 1.6
+
+
+def test_same_seed_same_points_other_seed_others():
+    first, second = optimise(TURBO, bowl)[0], optimise(TURBO, bowl)[0]
+    np.testing.assert_array_equal(first.x, second.x)
+    assert not np.allclose(first.x, optimise(TURBO, bowl, seed=1)[0].x)
+
+
+def test_compiles_once_while_the_data_grow():
+    turbo = Turbo(4, 4, 48, options=SMALL)
+    centre = jnp.asarray(CENTRE[:4])
+
+    @eqx.debug.assert_max_traces(max_traces=1)
+    def counted(state, key):
+        evaluate = lambda x: (jnp.sum((x - centre) ** 2, axis=1) + 1e-3, None)  # noqa: E731
+        return turbo.step(evaluate, state, key)
+
+    step = eqx.filter_jit(counted)
+    key = jax.random.key(0)
+    state = turbo.init(key)
+    for k in range(12):
+        state, info = step(state, jax.random.fold_in(key, k))
+    assert int(info.evaluations) == 48
+    assert float(info.best_value) < 0.05
+
+
+def test_options_are_checked():
+    with pytest.raises(ValueError, match="acquisition"):
+        TurboOptions(acquisition="magic")
+    with pytest.raises(ValueError, match="composite"):
+        Turbo(3, 4, 32, options=TurboOptions(surrogate="composite"))

@@ -1,0 +1,212 @@
+"""The command line: exit status, one clear message, nothing lost."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from experiments import run as command
+from qhrtem_jax.stages.parameter_space import parameter_space
+from qhrtem_jax.stages.settings import run_settings
+
+EXAMPLE = Path(command.__file__).parents[1] / "qhrtem_jax" / "example"
+DATA = [
+    f"data.image={EXAMPLE / 'example.npy'}",
+    "data.sampling_nm=0.0089",
+    f"data.mtf={EXAMPLE / 'example.mtf'}",
+    "data.roi_shape=[44,64]",
+    "data.average=[[64,0]]",
+    "data.vacuum=[0,0,64,64]",
+    f"specimen.structure={EXAMPLE / 'SrTiO3_110.cel'}",
+    "specimen.scattering=lobato",
+]
+QUICK = [
+    "optimizer.max_evaluations=48",
+    "optimizer.training_points=48",
+    "optimizer.starts=1",
+    "optimizer.max_iterations=8",
+]
+
+
+def call(monkeypatch, capfd, *arguments, stage="imaging"):
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["run", f"+stage={stage}", *map(str, arguments)])
+    status = command.main()
+    return status, capfd.readouterr().err
+
+
+def without(*names):
+    return [a for a in DATA if not a.startswith(tuple(f"{n}=" for n in names))]
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Files that cannot be used."""
+    image = np.load(EXAMPLE / "example.npy")
+    cases = {
+        "nan": np.where(np.arange(image.size).reshape(image.shape) == 7, np.nan, image),
+        "complex": image.astype(np.complex64),
+        "counts": image * 5000.0,
+        "cube": image[None],
+    }
+    for name, array in cases.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    (tmp_path / "cut.npy").write_bytes((EXAMPLE / "example.npy").read_bytes()[:5000])
+    (tmp_path / "cut.dat").write_bytes(image.tobytes()[:-100])
+    cel = (EXAMPLE / "SrTiO3_110.cel").read_text()
+    (tmp_path / "cut.cel").write_text(cel[: cel.rindex("*")])
+    (tmp_path / "unknown.cel").write_text(cel.replace("Ti", "Xx"))
+    (tmp_path / "skew.cel").write_text(cel.replace("90.0", "91.0", 1))
+    (tmp_path / "empty.mtf").write_text("")
+    (tmp_path / "short.mtf").write_text("257\n1.0\n0.9\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        ({"data.image": "nan.npy"}, "1 pixels that are NaN"),
+        ({"data.image": "complex.npy"}, "complex64 numbers, expected real"),
+        ({"data.image": "counts.npy"}, "mean intensity"),
+        ({"data.image": "cube.npy"}, "expected rows and columns"),
+        ({"data.image": "cut.npy"}, "cannot be read"),
+        ({"data.image": "cut.dat", "data.shape": "[108,64]"}, "bytes, expected 27648"),
+        ({"data.image": "cut.dat"}, "data.shape: needed"),
+        ({"data.image": "none.npy"}, "no file"),
+        ({"data.image": "image.jpg"}, "no file"),
+        ({"data.average": "[[90,0]]"}, "leave the image"),
+        ({"data.average": "null"}, "data.roi_shape: found [44, 64]"),
+        ({"data.vacuum": "[0,0,4,4]"}, "expected at least 8 x 8"),
+        ({"data.sampling_nm": "null"}, "data.sampling_nm: none given"),
+        ({"data.sampling_nm": "-0.01"}, "data.sampling_nm"),
+        ({"data.mtf": "empty.mtf"}, "holds 0 numbers"),
+        ({"data.mtf": "short.mtf"}, "announces 257 values"),
+        ({"specimen.structure": "cut.cel"}, "closing line '*' is missing"),
+        ({"specimen.structure": "unknown.cel"}, "unknown element 'Xx'"),
+        ({"specimen.structure": "skew.cel"}, "expected right angles"),
+        ({"specimen.structure": "none.cif"}, "no file"),
+        ({"specimen.structure": "null"}, "specimen.structure: none given"),
+        ({"microscope.high_tension_kv": "0"}, "microscope.high_tension_kv: found 0"),
+        ({"parameters.C1.low": "11"}, "parameters.C1: found bounds low=11"),
+        ({"parameters.C1.low": "abc"}, "parameters.C1.low: found 'abc'"),
+        ({"parameters.C9.value": "1"}, "C9"),
+        ({"optimizer.speed": "3"}, "speed"),
+        ({"optimizer": "magic"}, "magic"),
+        ({"precision": "float16"}, "precision: found 'float16'"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_message(monkeypatch, capfd, damaged, replace, message):
+    folder = damaged / "run"
+    arguments = without(*replace)
+    for key, value in replace.items():
+        path = damaged / value
+        known = value.endswith((".npy", ".dat", ".cel", ".cif", ".mtf", ".jpg"))
+        arguments.append(f"{key}={path if known else value}")
+    status, error = call(monkeypatch, capfd, *arguments, f"hydra.run.dir={folder}")
+    assert status == 2
+    assert message in error
+    assert "Traceback" not in error
+    assert not (folder / "result.json").exists()
+    assert not (folder / "history.csv").exists(), "no work may have started"
+
+
+@pytest.mark.parametrize("stage", ["magic", "Imaging"])
+def test_unknown_stage(monkeypatch, capfd, tmp_path, stage):
+    status, error = call(monkeypatch, capfd, f"hydra.run.dir={tmp_path}", stage=stage)
+    assert status == 2
+    assert stage in error
+
+
+def test_runs_refuses_resumes_and_overwrites(monkeypatch, capfd, tmp_path):
+    folder = tmp_path / "run"
+    arguments = [*DATA, *QUICK, "seed=5", f"hydra.run.dir={folder}"]
+    assert call(monkeypatch, capfd, *arguments)[0] == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert result["stage"] == "imaging"
+    assert result["seed"] == 5
+    assert result["cost"]["evaluations"] == 48
+    expected = {"result.json", "arrays.npz", "history.csv", "report.html", "figures", ".hydra"}
+    assert {p.name for p in folder.iterdir()} == expected
+    assert len(list((folder / "figures").glob("*.png"))) == 4
+    assert "NaN" not in (folder / "result.json").read_text()
+    stamp = (folder / "result.json").read_bytes()
+    overrides = (folder / ".hydra" / "overrides.yaml").read_bytes()
+
+    status, error = call(monkeypatch, capfd, *arguments, "seed=6")
+    assert status == 2
+    assert "already holds a result.json" in error
+    assert call(monkeypatch, capfd, *arguments, "resume=true")[0] == 0
+    assert (folder / "result.json").read_bytes() == stamp
+    assert (folder / ".hydra" / "overrides.yaml").read_bytes() == overrides
+
+    assert call(monkeypatch, capfd, *arguments, "seed=6", "overwrite=true")[0] == 0
+    assert json.loads((folder / "result.json").read_text())["seed"] == 6
+
+
+def test_simulates_a_table(monkeypatch, capfd, tmp_path):
+    table, out = tmp_path / "table.csv", tmp_path / "out.npz"
+    table.write_text("C1,tilt_x,thickness\n4.0,0.5,7\n6.0,-1.0,9\n")
+    arguments = [
+        *without("data.image", "data.average", "data.vacuum"),
+        "specimen.grid=[48,64]",
+        f"simulate.table={table}",
+        f"simulate.out={out}",
+        "simulate.save_wave=true",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+    status, error = call(monkeypatch, capfd, *arguments, stage="simulate")
+    assert status == 0, error
+    content = np.load(out)
+    assert content["image"].shape == (2, 44, 64)
+    assert content["image"].dtype == np.float32
+    assert content["exit_wave"].shape == (2, 48, 64)
+    assert content["exit_wave"].dtype == np.complex64
+    assert np.abs(content["exit_wave"]).mean() == pytest.approx(1.0, abs=0.1)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["images"] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("C1,colour\n1,2\n", "colour"),
+        ("C1\nabc\n", "line 2, column C1: found 'abc'"),
+        ("C1,thickness\n1,0\n", "found thickness 0"),
+        ("C1\n", "no rows"),
+    ],
+)
+def test_bad_tables(monkeypatch, capfd, tmp_path, text, message):
+    table = tmp_path / "table.csv"
+    table.write_text(text)
+    arguments = [f"simulate.table={table}", f"hydra.run.dir={tmp_path / 'run'}"]
+    status, error = call(
+        monkeypatch,
+        capfd,
+        *without("data.image", "data.average", "data.vacuum"),
+        *arguments,
+        stage="simulate",
+    )
+    assert status == 2
+    assert message in error
+
+
+@pytest.mark.parametrize("optimizer", ["hybrid", "turbo", "lm"])
+@pytest.mark.parametrize("parameters", ["default", "corrected_microscope"])
+@pytest.mark.parametrize("stage", ["imaging", "simulate"])
+def test_every_configuration_composes(stage, parameters, optimizer):
+    with initialize_config_dir(command.CONFIGS, version_base="1.3"):
+        config = compose(
+            "config",
+            overrides=[f"+stage={stage}", f"optimizer={optimizer}", f"parameters={parameters}"],
+        )
+    content = OmegaConf.to_container(config, resolve=True)
+    settings = run_settings(content)
+    assert settings.optimizer.name == optimizer
+    space = parameter_space(settings)
+    priors = np.isfinite(space.fitted.space.prior_std).sum()
+    assert priors == (0 if parameters == "default" else 13)

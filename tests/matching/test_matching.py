@@ -1,0 +1,161 @@
+"""Criteria against their definitions and scikit-image; noise; the objective's profiling."""
+
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.matching import criteria
+from qhrtem_jax.matching.noise import NoiseModel, effective_variance, measure_noise
+from qhrtem_jax.matching.objective import make_objective
+from qhrtem_jax.physics.parameters import INDEX
+from tests.physics import crystal
+
+
+@pytest.fixture(scope="module")
+def pair():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:40, 0:52]
+    a = 1.0 + 0.2 * np.sin(x / 5.0) * np.cos(y / 4.0)
+    return a, a + 0.05 * rng.normal(size=a.shape) + 0.01
+
+
+def test_ssim_agrees_with_scikit_image(pair):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from skimage.metrics import structural_similarity
+
+    sim, exp = pair
+    _, full = structural_similarity(
+        sim,
+        exp,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=float(np.ptp(exp)),
+        full=True,
+    )
+    ours = criteria.structural_similarity(jnp.asarray(sim), jnp.asarray(exp))
+    assert float(ours) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-6)
+
+
+def test_ncc_is_zero_mean_and_blind_to_scale(pair):
+    sim, exp = pair
+    expected = np.corrcoef(sim.ravel(), exp.ravel())[0, 1]
+    value = criteria.normalised_cross_correlation(jnp.asarray(3.0 * sim - 1.0), jnp.asarray(exp))
+    assert float(value) == pytest.approx(expected)
+
+
+def test_ncc_map_finds_a_shift(pair):
+    sim, _ = pair
+    moved = np.roll(sim, (2, -3), axis=(0, 1))
+    values = np.asarray(criteria.ncc_map(jnp.asarray(sim), jnp.asarray(moved), 5))
+    assert np.unravel_index(values.argmax(), values.shape) == (5 + 2, 5 - 3)
+    assert values.max() == pytest.approx(1.0)
+
+
+def test_plain_criteria(pair):
+    sim, exp = pair
+    a, b = jnp.asarray(sim), jnp.asarray(exp)
+    assert float(criteria.mean_squared_error(a, b)) == pytest.approx(np.mean((sim - exp) ** 2))
+    expected = np.abs(sim - exp).sum() / np.abs(exp).sum()
+    assert float(criteria.r_factor(a, b)) == pytest.approx(expected)
+    assert float(criteria.contrast(a)) == pytest.approx(sim.std() / sim.mean())
+
+
+def correlated(rng, shape, variance=2e-4):
+    kernel = np.array([0.1, 0.34, 1.0, 0.34, 0.1])
+    kernel /= np.linalg.norm(kernel)
+    noise = rng.normal(size=(shape[0] + 4, shape[1] + 4))
+    for axis in (0, 1):
+        noise = np.apply_along_axis(np.convolve, axis, noise, kernel, mode="valid")
+    return np.sqrt(variance) * noise
+
+
+def test_noise_is_measured_with_its_correlation():
+    patch = 1.0 + correlated(np.random.default_rng(1), (200, 200))
+    patch += np.linspace(0, 0.05, 200)  # uneven illumination
+    noise = measure_noise(patch)
+    assert noise.variance == pytest.approx(2e-4, rel=0.05)
+    np.testing.assert_allclose(noise.lags[:2], [0.598, 0.252], atol=0.03)
+    assert noise.of_average(4).variance == pytest.approx(noise.variance / 4)
+
+
+def test_correlation_matrix_predicts_the_variance_of_a_mean():
+    rng = np.random.default_rng(2)
+    noise = NoiseModel(2e-4, (0.598, 0.252, 0.054, 0.008))
+    weights = rng.normal(size=(12, 15))
+    matrix = noise.correlation(12), noise.correlation(15)
+    predicted = 2e-4 * np.sum(weights * (matrix[0] @ weights @ matrix[1]))
+    sums = [np.sum(weights * correlated(rng, (12, 15))) for _ in range(3000)]
+    assert np.var(sums) == pytest.approx(predicted, rel=0.1)
+
+
+def test_slow_structure_sees_more_of_correlated_noise():
+    y, _ = np.mgrid[0:64, 0:64]
+    noise = NoiseModel(1e-4, (0.6, 0.25))
+    slow = effective_variance(noise, np.sin(2 * np.pi * y / 64))
+    fast = effective_variance(noise, np.sin(2 * np.pi * y * 24 / 64))
+    assert slow > 1e-4 > fast
+
+
+def test_impossible_noise_is_refused():
+    with pytest.raises(InputError, match="noise_variance"):
+        NoiseModel(0.0)
+    with pytest.raises(InputError, match="constant"):
+        measure_noise(np.ones((20, 20)))
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    return crystal.simulator(image_shape=(36, 48))
+
+
+def test_profiling_finds_thickness_and_shift(simulator):
+    truth = crystal.vector(C1=6.0, A1_x=1.0, tilt_x=2.0, A0_x=0.0187, A0_y=-0.0311, thickness=13)
+    experiment = simulator.image(jnp.asarray(truth))
+    objective = make_objective(simulator, experiment, thickness_range=(2, 20))
+    start = crystal.vector(C1=6.0, A1_x=1.0, tilt_x=2.0, A0_x=0.05, A0_y=0.05, thickness=3)
+    found = objective.evaluate(jnp.asarray(start)[None])
+    assert float(found.vector[0, INDEX["thickness"]]) == 13
+    np.testing.assert_allclose(
+        found.vector[0, [INDEX["A0_x"], INDEX["A0_y"]]], [0.0187, -0.0311], atol=3e-4
+    )
+    assert float(found.mse[0]) < 1e-5
+    # what is reported is what the filled vector gives
+    again = simulator.image(found.vector[0])
+    np.testing.assert_allclose(found.image[0], again, atol=1e-9)
+
+
+def test_profiled_shift_stays_in_its_bounds(simulator):
+    experiment = simulator.image(jnp.asarray(crystal.vector(A0_x=0.04, A0_y=0.0)))
+    objective = make_objective(
+        simulator,
+        experiment,
+        thickness_range=(12, 12),
+        shift_range=((-0.01, 0.02), (-0.01, 0.01)),
+    )
+    found = objective.evaluate(jnp.asarray(crystal.vector())[None])
+    assert float(found.vector[0, INDEX["A0_x"]]) == pytest.approx(0.02)
+
+
+def test_without_profiling_the_vector_is_taken_as_it_is(simulator):
+    experiment = simulator.image(jnp.asarray(crystal.vector(C1=6.0, thickness=13)))
+    objective = make_objective(simulator, experiment, thickness_range=(2, 20), profile=())
+    vectors = np.stack([crystal.vector(C1=6.0, thickness=t) for t in (12, 13)])
+    found = objective.evaluate(jnp.asarray(vectors))
+    np.testing.assert_array_equal(found.vector, vectors)
+    assert float(found.mse[1]) == pytest.approx(0.0, abs=1e-12)
+    assert float(found.mse[0]) > 1e-5
+
+
+def test_thickness_prior_moves_the_choice(simulator):
+    experiment = simulator.image(jnp.asarray(crystal.vector(thickness=13)))
+    penalty = np.where(np.arange(2, 21) == 12, 0.0, 1.0)
+    objective = make_objective(
+        simulator, experiment, thickness_range=(2, 20), thickness_penalty=penalty
+    )
+    found = objective.evaluate(jnp.asarray(crystal.vector())[None])
+    assert float(found.vector[0, INDEX["thickness"]]) == 12

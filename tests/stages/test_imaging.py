@@ -1,0 +1,175 @@
+"""The imaging stage on the embedded example, which abTEM simulated."""
+
+import json
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
+from qhrtem_jax.stages import imaging
+from qhrtem_jax.stages.problem import with_example
+from qhrtem_jax.stages.settings import run_settings
+
+QUICK = {"max_evaluations": 96, "training_points": 96, "starts": 3}
+
+
+def task(**groups):
+    content = {"data": {}, "specimen": {}, "microscope": {}, "simulate": {}} | groups
+    merged, example = with_example({"stage": "imaging", "seed": 3, **content})
+    assert example
+    return imaging.prepare(run_settings(merged))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    progress = []
+    result, arrays = imaging.run(
+        task(microscope={"aberration_convention": "drprobe"}, optimizer=QUICK),
+        folder,
+        progress.append,
+    )
+    return result, arrays, folder, progress
+
+
+def truth():
+    text = resources.files("qhrtem_jax").joinpath("example", "truth.json").read_text("utf-8")
+    return json.loads(text)["parameters"]
+
+
+def test_recovers_the_truth_within_its_errors(finished):
+    result, _, _, _ = finished
+    parameters, expected = result["parameters"], truth()
+    assert parameters["thickness"]["value"] == expected["thickness"]
+    pulls = {
+        name: (entry["value"] - expected[name]) / entry["std"]
+        for name, entry in parameters.items()
+        if entry["free"] and name != "thickness" and entry["std"] is not None
+    }
+    assert len(pulls) >= 18
+    assert max(map(abs, pulls.values())) < 4.0, pulls
+    assert np.mean([abs(p) < 2.0 for p in pulls.values()]) > 0.8
+    assert parameters["C1"]["std"] < 0.1
+    assert parameters["A1_x"]["std"] < 0.1
+    assert 0.9 < result["fit"]["chi2_reduced"] < 1.1
+
+
+def test_result_is_complete_and_plain(finished):
+    result, arrays, folder, progress = finished
+    folder.write_json("result.json", result)
+    again = folder.read_result()
+    assert {"schema", "stage", "status", "seed", "device", "versions", "conventions"} <= set(again)
+    assert {"warnings", "fit", "parameters", "correlations", "cost"} <= set(again)
+    assert again["cost"]["evaluations"] == 96
+    assert again["cost"]["gradient_evaluations"] > 0
+    assert again["parameters"]["A0_x"]["free"]
+    assert not again["parameters"]["B4_x"]["free"]
+    np.testing.assert_allclose(
+        arrays["difference"], arrays["simulation"] - arrays["experiment"], atol=1e-6
+    )
+    assert again["fit"]["mse"] == pytest.approx(float(np.mean(arrays["difference"] ** 2)), rel=1e-4)
+    history = (folder.path / "history.csv").read_text().splitlines()
+    assert history[0] == "iteration,evaluations,seconds,best_mse"
+    best = [float(line.split(",")[3]) for line in history[1:]]
+    assert best == sorted(best, reverse=True)
+    assert progress[-1].best_mse == pytest.approx(again["fit"]["mse"], rel=0.01)
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_resumes_after_a_kill_to_the_same_result(finished, tmp_path, monkeypatch):
+    result = finished[0]
+    monkeypatch.setattr("qhrtem_jax.stages.search.CHECKPOINT_SECONDS", 0.0)
+    folder = RunFolder(tmp_path)
+    groups = {"microscope": {"aberration_convention": "drprobe"}, "optimizer": QUICK}
+
+    def kill(progress):
+        if progress.evaluations >= 72:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        imaging.run(task(**groups), folder, kill)
+    assert not folder.finished
+    evaluated = []
+    resumed, _ = imaging.run(
+        task(resume=True, **groups), folder, lambda p: evaluated.append(p.evaluations)
+    )
+    assert evaluated[0] > 64, "what was done is not done again"
+    assert resumed["parameters"] == result["parameters"]
+    assert resumed["cost"]["evaluations"] == result["cost"]["evaluations"]
+
+
+def test_conventions_change_numbers_not_physics(finished):
+    """B2 in Haider's convention is Dr. Probe's over 3, conjugated; so is its error."""
+    factors = dict(zip(ABERRATION_NAMES, convention_factors("drprobe"), strict=True))
+    assert factors["B2_y"] == pytest.approx(-1 / 3)
+    drprobe = finished[0]["parameters"]
+    fixed = {
+        name: {"free": False, "value": entry["value"] * factors.get(name, 1.0)}
+        for name, entry in drprobe.items()
+        if name not in ("B2_x", "B2_y")
+    }
+    folder = RunFolder(finished[2].path / "haider")
+    problem = task(parameters=fixed, optimizer=QUICK | {"name": "lm", "starts": 2})
+    result, _ = imaging.run(problem, folder, lambda p: None)
+    for name in ("B2_x", "B2_y"):
+        expected = drprobe[name]["value"] * factors[name]
+        assert result["parameters"][name]["value"] == pytest.approx(expected, abs=0.1)
+    assert result["fit"]["mse"] == pytest.approx(finished[0]["fit"]["mse"], rel=2e-3)
+
+
+def test_least_squares_alone_with_priors(tmp_path):
+    """A strong prior holds a parameter; the thickness is searched by walking."""
+    known = truth()
+    free = ("C1", "A1_x", "A1_y", "thickness", "absorption")
+    parameters = {
+        name: {"free": False, "value": value} for name, value in known.items() if name not in free
+    }
+    parameters["C1"] = {"prior_mean": 5.3, "prior_std": 0.001}
+    parameters["thickness"] = {"low": 10, "high": 26}
+    problem = task(
+        microscope={"aberration_convention": "drprobe"},
+        parameters=parameters,
+        optimizer={"name": "lm", "starts": 4},
+    )
+    result, _ = imaging.run(problem, RunFolder(tmp_path), lambda p: None)
+    assert result["parameters"]["C1"]["value"] == pytest.approx(5.3, abs=0.01)
+    assert result["parameters"]["C1"]["std_noise"] < 0.0015
+    assert result["fit"]["chi2_reduced"] > 1.2
+
+
+def test_noise_from_the_residual_is_said(tmp_path):
+    content = with_example({"stage": "imaging", "data": {}, "specimen": {}, "simulate": {}})[0]
+    content["data"]["vacuum"] = None
+    content["parameters"] = {
+        name: {"free": False, "value": value}
+        for name, value in truth().items()
+        if name not in ("C1", "A1_x")
+    }
+    content["microscope"] = {"aberration_convention": "drprobe"}
+    content["optimizer"] = {"name": "lm", "starts": 2}
+    problem = imaging.prepare(run_settings(content))
+    result, _ = imaging.run(problem, RunFolder(tmp_path), lambda p: None)
+    assert result["noise"]["source"] == "residual"
+    assert any("noise is taken from the residual" in w for w in result["warnings"])
+    assert result["noise"]["variance"] == pytest.approx(1.8e-4, rel=0.15)
+
+
+def test_input_that_belongs_together():
+    with pytest.raises(InputError, match=r"specimen\.structure: none given"):
+        imaging.prepare(
+            run_settings(
+                {
+                    "stage": "imaging",
+                    "data": {
+                        "image": str(resources.files("qhrtem_jax") / "example" / "example.npy"),
+                        "sampling_nm": 0.0089,
+                    },
+                }
+            )
+        )
