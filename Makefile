@@ -1,5 +1,5 @@
 # The two commands that a newcomer needs are `make demo` and `make test`; each sets up .venv itself.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_DIR ?= runs/demo

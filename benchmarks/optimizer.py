@@ -78,8 +78,8 @@ def summary(best: np.ndarray, seconds: list[float], counts: np.ndarray) -> dict:
 
 
 OURS = {
-    "ours, qUCB": TurboOptions(acquisition="qucb"),
-    "ours, Thompson": TurboOptions(acquisition="thompson"),
+    "ours, qUCB": TurboOptions(acquisition="qucb", output="log"),
+    "ours, Thompson": TurboOptions(acquisition="thompson", output="log"),
 }
 
 

@@ -13,22 +13,19 @@ from qhrtem_jax.stages.settings import RunSettings
 def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:
     """Fit one image; `started` is called once all input is checked."""
     task = imaging.prepare(settings)
-    folder.prepare(resume=settings.resume, overwrite=settings.overwrite)
-    if settings.resume and folder.finished:
+    if not folder.prepare(task.fingerprint, settings.resume, settings.overwrite):
         return
     started()
     with ProgressLine() as progress:
         result, arrays = imaging.run(task, folder, progress)
     folder.write_arrays("arrays.npz", arrays)
-    report.write(folder, result, arrays, task.space, task.experiment.frame.sampling_nm)
+    report.write(folder, result, arrays, task)
     folder.write_json("result.json", result)
     folder.remove(CHECKPOINT)
     fit = result["fit"]
     for warning in result["warnings"]:
-        progress.console.print(f"note: {warning}", highlight=False, soft_wrap=True)
-    progress.console.print(
+        progress.say(f"note: {warning}")
+    progress.say(
         f"MSE {fit['mse']:.6f}, NCC {100 * fit['ncc']:.2f} %, "
-        f"thickness {result['parameters']['thickness']['value']} slices",
-        highlight=False,
-        soft_wrap=True,
+        f"thickness {result['parameters']['thickness']['value']} slices"
     )

@@ -3,6 +3,7 @@
 Exit status 0: the stage is done. 2: the input cannot be used; one message says why. 1: a defect.
 """
 
+import hashlib
 import logging
 import os
 import sys
@@ -19,7 +20,23 @@ from qhrtem_jax.errors import InputError, NonFiniteError
 
 CONFIGS = str(Path(__file__).resolve().parents[1] / "configs")
 CACHE_VARIABLE = "QHRTEM_CACHE"
+NAME_LENGTH = 120
 log = logging.getLogger("qhrtem_jax")
+
+
+def run_name(overrides: list[str]) -> str:
+    """Name of a sweep's run folder: what was overridden, with files by their names alone."""
+    parts = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.lstrip("+") in ("stage", "resume", "overwrite") or key.startswith("hydra."):
+            continue
+        parts.append(f"{key.rsplit('.', 1)[-1]}={value.rsplit('/', 1)[-1]}")
+    name = ",".join(parts).replace(" ", "") or "run"
+    if len(name) > NAME_LENGTH or any("/" in o.partition("=")[2] for o in overrides):
+        digest = hashlib.sha256(",".join(overrides).encode()).hexdigest()[:6]
+        name = f"{name[:NAME_LENGTH]},{digest}"
+    return name
 
 
 def compose(config: DictConfig) -> dict[str, Any]:
@@ -33,19 +50,21 @@ def set_up_jax(device: str) -> None:
     """Choose the device, 64-bit mode for the Gaussian process, and the compilation cache."""
     import jax
 
-    if device == "gpu":
-        jax.config.update("jax_platforms", "cuda")
-    elif device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
+    if device != "auto":
+        jax.config.update("jax_platforms", {"gpu": "cuda", "cpu": "cpu"}[device])
     jax.config.update("jax_enable_x64", True)
     cache = os.environ.get(CACHE_VARIABLE, str(Path.home() / ".cache" / "qhrtem_jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     try:
-        jax.devices()
-    except RuntimeError as error:
+        platform = jax.devices()[0].platform
+    except (RuntimeError, AssertionError) as error:
+        jax.config.update("jax_platforms", None)
         raise InputError(f"device: {device} is not available ({error})") from None
+    if device == "gpu" and platform == "cpu":
+        jax.config.update("jax_platforms", None)
+        raise InputError("device: gpu is not available, JAX found the CPU only")
 
 
 def save_hydra_files(folder: Path, config: DictConfig) -> None:
@@ -71,6 +90,7 @@ def run_stage(content: dict[str, Any], folder_path: Path, config: DictConfig) ->
     content, example = with_example(content)
     settings = run_settings(content)
     folder = RunFolder(folder_path)
+    folder.check(resume=settings.resume, overwrite=settings.overwrite)
     if example:
         log.info("no data named: running the embedded example")
     set_up_jax(settings.device)
@@ -83,24 +103,31 @@ def run_stage(content: dict[str, Any], folder_path: Path, config: DictConfig) ->
     log.info("report: %s", folder_path / "report.html")
 
 
-@hydra.main(config_path=CONFIGS, config_name="config", version_base="1.3")
-def _hydra_main(config: DictConfig) -> None:
-    run_stage(compose(config), Path(HydraConfig.get().runtime.output_dir), config)
-
-
 def main() -> int:
-    """Run, and turn errors that a user can act on into one message."""
+    """Run, and turn errors that a user can act on into one message each."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    messages: list[str] = []
+
+    def refuse(message: str) -> None:
+        messages.append(message)
+        print(f"error: {message}", file=sys.stderr)
+
+    @hydra.main(config_path=CONFIGS, config_name="config", version_base="1.3")
+    def task(config: DictConfig) -> None:
+        # Errors are caught here, not outside: a sweep goes on with its other runs.
+        try:
+            run_stage(compose(config), Path(HydraConfig.get().runtime.output_dir), config)
+        except (InputError, NonFiniteError) as error:
+            refuse(str(error))
+        except (OSError, OmegaConfBaseException) as error:
+            refuse(" ".join(str(error).split()))
+
     try:
-        _hydra_main()
-    except (InputError, NonFiniteError) as error:
-        message = str(error)
-    except (HydraException, OmegaConfBaseException) as error:
-        message = " ".join(str(error).split())
-    else:
-        return 0
-    print(f"error: {message}", file=sys.stderr)
-    return 2
+        task()
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        refuse(" ".join(str(error).split()))
+    return 2 if messages else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Runs the simulate stage into a run folder."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.report import render
 from qhrtem_jax.stages import simulate
 from qhrtem_jax.stages.settings import RunSettings
@@ -20,14 +22,18 @@ def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -
     if out is not None and not out.parent.is_dir():
         raise InputError(f"simulate.out: no folder {out.parent}")
     task = simulate.prepare(settings)
-    folder.prepare(resume=settings.resume, overwrite=settings.overwrite)
-    if settings.resume and folder.finished:
-        return
-    started()
-    result, arrays = simulate.run(task)
-    folder.write_arrays("arrays.npz", arrays)
+    if folder.prepare(task.fingerprint, settings.resume, settings.overwrite):
+        started()
+        result, arrays = simulate.run(task)
+        folder.write_arrays("arrays.npz", arrays)
+        figures.montage(folder.figure_path("images"), arrays["image"], settings.data.sampling)
+        summary = f"{result['images']} images, mean intensity {result['intensity']['mean']:.4f}."
+        page = render("Simulated images", summary, result, [("images", "The first images")])
+        folder.write_text("report.html", page)
+        folder.write_json("result.json", result)
     if out is not None:
-        np.savez(out, **arrays)  # type: ignore[arg-type]
-    summary = f"{result['images']} images, mean intensity {result['intensity']['mean']:.4f}."
-    folder.write_text("report.html", render("Simulated images", summary, result, []))
-    folder.write_json("result.json", result)
+        # arrays.npz is compressed; what was asked for is a plain copy of its arrays
+        arrays = folder.read_arrays("arrays.npz") or {}
+        part = out.with_name(f"part-{out.name}")
+        np.savez(part, **arrays)  # type: ignore[arg-type]
+        shutil.move(part, out)

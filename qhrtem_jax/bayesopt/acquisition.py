@@ -11,7 +11,6 @@ L-BFGS. Scores are maximised.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -82,14 +81,11 @@ def propose(
         return _thompson(*arguments, batch, effort)
     if name == "ucb":
         width = jnp.sqrt(beta)
-        return _greedy(*arguments, lambda mean, std: mean + width * std, batch, effort)
-    if name == "logei":
         return _greedy(
-            *arguments,
-            lambda mean, std: log_expected_improvement(mean, std, best_score),
-            batch,
-            effort,
+            *arguments, best_score, lambda mean, std, _: mean + width * std, batch, effort
         )
+    if name == "logei":
+        return _greedy(*arguments, best_score, log_expected_improvement, batch, effort)
     raise ValueError(f"unknown acquisition {name!r}, expected one of {ACQUISITIONS}")
 
 
@@ -112,36 +108,31 @@ def _qucb(surrogate, key, raw, low, high, beta, batch, effort) -> Array:
     points, values = jax.vmap(
         lambda s: lbfgs.minimise(jax.value_and_grad(loss), s, *bounds, effort.gradient_calls)
     )(starts)
-    return points[jnp.argmin(values)].reshape(batch, d)
+    return points[_smallest(values)].reshape(batch, d)
 
 
 def _thompson(surrogate, key, raw, low, high, batch, effort) -> Array:
     path = surrogate.paths(key, batch)
-    values = jax.lax.map(lambda p: path(jnp.broadcast_to(p, (batch, p.size))), raw)  # (raw, batch)
-    starts = raw[jnp.argmax(values, axis=0)]
-
-    # The paths are independent, so one gradient of their sum serves them all; each keeps its own
-    # line search.
-    def value_and_grad_of(k: Array) -> Callable:
-        def loss(point: Array) -> Array:
-            return -path(jnp.broadcast_to(point, starts.shape))[k]
-
-        return jax.value_and_grad(loss)
+    index = jnp.arange(batch)
+    values = jax.vmap(lambda k: jax.vmap(lambda p: path(k, p))(raw))(index)  # (batch, raw)
+    starts = raw[jnp.argmax(jnp.where(jnp.isfinite(values), values, -jnp.inf), axis=1)]
 
     def climb(k: Array, start: Array) -> Array:
-        return lbfgs.minimise(value_and_grad_of(k), start, low, high, effort.gradient_calls)[0]
+        loss = jax.value_and_grad(lambda point: -path(k, point))
+        return lbfgs.minimise(loss, start, low, high, effort.gradient_calls)[0]
 
-    return jax.vmap(climb)(jnp.arange(batch), starts)
+    return jax.vmap(climb)(index, starts)
 
 
-def _greedy(surrogate, key, raw, low, high, utility, batch, effort) -> Array:
+def _greedy(surrogate, key, raw, low, high, best_score, utility, batch, effort) -> Array:
+    del key
     gp = surrogate.posterior
     d = raw.shape[1]
 
     def deviation_ratio(points: Array, pending: Array, used: Array) -> Array:
         """Deviation after believing the pending points, over the deviation before."""
         h = gp.hyperparameters
-        cross_points, cross_pending = gp._cross(points), gp._cross(pending)
+        cross_points, cross_pending = gp.cross(points), gp.cross(pending)
         before = gp.variance(points)
         joint = matern52(points, pending, h) - cross_points @ gp.inverse @ cross_pending.T
         block = matern52(pending, pending, h) - cross_pending @ gp.inverse @ cross_pending.T
@@ -151,23 +142,32 @@ def _greedy(surrogate, key, raw, low, high, utility, batch, effort) -> Array:
         gain = jnp.sum(joint * jnp.linalg.solve(block, joint.T).T, axis=1)
         return jnp.sqrt(jnp.clip(1.0 - gain / before, 1e-6, 1.0))
 
-    def value(points: Array, pending: Array, used: Array) -> Array:
+    def value(points: Array, pending: Array, used: Array, best: Array) -> Array:
         mean, deviation = surrogate.marginal(points)
-        return utility(mean, deviation * deviation_ratio(points, pending, used))
+        return utility(mean, deviation * deviation_ratio(points, pending, used), best)
 
-    def pick(carry: tuple[Array, Array], slot: Array) -> tuple[tuple[Array, Array], None]:
-        pending, used = carry
-        order = jnp.argsort(-value(raw, pending, used))[: effort.starts]
+    def pick(
+        carry: tuple[Array, Array, Array], slot: Array
+    ) -> tuple[tuple[Array, Array, Array], None]:
+        pending, used, best = carry
+        order = jnp.argsort(-value(raw, pending, used, best))[: effort.starts]
 
         def loss(point: Array) -> Array:
-            return -value(point[None], pending, used)[0]
+            return -value(point[None], pending, used, best)[0]
 
         points, losses = jax.vmap(
             lambda s: lbfgs.minimise(jax.value_and_grad(loss), s, low, high, effort.gradient_calls)
         )(raw[order])
-        chosen = points[jnp.argmin(losses)]
-        return (pending.at[slot].set(chosen), used.at[slot].set(True)), None
+        chosen = points[_smallest(losses)]
+        # the believed value of what is chosen is the mark for the slots that follow
+        best = jnp.maximum(best, surrogate.marginal(chosen[None])[0][0])
+        return (pending.at[slot].set(chosen), used.at[slot].set(True), best), None
 
-    start = (jnp.zeros((batch, d), raw.dtype), jnp.zeros(batch, bool))
-    (points, _), _ = jax.lax.scan(pick, start, jnp.arange(batch))
+    start = (jnp.zeros((batch, d), raw.dtype), jnp.zeros(batch, bool), best_score)
+    (points, _, _), _ = jax.lax.scan(pick, start, jnp.arange(batch))
     return points
+
+
+def _smallest(values: Float[Array, " n"]) -> Array:
+    """Index of the smallest finite value."""
+    return jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))

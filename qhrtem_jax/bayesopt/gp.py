@@ -155,22 +155,23 @@ class Posterior(eqx.Module):
     weights: Float[Array, "n outputs"]
 
     def mean(self, points: Float[Array, "m d"]) -> Float[Array, "m outputs"]:
-        return self.hyperparameters.mean + self._cross(points) @ self.weights
+        return self.hyperparameters.mean + self.cross(points) @ self.weights
 
     def variance(self, points: Float[Array, "m d"]) -> Float[Array, " m"]:
         """Latent variance, the same for every output."""
-        cross = self._cross(points)
+        cross = self.cross(points)
         reduction = jnp.sum((cross @ self.inverse) * cross, axis=1)
         signal = jnp.exp(self.hyperparameters.log_outputscale)
         return jnp.maximum(signal - reduction, 1e-10 * signal)
 
     def covariance(self, points: Float[Array, "m d"]) -> Float[Array, "m m"]:
         """Joint latent covariance of the points, the same for every output."""
-        cross = self._cross(points)
+        cross = self.cross(points)
         prior = matern52(points, points, self.hyperparameters)
         return prior - cross @ self.inverse @ cross.T
 
-    def _cross(self, points: Array) -> Array:
+    def cross(self, points: Float[Array, "m d"]) -> Float[Array, "m n"]:
+        """Covariance of the points with the data; zero for padding."""
         return jnp.where(self.mask, matern52(points, self.x, self.hyperparameters), 0.0)
 
 

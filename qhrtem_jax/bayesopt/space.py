@@ -27,7 +27,7 @@ class Variable:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise InputError(
                 f"parameters.{self.name}: found bounds low={self.low}, high={self.high}, "
-                "expected finite numbers with low < high"
+                "expected finite numbers with low < high (free=false and value fix a parameter)"
             )
         if self.prior_std is not None and not (
             math.isfinite(self.prior_std) and self.prior_std > 0.0

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.bayesopt.gp import Posterior
 
@@ -53,8 +53,8 @@ class Surrogate(eqx.Module):
 
     def paths(
         self, key: jax.Array, count: int
-    ) -> Callable[[Float[Array, "count d"]], Float[Array, " count"]]:
-        """`count` independent sample functions; call k is evaluated at row k.
+    ) -> Callable[[Int[Array, ""], Float[Array, " d"]], Float[Array, ""]]:
+        """`count` independent sample functions: called with an index and a point.
 
         Pathwise conditioning (Wilson et al., ICML 2020): a prior function of random Fourier
         features (Matern-5/2 is a Student-t spectrum with 5 degrees of freedom), corrected at the
@@ -80,9 +80,9 @@ class Surrogate(eqx.Module):
         prior_at_data = jnp.einsum("nf,cfo->cno", features(gp.x), weight)
         correction = gp.weights - jnp.einsum("nm,cmo->cno", gp.inverse, prior_at_data + noise)
 
-        def evaluate(points: Array) -> Array:
-            prior = jnp.einsum("cf,cfo->co", features(points), weight)
-            update = jnp.einsum("cn,cno->co", gp._cross(points), correction)
+        def evaluate(index: Array, point: Array) -> Array:
+            prior = features(point) @ weight[index]
+            update = gp.cross(point[None])[0] @ correction[index]
             return self.score(h.mean + prior + update)
 
         return evaluate

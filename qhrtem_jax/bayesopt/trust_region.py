@@ -30,7 +30,7 @@ class TrustRegionOptions:
 
 
 class TrustRegion(eqx.Module):
-    """State of the region; `length` 0 is never reached: see `restart`."""
+    """State of the region."""
 
     length: Float[Array, ""]
     successes: Int[Array, ""]

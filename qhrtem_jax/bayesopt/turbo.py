@@ -35,17 +35,20 @@ Evaluate = Callable[[Float[Array, "q d"]], tuple[Float[Array, " q"], Float[Array
 
 @dataclasses.dataclass(frozen=True)
 class TurboOptions:
-    """Choices of the optimizer; the defaults are what the benchmarks show best.
+    """Choices of the optimizer; the defaults suit any black box.
 
-    `training_points`: the surrogate is conditioned on this many points nearest to the best one
-    (the region is local, so is its model); the cost of a step is then constant.
-    `beta`: of qUCB and UCB; multiplied by `beta_growth` at each restart.
-    `output`: "log" models the logarithm of a positive objective, "standardise" the objective.
+    `training_points`: the surrogate is conditioned on this many points nearest to the best one of
+    the current cycle (the region is local, so is its model); the cost of a step is then constant.
+    All points are kept in the state, and come back into the model when the region is near them.
+    `beta`: of qUCB and UCB; multiplied by `beta_growth` at each restart. Thompson sampling and
+    logEI have no such number: they explore by what the model does not know.
+    `output`: "standardise" models the objective, "log" its logarithm (a positive objective that
+    falls over orders of magnitude, such as a mean squared error, is then far easier to model).
     """
 
     acquisition: str = "qucb"
     surrogate: str = "scalar"
-    output: str = "log"
+    output: str = "standardise"
     beta: float = 0.25
     beta_growth: float = 4.0
     training_points: int = 256
@@ -113,6 +116,8 @@ class Turbo(eqx.Module):
     options: TurboOptions = eqx.field(static=True, default_factory=TurboOptions)
 
     def __check_init__(self) -> None:
+        if self.max_evaluations < self.batch:
+            raise ValueError(f"max_evaluations {self.max_evaluations} is below batch {self.batch}")
         if self.options.surrogate == "composite" and self.outputs == 0:
             raise ValueError("the composite surrogate needs `outputs`, the length of the residual")
 
@@ -123,7 +128,7 @@ class Turbo(eqx.Module):
 
     @property
     def capacity(self) -> int:
-        return self.batch * math.ceil(self.max_evaluations / self.batch)
+        return self.batch * (self.max_evaluations // self.batch)
 
     def init(self, key: jax.Array) -> TurboState:
         """State before the first evaluation."""
@@ -293,8 +298,9 @@ class Turbo(eqx.Module):
         )
         calls = jnp.where(state.refit, options.first_fit_calls, options.fit_calls)
         if options.surrogate == "composite":
-            residuals = jnp.where(finite[:, None], state.residuals[nearest], 0.0)
-            mask = finite
+            worst = nearest[jnp.argmax(jnp.where(finite, y, -jnp.inf))]
+            source = jnp.where(finite, nearest, worst)
+            residuals = jnp.where(mask[:, None], state.residuals[source], 0.0)
             count = min(options.components, size)
             scores, offset, scale, floor = principal_components(residuals, mask, count)
             h = gp.fit(x, scores, mask, start, options.prior, calls)

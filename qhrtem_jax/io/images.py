@@ -39,6 +39,8 @@ def read_image(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     if not np.all(np.isfinite(image)):
         count = int(np.sum(~np.isfinite(image)))
         raise InputError(f"data.image: {path} has {count} pixels that are NaN or infinite")
+    if np.ptp(image) == 0.0:
+        raise InputError(f"data.image: {path} is constant ({image.flat[0]:g})")
     mean = float(np.mean(image))
     if not MEAN_RANGE[0] <= mean <= MEAN_RANGE[1]:
         raise InputError(

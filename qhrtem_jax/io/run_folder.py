@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 
 RESULT = "result.json"
+FINGERPRINT = "fingerprint.txt"
 SCHEMA = "qhrtem_jax/result/1"
 
 
@@ -29,23 +31,43 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / RESULT).is_file()
 
-    def prepare(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready for a run.
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Whether a run may use the folder; nothing is changed.
 
         **Raises:** `InputError` if it already holds a result and neither option is set.
         """
+        if resume and overwrite:
+            raise InputError("resume=true and overwrite=true exclude each other")
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"hydra.run.dir: {self.path} is a file, expected a folder")
         if self.finished and not (resume or overwrite):
             raise InputError(
                 f"{self.path} already holds a {RESULT}: "
                 "use overwrite=true to replace it, resume=true to keep it, or another hydra.run.dir"
             )
+
+    def prepare(self, fingerprint: str, resume: bool, overwrite: bool) -> bool:
+        """Make the folder ready, and say whether there is anything left to do.
+
+        `fingerprint` stands for settings and input files; a run is resumed only with its own.
+
+        **Raises:** `InputError` if the folder belongs to other settings or input.
+        """
+        known = self.path / FINGERPRINT
+        if resume and known.is_file() and known.read_text(encoding="utf-8").strip() != fingerprint:
+            raise InputError(
+                f"resume: {self.path} belongs to a run with other settings or input files: "
+                "repeat its command, or use another hydra.run.dir"
+            )
+        if resume and self.finished:
+            return False
         self.path.mkdir(parents=True, exist_ok=True)
-        if overwrite and not resume:
+        if not resume:
             for name in (RESULT, "checkpoint.npz", "history.csv", "arrays.npz", "report.html"):
                 (self.path / name).unlink(missing_ok=True)
-
-    def read_result(self) -> dict[str, Any]:
-        return json.loads((self.path / RESULT).read_text(encoding="utf-8"))
+            shutil.rmtree(self.path / "figures", ignore_errors=True)
+        self.write_text(FINGERPRINT, fingerprint + "\n")
+        return True
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         text = json.dumps(_plain(content), indent=2, allow_nan=False)

@@ -89,7 +89,7 @@ def _read_cel(path: Path) -> tuple[tuple[float, float, float], Atoms]:
 
 
 def _read_cif(path: Path) -> tuple[tuple[float, float, float], Atoms]:
-    """CIF through gemmi; B = 8 pi^2 U_iso, 0 where the file gives none."""
+    """CIF through gemmi; B = 8 pi^2 U, U isotropic or its mean, 0 where the file gives none."""
     import gemmi
 
     try:
@@ -105,9 +105,15 @@ def _read_cif(path: Path) -> tuple[tuple[float, float, float], Atoms]:
     symbols = tuple(element_of(site.element.name, f"{path} atom {site.label}") for site in sites)
     table = np.array([[f % 1.0 for f in site.fract.tolist()] for site in sites])
     occupancy = [site.occ for site in sites]
-    b_nm2 = [8.0 * math.pi**2 * max(site.u_iso, 0.0) * 0.01 for site in sites]
+    b_nm2 = [8.0 * math.pi**2 * max(_u_iso(site), 0.0) * 0.01 for site in sites]
     table = np.column_stack([table, occupancy, b_nm2])
     return (cell.a / 10.0, cell.b / 10.0, cell.c / 10.0), _checked_atoms(path, symbols, table)
+
+
+def _u_iso(site) -> float:
+    """U_iso in Angstrom^2, or the mean of an anisotropic one."""
+    aniso = site.aniso
+    return aniso.trace() / 3.0 if aniso.nonzero() else site.u_iso
 
 
 def _checked_atoms(path: Path, symbols: tuple[str, ...], table: np.ndarray) -> Atoms:

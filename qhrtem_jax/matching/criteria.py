@@ -28,13 +28,15 @@ def ncc_map(simulation: Image, experiment: Image, reach: int) -> Float[Array, "s
     Element [reach + dy, reach + dx] compares simulation[y, x] with experiment[y + dy, x + dx].
     """
     rows, cols = experiment.shape
-    size = (rows - reach, cols - reach)
 
     def at(shift: Array) -> Array:
-        start = jnp.maximum(-shift, 0)
-        a = jax.lax.dynamic_slice(simulation, start, size)
-        b = jax.lax.dynamic_slice(experiment, start + shift, size)
-        return normalised_cross_correlation(a, b)
+        row, col = jnp.arange(rows) - shift[0], jnp.arange(cols) - shift[1]
+        inside = ((row >= 0) & (row < rows))[:, None] & ((col >= 0) & (col < cols))
+        moved = jnp.roll(simulation, shift, axis=(0, 1))
+        count = jnp.sum(inside)
+        a = jnp.where(inside, moved - jnp.sum(jnp.where(inside, moved, 0.0)) / count, 0.0)
+        b = jnp.where(inside, experiment - jnp.sum(jnp.where(inside, experiment, 0.0)) / count, 0.0)
+        return jnp.sum(a * b) / jnp.sqrt(jnp.sum(a**2) * jnp.sum(b**2))
 
     steps = jnp.arange(-reach, reach + 1)
     dy, dx = jnp.meshgrid(steps, steps, indexing="ij")

@@ -42,7 +42,9 @@ class NoiseModel:
         rho[: known.size] = known
         index = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
         values, vectors = np.linalg.eigh(rho[index])
-        return (vectors * np.maximum(values, 0.0)) @ vectors.T
+        matrix = (vectors * np.maximum(values, 0.0)) @ vectors.T
+        scale = np.sqrt(np.diagonal(matrix))
+        return matrix / np.outer(scale, scale)
 
     def of_average(self, count: int) -> "NoiseModel":
         """Noise of the mean of `count` independent images."""
@@ -82,6 +84,13 @@ def effective_variance(noise: NoiseModel, image: np.ndarray) -> float:
     power = np.abs(np.fft.fft2(image - np.mean(image))) ** 2
     spectrum = np.outer(*(_spectrum(noise.lags, count) for count in image.shape))
     return noise.variance * float(np.sum(power * spectrum) / np.sum(power))
+
+
+def misfit_variance(residual: np.ndarray, image: np.ndarray) -> float:
+    """`effective_variance` of a residual: its power where `image` has its contrast."""
+    power = np.abs(np.fft.fft2(image - np.mean(image))) ** 2
+    missed = np.abs(np.fft.fft2(residual)) ** 2 / residual.size
+    return float(np.sum(power * missed) / np.sum(power))
 
 
 def _spectrum(lags: tuple[float, ...], count: int) -> np.ndarray:

@@ -45,8 +45,8 @@ class Objective(eqx.Module):
 
     @eqx.filter_jit
     def evaluate(self, vectors: Float[Array, "batch parameters"]) -> Evaluation:
-        """Evaluate a batch, a few at a time; one propagation per vector."""
-        return jax.lax.map(self.evaluate_one, vectors)
+        """Evaluate a batch, `simulator.batch` at a time; one propagation per vector."""
+        return jax.lax.map(self.evaluate_one, vectors, batch_size=self.simulator.batch)
 
     def evaluate_one(self, vector: Float[Array, " parameters"]) -> Evaluation:
         """Evaluate one vector."""
@@ -88,7 +88,7 @@ class Objective(eqx.Module):
         Gauss-Newton steps (a frame is no whole number of periods, so the correlation alone is off).
         """
         _, transpose = jax.vjp(
-            lambda spectrum: self.simulator.camera(spectrum, image_spread_nm),
+            lambda spectrum: self.simulator.camera.linear(spectrum, image_spread_nm),
             jnp.zeros(spectra.shape[1:], spectra.dtype),
         )
         contrast = self.experiment - jnp.mean(self.experiment)
@@ -112,7 +112,7 @@ class Objective(eqx.Module):
         start = jnp.stack([x[flat % cols], y[flat // cols]], axis=1)
 
         limit = jnp.stack([1.0 / (self.q_x[1] * cols), 1.0 / (self.q_y[1, 0] * rows)])
-        camera = jax.vmap(lambda s: self.simulator.camera(s, image_spread_nm))
+        camera = jax.vmap(lambda s: self.simulator.camera.linear(s, image_spread_nm))
 
         def gauss_newton(_: int, shifts: Array) -> Array:
             moved = spectra * self._ramp(shifts)

@@ -1,13 +1,16 @@
-"""The coarsest grids whose image error stays below a stated rms.
+"""The coarsest grids and fewest foci whose image error stays below a stated rms.
 
-A multislice on a smaller grid equals one on a fine grid whose band limit is lowered (products of
-band-limited functions do not alias into the band), so one program on a fine grid tells the error of
-every smaller one. Behind the exit wave the microscope's envelopes cut further, so the image grid is
-chosen on its own, with the folding of frequencies beyond it counted in.
+A multislice on a smaller grid is close to one on a fine grid whose band limit is lowered (products
+of band-limited functions do not alias into the band), so one program on a fine grid foretells the
+error of every smaller one; what is chosen is then compared with the fine one itself. Behind the
+exit wave the microscope's envelopes cut further, so the image grid is chosen on its own, with the
+folding of frequencies beyond it counted in.
 """
 
 import dataclasses
+import functools
 import logging
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -15,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.coherence import SourceSampling
 from qhrtem_jax.physics.grid import Grid, kept_frequencies, smooth_size
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
@@ -23,16 +27,28 @@ from qhrtem_jax.physics.specimen import Crystal
 log = logging.getLogger(__name__)
 
 REFERENCE_NYQUIST = 110.0
-"""Nyquist frequency of the fine grid in 1/nm; its own error is about 2e-6 rms for BaTiO3."""
+"""Nyquist frequency in 1/nm of the first fine grid that is tried as the reference."""
+
+FINEST_NYQUIST = 450.0
+
+FOCI = ((15, 2.4), (21, 2.6), (31, 2.8), (45, 3.0))
+"""Numbers of foci and their extent in focus spreads, from coarse to fine."""
+
+REFERENCE_FOCI = SourceSampling(foci=81, focal_extent=3.4)
 
 
 @dataclasses.dataclass(frozen=True)
 class GridChoice:
-    """Shapes (rows, cols) of wave and image grid, and the rms error of the image they cost."""
+    """How finely images are computed, and the rms error of the image that it costs.
+
+    `grid`, `image`: shapes (rows, cols) of wave and image grid; `error` is None where the grid was
+    given and nothing was compared.
+    """
 
     grid: tuple[int, int]
     image: tuple[int, int]
-    error: float
+    source: SourceSampling
+    error: float | None
 
 
 def choose_grids(
@@ -46,34 +62,83 @@ def choose_grids(
     error: float,
     grid: tuple[int, int] | None = None,
 ) -> GridChoice:
-    """Smallest grids whose image differs by at most `error` (rms, largest over `vectors`).
+    """Smallest grids and fewest foci whose images differ by at most about `error` from fine ones.
 
-    **Arguments:** `vectors`, (n, parameters), parameter vectors that span what will be simulated;
-    `grid`, a wave grid that is already decided, so that only the image grid is chosen.
+    **Arguments:** `error`, rms, the largest over `vectors`; `vectors` (n, parameters), parameter
+    vectors that span what will be simulated; `grid`, a wave grid that is already decided, so that
+    only the image grid and the foci are chosen.
+
+    **Returns:** the choice, with the error that its own simulator showed against the fine one.
     """
+    build = functools.partial(
+        make_simulator, crystal, microscope, frame, slices=slices, scattering=scattering
+    )
     size = crystal.grid((4, 4)).size_nm
     fine = grid or _shape(size, REFERENCE_NYQUIST)
-    simulator = make_simulator(
-        crystal, microscope, frame, grid_shape=fine, slices=slices, scattering=scattering
-    )
+    simulator = build(grid_shape=fine)
     points = jnp.asarray(vectors, simulator.dtype)
     everything = np.ones(fine)
-    reference = _intensities(simulator, points, simulator.band_mask, everything)
-    transfer = _transfer(simulator, points)
-    chosen, chosen_error, mask = fine, 0.0, simulator.band_mask
     if grid is None:
-        frequency = np.hypot(*Grid(fine, size).frequencies())
-        for shape in _candidates(size, fine):
-            candidate = jnp.asarray(frequency <= Grid(shape, size).band_limit, simulator.dtype)
-            spectra = _intensities(simulator, points, candidate, everything)
-            rms = float(np.max(_rms((spectra - reference) * transfer)))
-            if rms <= 0.6 * error:
-                chosen, chosen_error, mask = shape, rms, candidate
+        while True:
+            # the fine grid must itself be converged: a lower band limit may change little only
+            reference = _intensities(simulator, points, simulator.band_mask, everything)
+            lower = _band_mask(fine, size, 0.8 * Grid(fine, size).band_limit)
+            change = _intensities(simulator, points, jnp.asarray(lower, points.dtype), everything)
+            doubt = float(np.max(_rms((change - reference) * _transfer(simulator, points))))
+            if doubt < 0.5 * error or Grid(fine, size).nyquist > FINEST_NYQUIST:
                 break
-    image, image_error = _choose_image_grid(simulator, points, mask, reference, chosen, error)
-    total = float(np.hypot(chosen_error, image_error))
-    log.info("grid %s, image grid %s: image error %.1e rms", chosen, image, total)
-    return GridChoice(chosen, image, total)
+            fine = _shape(size, 1.4 * Grid(fine, size).nyquist)
+            simulator, everything = build(grid_shape=fine), np.ones(fine)
+        if doubt >= 0.5 * error:
+            log.warning("no grid reaches an image error of %.0e: found %.0e", error, doubt)
+    else:
+        reference = _intensities(simulator, points, simulator.band_mask, everything)
+    transfer = _transfer(simulator, points)
+    chosen, mask = fine, simulator.band_mask
+    for shape in _candidates(size, fine) if grid is None else ():
+        candidate = jnp.asarray(_band_mask(fine, size, Grid(shape, size).band_limit), points.dtype)
+        spectra = _intensities(simulator, points, candidate, everything)
+        if float(np.max(_rms((spectra - reference) * transfer))) <= 0.6 * error:
+            chosen, mask = shape, candidate
+            break
+    image = _choose_image_grid(simulator, points, mask, chosen, error)
+    source = microscope.source
+    if microscope.coherence == "focal_sum" and not microscope.drprobe:
+        source = _choose_foci(build, chosen, image, points, error)
+    found = build(grid_shape=chosen, image_shape=image, source=source)
+    exact = build(grid_shape=fine, source=REFERENCE_FOCI) if source != microscope.source else None
+    exact = exact or build(grid_shape=fine)
+    difference = np.asarray(found.images(points)) - np.asarray(exact.images(points))
+    total = float(np.max(np.sqrt(np.mean(difference**2, axis=(1, 2)))))
+    log.info(
+        "grid %s, image grid %s, %d foci: image error %.1e rms", chosen, image, source.foci, total
+    )
+    return GridChoice(chosen, image, source, total)
+
+
+def _choose_foci(
+    build: Callable[..., Simulator],
+    grid: tuple[int, int],
+    image: tuple[int, int],
+    points: jax.Array,
+    error: float,
+) -> SourceSampling:
+    """Fewest foci whose images differ by at most `error` from those of many."""
+    many = build(grid_shape=grid, image_shape=image, source=REFERENCE_FOCI)
+    reference = np.asarray(many.images(points))
+    for foci, extent in FOCI:
+        source = SourceSampling(foci=foci, focal_extent=extent)
+        few = build(grid_shape=grid, image_shape=image, source=source)
+        difference = np.asarray(few.images(points)) - reference
+        rms = float(np.max(np.sqrt(np.mean(difference**2, axis=(1, 2)))))
+        if rms <= error:
+            return source
+    log.warning("no number of foci reaches an image error of %.0e: found %.0e", error, rms)
+    return source
+
+
+def _band_mask(shape: tuple[int, int], size_nm: tuple[float, float], limit: float) -> np.ndarray:
+    return np.hypot(*Grid(shape, size_nm).frequencies()) <= limit
 
 
 def _shape(size_nm: tuple[float, float], nyquist: float) -> tuple[int, int]:
@@ -132,10 +197,9 @@ def _choose_image_grid(
     simulator: Simulator,
     vectors: jax.Array,
     band_mask: jax.Array,
-    reference: np.ndarray,
     grid: tuple[int, int],
     error: float,
-) -> tuple[tuple[int, int], float]:
+) -> tuple[int, int]:
     fine = simulator.phases.shape[1:]
     transfer = _transfer(simulator, vectors)
     ratio = grid[0] / grid[1]
@@ -154,8 +218,8 @@ def _choose_image_grid(
         folded = _fold(spectra, shape, fine)
         rms = float(np.max(_rms((folded - full) * transfer)))
         if rms <= 0.6 * error:
-            return shape, rms
-    return grid, float(np.max(_rms((full - reference) * transfer)))
+            return shape
+    return grid
 
 
 def _fold(spectra: np.ndarray, shape: tuple[int, int], fine: tuple[int, ...]) -> np.ndarray:

@@ -84,11 +84,17 @@ class Camera(eqx.Module):
         self, spectrum: Array, image_spread_nm: Float[Array, ""]
     ) -> Float[Array, "pixel_rows pixel_cols"]:
         """Pixels of one image; vacuum 1."""
+        pixels = self.linear(spectrum, image_spread_nm)
+        return jnp.abs(pixels) if self.frame_transfer else pixels  # wavimg stores |value|
+
+    def linear(
+        self, spectrum: Array, image_spread_nm: Float[Array, ""]
+    ) -> Float[Array, "pixel_rows pixel_cols"]:
+        """The part of the camera that is linear in the spectrum."""
         blur = self.transfer * jnp.exp(-self.spread_exponent * image_spread_nm**2)
         if self.frame_transfer:
             pixels = self._evaluate(spectrum)
-            shape = pixels.shape
-            return jnp.abs(jnp.fft.irfft2(jnp.fft.rfft2(pixels) * blur, s=shape))
+            return jnp.fft.irfft2(jnp.fft.rfft2(pixels) * blur, s=pixels.shape)
         return self._evaluate(spectrum * blur)
 
     def _evaluate(self, spectrum: Array) -> Array:

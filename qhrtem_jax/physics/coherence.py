@@ -150,8 +150,9 @@ def _foci(
 
 def _drprobe_half_count(spread: Array, image_spread: Array, wavelength_nm: float) -> Array:
     """wavimg's N: dZ = 2 / (lambda (3 g_info)^2), N = 1 + int(2 fs / dZ)."""
-    temporal = ((jnp.pi * wavelength_nm * spread) ** 2 / 8.0) ** -0.25
-    limit = 3.0 * jnp.minimum(temporal, 1.0 / (jnp.pi * image_spread))
+    tiny = 1e-6  # a spread of zero has no information limit
+    temporal = ((jnp.pi * wavelength_nm * jnp.maximum(spread, tiny)) ** 2 / 8.0) ** -0.25
+    limit = 3.0 * jnp.minimum(temporal, 1.0 / (jnp.pi * jnp.maximum(image_spread, tiny)))
     count = 1.0 + jnp.floor(spread * wavelength_nm * limit**2)
     return jax.lax.stop_gradient(jnp.minimum(count, _DRPROBE_MAX_HALF_COUNT))
 

@@ -25,10 +25,29 @@ class Parameter:
     meaning: str
 
 
+ABERRATION_MEANINGS = {
+    "A0": "image shift",
+    "C1": "defocus",
+    "A1": "twofold astigmatism",
+    "A2": "threefold astigmatism",
+    "B2": "axial coma",
+    "C3": "spherical aberration",
+    "S3": "star aberration",
+    "A3": "fourfold astigmatism",
+    "B4": "fourth-order coma",
+    "D4": "three-lobe aberration",
+    "A4": "fivefold astigmatism",
+    "C5": "fifth-order spherical aberration",
+    "S5": "fifth-order star aberration",
+    "R5": "rosette aberration",
+    "A5": "sixfold astigmatism",
+}
+
+
 def _aberration_parameters() -> tuple[Parameter, ...]:
     defaults = {"C1": 5.0, "C3": -5000.0, "C5": 3.0e6}
     return tuple(
-        Parameter(name, "nm", defaults.get(name, 0.0), f"aberration coefficient {name}")
+        Parameter(name, "nm", defaults.get(name, 0.0), ABERRATION_MEANINGS[name[:2]])
         for name in ABERRATION_NAMES
     )
 

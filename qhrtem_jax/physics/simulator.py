@@ -160,13 +160,15 @@ def make_simulator(
     sequence: Sequence[int] | None = None,
     scattering: str = "weickenmeier_kohl",
     precision: str = "float32",
+    source: SourceSampling | None = None,
     batch: int = 4,
 ) -> Simulator:
     """Simulator of a crystal repeated along the beam until `slices` slices are crossed.
 
     **Arguments:** `sequence`, instead of `slices`: the slice of the cell (or `VACUUM`) at each step
     along the beam; `grid_shape`, (rows, cols) of the wave; `image_shape`, (rows, cols) of the image
-    before the camera, at most `grid_shape` (default: the same); `batch`, how many parameter vectors
+    before the camera, at most `grid_shape` (default: the same); `source`, sampling of foci and
+    angles instead of the microscope's; `batch`, how many parameter vectors
     are computed together.
 
     **Raises:** `InputError` where a number cannot be used, or float64 is asked for while JAX runs
@@ -216,6 +218,6 @@ def make_simulator(
         slice_nm=crystal.slice_thickness_nm,
         convention=microscope.aberration_convention,
         coherence=microscope.coherence,
-        source=DRPROBE_SOURCE if microscope.drprobe else microscope.source,
+        source=DRPROBE_SOURCE if microscope.drprobe else source or microscope.source,
         batch=batch,
     )

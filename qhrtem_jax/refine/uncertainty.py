@@ -7,8 +7,8 @@ import numpy as np
 from qhrtem_jax.matching.noise import NoiseModel
 
 UNDETERMINED = 0.75
-"""A parameter whose error exceeds this share of that of a uniform distribution over its bounds is
-not determined by the image."""
+"""A parameter whose error exceeds this share of what is known without the image (its prior, or a
+uniform distribution over its bounds) is not determined by the image."""
 
 STRONG_CORRELATION = 0.9
 
@@ -18,7 +18,7 @@ class Errors:
     """Errors of the fitted parameters, in units of the bounds' widths.
 
     `covariance`: from the noise alone; `chi2_reduced`: residual over what the noise leaves after
-    the fit; `determined`: whether the image says more of a parameter than its bounds do.
+    the fit; `determined`: whether the image says more of a parameter than its prior or bounds do.
     """
 
     covariance: np.ndarray  # (d, d)
@@ -62,13 +62,15 @@ def fit_errors(
 
     The fit weighs pixels equally, their noise is correlated (covariance S), so the covariance is
     the sandwich H^-1 (J^T S J / v^2 + P) H^-1 with H = J^T J / v + P (White, Econometrica 48, 817,
-    1980). P holds the priors and, as the weakest of priors, the bounds: a parameter cannot err by
-    more than a uniform distribution over them. Since the fit absorbs a part of the noise, the
-    residual is compared with trace((1 - A) S (1 - A)^T), A = J H^-1 J^T / v.
+    1980). P holds the priors and, where there is none, the bounds: a parameter cannot err by more
+    than a uniform distribution over them. Parameters at a bound are treated like any other. Since
+    the fit absorbs a part of the noise, the residual is compared with
+    trace((1 - A) S (1 - A)^T), A = J H^-1 J^T / v.
     """
     d, rows, cols = jacobian.shape
     flat = jacobian.reshape(d, -1)
-    precision = np.diag(1.0 / np.square(prior_std) + 12.0)
+    known = np.minimum(prior_std, np.sqrt(1.0 / 12.0))
+    precision = np.diag(1.0 / np.square(known))
     hessian = flat @ flat.T / data_variance + precision
     inverse = np.linalg.inv(hessian)
     along_rows = noise.correlation(rows)
@@ -84,10 +86,6 @@ def fit_errors(
         - np.trace(inverse @ gram @ inverse @ middle) / data_variance**2
     )
     expected = noise.variance * residual.size - absorbed
-    uniform = np.sqrt(1.0 / 12.0)
-    limit = np.minimum(uniform, prior_std)
-    determined = np.sqrt(np.diagonal(covariance)) < UNDETERMINED * np.where(
-        np.isfinite(prior_std), np.inf, limit
-    )
+    determined = np.sqrt(np.diagonal(covariance)) < UNDETERMINED * known
     chi2 = float(np.sum(residual**2) / max(expected, 0.05 * noise.variance * residual.size))
     return Errors(covariance, chi2, determined)

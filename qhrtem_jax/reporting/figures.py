@@ -27,13 +27,13 @@ def comparison(
     sampling_nm: tuple[float, float],
     fit: dict[str, Any],
 ) -> None:
-    """Experiment, simulation and difference + 1 on one grey scale, with a scale bar."""
+    """Experiment, simulation and difference + 1 on one grey scale, and the difference stretched."""
     low = float(min(experiment.min(), simulation.min()))
     high = float(max(experiment.max(), simulation.max()))
     rows, cols = experiment.shape
     height, width = rows * sampling_nm[0], cols * sampling_nm[1]
-    figure = Figure(figsize=(10.5, 3.4 * max(0.6, height / width) + 0.8), layout="constrained")
-    axes = figure.subplots(1, 3)
+    figure = Figure(figsize=(13.0, 3.2 * max(0.6, height / width) + 0.8), layout="constrained")
+    axes = figure.subplots(1, 4)
     panels = (
         ("experiment", experiment, f"mean {fit['mean_exp']:.3f}, std {fit['std_exp']:.3f}"),
         ("simulation", simulation, f"mean {fit['mean_sim']:.3f}, std {fit['std_sim']:.3f}"),
@@ -44,7 +44,7 @@ def comparison(
         ),
     )
     drawn = []
-    for axis, (title, image, note) in zip(axes, panels, strict=True):
+    for axis, (title, image, note) in zip(axes[:3], panels, strict=True):
         extent = (0.0, width, height, 0.0)
         drawn.append(axis.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent))
         axis.set_title(f"{title}\n{note}", fontsize=9)
@@ -53,7 +53,19 @@ def comparison(
     bar = 0.1 if width < 1.0 else 0.5
     axes[0].plot([0.05 * width, 0.05 * width + bar], [0.94 * height] * 2, color="white", lw=3)
     axes[0].text(0.05 * width, 0.91 * height, f"{bar:g} nm", color="white", fontsize=8)
-    figure.colorbar(drawn[0], ax=axes, label="intensity (vacuum = 1)", shrink=0.8)
+    figure.colorbar(drawn[0], ax=axes[:3], label="intensity (vacuum = 1)", shrink=0.8)
+    reach = 4.0 * float(np.std(simulation - experiment)) or 1.0
+    stretched = axes[3].imshow(
+        simulation - experiment,
+        cmap="RdBu_r",
+        vmin=-reach,
+        vmax=reach,
+        extent=(0.0, width, height, 0.0),
+    )
+    axes[3].set_title("difference, stretched\nto 4 standard deviations", fontsize=9)
+    axes[3].set_xticks([])
+    axes[3].set_yticks([])
+    figure.colorbar(stretched, ax=axes[3], shrink=0.8)
     figure.suptitle(f"MSE {fit['mse']:.6f}   NCC {100 * fit['ncc']:.2f} %", fontsize=10)
     _save(figure, path)
 
@@ -104,7 +116,7 @@ def parameters(path: Path, table: dict[str, dict[str, Any]], bounds: dict[str, t
     axis.set_ylim(-0.7, len(names) - 0.3)
     axis.grid(axis="y", alpha=0.3)
     axis.set_title(
-        "position within the bounds; open: not determined by the image", fontsize=9, loc="left"
+        "position within the bounds; open: without error (see the report)", fontsize=9, loc="left"
     )
     _save(figure, path)
 
@@ -119,5 +131,35 @@ def ncc(path: Path, experiment: np.ndarray, simulation: np.ndarray) -> None:
     axis.set_xlabel("shift along x (pixels)")
     axis.set_ylabel("shift along y (pixels)")
     axis.set_title(f"peak {100 * values.max():.2f} %", fontsize=9)
+    ticks = range(-NCC_REACH, NCC_REACH + 1, 2)
+    axis.set_xticks(ticks)
+    axis.set_yticks(ticks)
     figure.colorbar(drawn, ax=axis, label="NCC")
+    _save(figure, path)
+
+
+def montage(path: Path, images: np.ndarray, sampling_nm: tuple[float, float]) -> None:
+    """Up to 12 images on one grey scale."""
+    shown = images[:12]
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    height, width = images.shape[1] * sampling_nm[0], images.shape[2] * sampling_nm[1]
+    size = (2.6 * columns + 0.8, 2.6 * rows * height / width + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    drawn = []
+    for number, axis in enumerate(axes):
+        axis.set_axis_off()
+        if number < len(shown):
+            drawn.append(
+                axis.imshow(
+                    shown[number],
+                    cmap="gray",
+                    vmin=float(shown.min()),
+                    vmax=float(shown.max()),
+                    extent=(0.0, width, height, 0.0),
+                )
+            )
+            axis.set_title(f"row {number + 1}", fontsize=8)
+    figure.colorbar(drawn[0], ax=axes.tolist(), label="intensity (vacuum = 1)", shrink=0.8)
     _save(figure, path)

@@ -8,7 +8,7 @@ import numpy as np
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.report import render
-from qhrtem_jax.stages.parameter_space import ParameterSpace
+from qhrtem_jax.stages.imaging import ImagingProblem
 
 FIGURES = [
     ("comparison", "Experiment, simulation, difference"),
@@ -22,10 +22,10 @@ def write(
     folder: RunFolder,
     result: dict[str, Any],
     arrays: dict[str, np.ndarray],
-    space: ParameterSpace,
-    sampling_nm: tuple[float, float],
+    task: ImagingProblem,
 ) -> None:
     """Write figures/*.png and report.html into the run folder."""
+    space, sampling_nm = task.space, task.experiment.frame.sampling_nm
     experiment = arrays["experiment"].astype(float)
     simulation = arrays["simulation"].astype(float)
     drawn = [f for f in FIGURES if f[0] != "ncc" or min(experiment.shape) > 13]
@@ -41,9 +41,11 @@ def write(
         figures.ncc(folder.figure_path("ncc"), experiment, simulation)
     fit, cost = result["fit"], result["cost"]
     thickness = result["parameters"]["thickness"]["value"]
+    chi2 = fit["chi2_reduced"]
+    chi2 = "" if chi2 is None else f"reduced chi-square {chi2:.2f}; "
     summary = (
-        f"MSE {fit['mse']:.6f}, NCC {100 * fit['ncc']:.2f} %, "
-        f"reduced chi-square {fit['chi2_reduced']:.2f}; {thickness} slices; "
+        f"MSE {fit['mse']:.6f}, NCC {100 * fit['ncc']:.2f} %, {chi2}"
+        f"{thickness} slices ({thickness * task.slice_nm:.3f} nm); "
         f"{cost['evaluations']} evaluations and {cost['gradient_evaluations']} Jacobians "
         f"in {cost['wall_s']:.0f} s."
     )

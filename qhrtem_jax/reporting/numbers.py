@@ -7,6 +7,8 @@ def with_error(value: float, std: float | None) -> str:
     """ "4.421 ± 0.025"; without an error, five significant digits."""
     if std is None:
         return plain(value)
+    if float(value).is_integer() and std < 0.01:
+        return f"{plain(value)} \N{PLUS-MINUS SIGN} < 0.01"  # a whole number that is certain
     if std <= 0.0:
         return f"{plain(value)} \N{PLUS-MINUS SIGN} 0"
     digits = max(0, 1 - math.floor(math.log10(std)))

@@ -35,6 +35,7 @@ class ProgressLine:
         self.task = self.bar.add_task("setting up", total=1, best="-", region="")
 
     def __enter__(self) -> "ProgressLine":
+        self.say("setting up: choosing grids and compiling (the first run takes longest) ...")
         self.bar.start()
         return self
 
@@ -69,9 +70,11 @@ class ProgressLine:
         if now.phase == "search" and done:
             rate = (now.seconds - self.first.seconds) / done
             left = f", about {rate * (now.budget - now.evaluations):.0f} s left"
-        self.console.print(
+        self.say(
             f"{now.phase}: {now.evaluations}/{now.budget} evaluations, best MSE {best}"
-            f"{', ' + region if region else ''}, {now.seconds:.0f} s{left}",
-            highlight=False,
-            soft_wrap=True,
+            f"{', ' + region if region else ''}, {now.seconds:.0f} s{left}"
         )
+
+    def say(self, text: str) -> None:
+        """Print one line of plain text."""
+        self.console.print(text, highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ import jinja2
 
 from qhrtem_jax.physics.aberrations import ABERRATIONS
 from qhrtem_jax.physics.parameters import PARAMETERS
-from qhrtem_jax.reporting.numbers import plain
+from qhrtem_jax.reporting.numbers import plain, with_error
 
 
 def render(title: str, summary: str, result: dict[str, Any], figures: list[tuple[str, str]]) -> str:
@@ -32,7 +32,7 @@ def _rows(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "value": plain(entry["value"]),
+            "value": with_error(entry["value"], entry["std"]),
             "std_noise": _error(entry["std_noise"]),
             "std": _error(entry["std"]),
             "unit": entry["unit"],
@@ -50,7 +50,7 @@ def _error(value: float | None) -> str:
 def _polar(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     rows = []
     for aberration in ABERRATIONS:
-        if aberration.symmetry == 0:
+        if aberration.symmetry == 0 or aberration.name == "A0":
             continue
         x, y = (table[name]["value"] for name in aberration.components)
         if x or y:

@@ -19,6 +19,10 @@ class Stopwatch:
         if event == _COMPILE_EVENT:
             self._compile += duration_secs
 
+    def stop(self) -> None:
+        """Stop counting compilation."""
+        jax.monitoring.unregister_event_duration_listener(self._listen)
+
     @property
     def wall_s(self) -> float:
         return round(time.perf_counter() - self._start, 3)

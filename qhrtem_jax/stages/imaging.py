@@ -10,7 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.matching.noise import NoiseModel, effective_variance, measure_noise
+from qhrtem_jax.matching.noise import (
+    NoiseModel,
+    effective_variance,
+    measure_noise,
+    misfit_variance,
+)
 from qhrtem_jax.matching.objective import make_objective
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
@@ -28,6 +33,9 @@ log = logging.getLogger(__name__)
 GUESSED_VARIANCE = 1e-3
 """Variance that weighs the first fit against priors where no noise is known."""
 
+MISFIT_MATTERS = 1.5
+"""Where there are priors, a misfit above this many times the noise weighs the data instead."""
+
 AT_BOUND = 1e-3
 """A parameter within this share of its range from a bound is reported as lying there."""
 
@@ -41,6 +49,8 @@ class ImagingProblem:
     experiment: problem.Experiment
     simulator_of: Callable[[], tuple[Simulator, dict[str, Any]]]
     warnings: list[str]
+    fingerprint: str
+    slice_nm: float
 
 
 def prepare(settings: RunSettings) -> ImagingProblem:
@@ -63,13 +73,17 @@ def prepare(settings: RunSettings) -> ImagingProblem:
         simulator = problem.build_simulator(
             settings, crystal, microscope, experiment.frame, choice, slices
         )
-        return simulator, {
-            "wave": list(choice.grid),
-            "image": list(choice.image),
-            "image_error_rms": choice.error,
-        }
+        return simulator, problem.describe_grid(choice)
 
-    return ImagingProblem(settings, space, experiment, simulator_of, warnings)
+    return ImagingProblem(
+        settings,
+        space,
+        experiment,
+        simulator_of,
+        warnings,
+        problem.fingerprint(settings),
+        crystal.slice_thickness_nm,
+    )
 
 
 def run(
@@ -82,12 +96,22 @@ def run(
     image = task.experiment.image
     noise = task.experiment.noise
     variance = GUESSED_VARIANCE if noise is None else effective_variance(noise, image)
-    found = _search(task, simulator, variance, folder, report)
+    search = _search(task, simulator, variance, folder, report)
+    found = search.run()
     simulation, jacobian, names = _model(simulator, found.vector, space)
     residual = simulation - image
+    if space.has_priors and settings.optimizer.name != "turbo":
+        # A model that misses the image by more than the noise must not outweigh what is known.
+        misfit = misfit_variance(residual, image)
+        if noise is None or misfit > MISFIT_MATTERS * variance:
+            variance = misfit
+            found = search.reweigh(found.vector, variance)
+            simulation, jacobian, names = _model(simulator, found.vector, space)
+            residual = simulation - image
     if noise is None:
         noise = _noise_of_residual(residual, len(names))
-        variance = effective_variance(noise, image)
+        if not space.has_priors:
+            variance = effective_variance(noise, image)
     fitted = space.fitted.space
     columns = [fitted.names.index(name) for name in names]
     errors = fit_errors(residual, jacobian, noise, variance, fitted.prior_std[columns])
@@ -99,7 +123,8 @@ def run(
             "correlation": list(noise.lags),
             "source": noise.source,
         },
-        "fit": figures_of_merit(simulation, image) | {"chi2_reduced": errors.chi2_reduced},
+        "fit": figures_of_merit(simulation, image)
+        | {"chi2_reduced": None if noise.source == "residual" else errors.chi2_reduced},
         "parameters": _parameters(found, space, names, errors, variance, image.size),
         "correlations": errors.strong_correlations(names),
         "cost": {
@@ -109,6 +134,7 @@ def run(
             "compile_s": stopwatch.compile_s,
         },
     }
+    stopwatch.stop()
     arrays = {
         "experiment": image.astype(np.float32),
         "simulation": simulation.astype(np.float32),
@@ -123,7 +149,7 @@ def _search(
     variance: float,
     folder: RunFolder,
     report: Callable[[Progress], None],
-) -> Found:
+) -> Search:
     space, settings = task.space, task.settings
     thickness = space.thickness
     steps = np.arange(space.thickness_range[0], space.thickness_range[1] + 1)
@@ -131,22 +157,15 @@ def _search(
     if thickness.prior_mean is not None and thickness.prior_std is not None:
         distance = (steps - thickness.prior_mean) / thickness.prior_std
         penalty = distance**2 * variance / task.experiment.image.size
-    profile = tuple(
-        what
-        for what in settings.optimizer.profile
-        if (what == "thickness") or (what == "shift" and space.shift_free)
-    )
-    if not space.thickness_free and "thickness" not in profile:
-        profile = (*profile, "thickness")  # one thickness only: nothing is searched
     objective = make_objective(
         simulator,
         jnp.asarray(task.experiment.image, simulator.dtype),
         thickness_range=space.thickness_range,
         shift_range=tuple((v.low, v.high) for v in space.shift),  # type: ignore[arg-type]
-        profile=profile,
+        profile=space.profiled,
         thickness_penalty=penalty,
     )
-    search = Search(
+    return Search(
         objective,
         space,
         settings.optimizer,
@@ -156,7 +175,6 @@ def _search(
         resume=settings.resume,
         report=report,
     )
-    return search.run()
 
 
 def _model(
@@ -209,12 +227,13 @@ def _thickness_error(found: Found, data_variance: float, pixels: int) -> float |
     """
     best = round(float(found.vector[INDEX["thickness"]]))
     costs = found.thickness_costs
-    if not any(best + step in costs for step in (-1, 1)):
+    if not all(best + step in costs for step in (-1, 1)):
         return None
     steps = np.array(sorted(costs))
     chi2 = np.array([costs[int(n)] for n in steps]) * pixels / data_variance
     weight = np.exp(-0.5 * (chi2 - np.min(chi2)))
-    return float(np.sqrt(np.sum(weight * (steps - best) ** 2) / np.sum(weight)))
+    deviation = float(np.sqrt(np.sum(weight * (steps - best) ** 2) / np.sum(weight)))
+    return round(deviation, 4)
 
 
 def _remarks(
@@ -236,7 +255,8 @@ def _remarks(
                     f"({getattr(variable, text):g} {variable.unit})"
                 )
         if not errors.determined[k]:
-            remarks.append(f"{variable.name} is not determined by this image")
+            held = "" if variable.prior_std is None else ": its prior holds it"
+            remarks.append(f"{variable.name} is not determined by this image{held}")
     if space.thickness_free:
         first, last = space.thickness_range
         if round(float(vector[INDEX["thickness"]])) in (first, last):

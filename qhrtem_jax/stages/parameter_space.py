@@ -69,6 +69,7 @@ class ParameterSpace:
     thickness_free: bool
     shift: tuple[Variable, Variable]
     shift_free: bool
+    profiled: tuple[str, ...]
 
     @property
     def indices(self) -> np.ndarray:
@@ -77,6 +78,11 @@ class ParameterSpace:
     @property
     def thickness_range(self) -> tuple[int, int]:
         return round(self.thickness.low), round(self.thickness.high)
+
+    @property
+    def has_priors(self) -> bool:
+        variables = (*self.fitted.space.variables, self.thickness)
+        return any(v.prior_std is not None for v in variables)
 
     @property
     def fitted(self) -> "ParameterSpace":
@@ -144,14 +150,22 @@ def parameter_space(settings: RunSettings) -> ParameterSpace:
                 base[INDEX[name]] = 0.5 * (low + high)
         variables[name] = variable
     _check_physical(settings, base, variables, free_names)
-    profile = settings.optimizer.profile
     shift_free = all(name in free_names for name in SHIFT)
-    leave_out = {"thickness"} if "thickness" in profile or "thickness" not in free_names else set()
-    if "shift" in profile and shift_free:
+    leave_out, profiled = set(), []
+    if "thickness" in settings.optimizer.profile or "thickness" not in free_names:
+        leave_out.add("thickness")
+        profiled.append("thickness")  # a fixed one is a range of one
+    # A shift with a prior is searched: the closed form knows the image alone.
+    known_shift = any(variables[name].prior_std is not None for name in SHIFT)
+    if "shift" in settings.optimizer.profile and shift_free and not known_shift:
         leave_out |= set(SHIFT)
+        profiled.append("shift")
     searched = tuple(variables[n] for n in free_names if n not in leave_out)
     if not searched:
-        raise InputError("parameters: every parameter is fixed, so there is nothing to search")
+        raise InputError(
+            "parameters: nothing is left to search: free some, or, where only the thickness or the "
+            "shift is free, set optimizer.profile=[]"
+        )
     thickness = variables["thickness"]
     if "thickness" not in free_names:
         value = base[INDEX["thickness"]]
@@ -171,6 +185,7 @@ def parameter_space(settings: RunSettings) -> ParameterSpace:
         "thickness" in free_names,
         (variables["A0_x"], variables["A0_y"]),
         shift_free,
+        tuple(profiled),
     )
 
 

@@ -1,12 +1,14 @@
 """From settings to a checked problem: image, specimen, microscope, noise, simulator."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from qhrtem_jax.errors import InputError
@@ -49,10 +51,16 @@ def with_example(content: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     example = json.loads(folder.joinpath("example.json").read_text("utf-8"))
     for group, key in (("data", "image"), ("data", "mtf"), ("specimen", "structure")):
         example[group][key] = str(folder.joinpath(example[group][key]))
-    return {
-        name: {**group, **example.get(name, {})} if isinstance(group, dict) else group
-        for name, group in content.items()
-    }, True
+    defaults = dataclasses.asdict(RunSettings("imaging"))
+    merged = dict(content)
+    for name, values in example.items():
+        group = dict(content.get(name) or {})
+        for key, value in values.items():
+            # what the user set to something else than the default stays
+            if group.get(key) in (None, defaults[name][key]):
+                group[key] = value
+        merged[name] = group
+    return merged, True
 
 
 def load_crystal(settings: RunSettings) -> Crystal:
@@ -135,7 +143,7 @@ def choose_grid(
         if min(wanted) < 8:
             raise InputError(f"specimen.grid: found {list(wanted)}, expected at least 8 a side")
         if not reduce_image:
-            return GridChoice(wanted, wanted, 0.0)
+            return GridChoice(wanted, wanted, microscope.source, None)
     return choose_grids(
         crystal,
         microscope,
@@ -181,4 +189,63 @@ def build_simulator(
         slices=slices,
         scattering=settings.specimen.scattering,
         precision=settings.precision,
+        source=choice.source,
+        # a CPU works best on one image at a time (its cache), a GPU on many
+        batch=1 if jax.default_backend() == "cpu" else 32,
     )
+
+
+def describe_grid(choice: GridChoice) -> dict[str, Any]:
+    """The `grid` of a result."""
+    return {
+        "wave": list(choice.grid),
+        "image": list(choice.image),
+        "foci": choice.source.foci,
+        "image_error_rms": choice.error,
+    }
+
+
+def input_files(settings: RunSettings) -> dict[str, dict[str, str]]:
+    """Name and SHA-256 of every input file, by option."""
+    paths = {
+        "data.image": settings.data.image,
+        "data.mtf": settings.data.mtf,
+        "specimen.structure": settings.specimen.structure,
+        "simulate.table": settings.simulate.table,
+    }
+    return {
+        option: {"name": Path(p).name, "sha256": hashlib.sha256(Path(p).read_bytes()).hexdigest()}
+        for option, p in paths.items()
+        if p is not None
+    }
+
+
+def fingerprint(settings: RunSettings) -> str:
+    """Stands for everything that the result depends on: settings and contents of files."""
+    plain = dataclasses.asdict(settings)
+    for group, keys in (
+        (plain, ("resume", "overwrite", "device")),
+        (plain["data"], ("image", "mtf")),
+        (plain["specimen"], ("structure",)),
+        (plain["simulate"], ("table", "out")),
+        (plain["optimizer"], ("max_seconds",)),
+    ):
+        for key in keys:
+            del group[key]
+    contents = {option: file["sha256"] for option, file in input_files(settings).items()}
+    text = json.dumps([plain, contents], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_input(settings: RunSettings) -> dict[str, Any]:
+    """The `input` of a result: files by name, and the settings that shaped the data."""
+    data = dataclasses.asdict(settings.data)
+    return {
+        "files": input_files(settings),
+        "data": {k: v for k, v in data.items() if k not in ("image", "mtf") and v is not None},
+        "specimen": {
+            k: v for k, v in dataclasses.asdict(settings.specimen).items() if k != "structure"
+        },
+        "microscope": dataclasses.asdict(settings.microscope),
+        "optimizer": dataclasses.asdict(settings.optimizer),
+    }

@@ -12,6 +12,7 @@ import qhrtem_jax
 from qhrtem_jax.io.run_folder import SCHEMA
 from qhrtem_jax.matching import criteria
 from qhrtem_jax.physics.parameters import INDEX, NAMES, UNITS
+from qhrtem_jax.stages.problem import describe_input
 from qhrtem_jax.stages.settings import RunSettings
 
 NCC_REACH = 6
@@ -26,6 +27,7 @@ def header(settings: RunSettings) -> dict[str, Any]:
         "stage": settings.stage,
         "status": "done",
         "seed": settings.seed,
+        "input": describe_input(settings),
         "device": {"platform": device.platform, "kind": device.device_kind},
         "versions": {
             "qhrtem_jax": qhrtem_jax.__version__,

@@ -20,6 +20,7 @@ from qhrtem_jax.matching.objective import Objective
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.jacobian import image_and_jacobian
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
+from qhrtem_jax.refine.starts import distinct_starts
 from qhrtem_jax.stages.parameter_space import ParameterSpace
 from qhrtem_jax.stages.settings import OptimizerSettings
 
@@ -27,10 +28,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.npz"
 CHECKPOINT_SECONDS = 2.0
-DISTINCT = 0.15
-"""Starts of least squares differ by this much in some coordinate of the unit cube, or in
-thickness."""
-WALK = (-1, 1, -2, 2)
+WALK = (-1, 1, -2, 2, -4, 4)
 WALK_ROUNDS = 6
 
 
@@ -81,7 +79,7 @@ class Evaluator(eqx.Module):
 
     @eqx.filter_jit
     def __call__(self, unit: Float[Array, "n d"]) -> tuple[Array, Array, Array, Array]:
-        """(objective (n,), residuals (n, pixels + d), mse (n,), full vectors (n, parameters))."""
+        """(objective (n,), residuals (n, pixels + d + 1), mse (n,), vectors (n, parameters))."""
         values = self.low + unit.astype(self.low.dtype) * self.width
         vectors = jnp.broadcast_to(self.base, (len(unit), self.base.size))
         vectors = vectors.at[:, self.indices].set(values)
@@ -89,7 +87,10 @@ class Evaluator(eqx.Module):
         experiment = self.objective.experiment
         data = (found.image - experiment).reshape(len(unit), -1) / experiment.size**0.5
         pulls = (unit.astype(self.low.dtype) - self.prior_mean) * self.prior_weight
-        residuals = jnp.concatenate([data, pulls], axis=1)
+        first = self.objective.thickness_range[0]
+        thickness = found.vector[:, INDEX["thickness"]].astype(jnp.int32) - first
+        known = jnp.sqrt(self.objective.thickness_penalty[thickness])[:, None]
+        residuals = jnp.concatenate([data, pulls, known], axis=1)
         return jnp.sum(residuals**2, axis=1), residuals, found.mse, found.vector
 
 
@@ -132,6 +133,7 @@ class Search:
         self.spent = 0.0  # seconds of an earlier, interrupted run
         self.started = time.perf_counter()
         self.best = np.inf
+        self.penalty_scale = 1.0
         self.thickness_costs: dict[int, float] = {}
 
     def run(self) -> Found:
@@ -149,6 +151,16 @@ class Search:
         vector, mse = vectors[best], self.best
         if self.settings.name != "turbo":
             vector, mse = self._least_squares(vectors, values)
+        return self._found(vector, mse)
+
+    def reweigh(self, vector: np.ndarray, data_variance: float) -> Found:
+        """Least squares from `vector` with another weight of the data against the priors."""
+        self.penalty_scale = data_variance / self.data_variance
+        self.data_variance = data_variance
+        self.thickness_costs = {}
+        return self._found(*self._least_squares(vector[None], np.zeros(1)))
+
+    def _found(self, vector: np.ndarray, mse: float) -> Found:
         return Found(
             vector,
             mse,
@@ -157,6 +169,10 @@ class Search:
             tuple(self.history),
             self.thickness_costs,
         )
+
+    @property
+    def batch(self) -> int:
+        return min(self.settings.batch, self.settings.max_evaluations)
 
     @property
     def seconds(self) -> float:
@@ -182,15 +198,16 @@ class Search:
     def _turbo(self) -> Turbo:
         chosen = self.settings
         composite = chosen.surrogate == "composite"
-        outputs = self.objective.experiment.size + len(self.space.space) if composite else 0
+        outputs = self.objective.experiment.size + len(self.space.space) + 1 if composite else 0
         return Turbo(
             dimensions=len(self.space.space),
-            batch=chosen.batch,
+            batch=self.batch,
             max_evaluations=chosen.max_evaluations,
             outputs=outputs,
             options=TurboOptions(
                 acquisition=chosen.acquisition,
                 surrogate=chosen.surrogate,
+                output="log",
                 beta=chosen.beta,
                 initial_points=chosen.initial_points,
                 training_points=chosen.training_points,
@@ -212,7 +229,7 @@ class Search:
         saved = time.perf_counter()
         batch = turbo.batch
         for k in range(first, turbo.capacity // batch):
-            if self._out_of_time():
+            if k > 0 and self._out_of_time():
                 break
             points, state = turbo.ask(state, jax.random.fold_in(key, k))
             points = self._with_drawn_integers(points, jax.random.fold_in(key, 2**21 + k))
@@ -280,14 +297,14 @@ class Search:
         self.evaluations = self.history[-1].evaluations if self.history else 0
         self.best = self.history[-1].best_mse if self.history else np.inf
         state = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in new])
-        return state, int(state.count) // self.settings.batch
+        return state, int(state.count) // self.batch
 
     # Least squares
 
     def _random_evaluations(self) -> tuple[np.ndarray, np.ndarray]:
         """Starts for least squares alone: a random sample, evaluated once each."""
         rng = np.random.default_rng(self.seed)
-        batch = self.settings.batch
+        batch = self.batch
         vectors, values = [], []
         wanted = min(self.settings.max_evaluations, 4 * self.settings.starts)
         for k in range(max(wanted // batch, 1)):
@@ -311,12 +328,16 @@ class Search:
         """Least squares from the best distinct points, then a walk over neighbouring
         thicknesses."""
         fitted = self.space.fitted
-        columns = np.array([k for k, name in enumerate(fitted.space.names) if name != "thickness"])
+        columns = np.array(
+            [k for k, name in enumerate(fitted.space.names) if name != "thickness"], dtype=int
+        )
+        if not columns.size:
+            return vectors[int(np.nanargmin(values))], self.best
         names = tuple(fitted.space.names[k] for k in columns)
         low, width = fitted.space.low[columns], (fitted.space.high - fitted.space.low)[columns]
         indices = np.array([INDEX[name] for name in names])
         solve = self._solver(names, low, width, columns)
-        starts = _distinct(vectors, values, indices, low, width, self.settings.starts)
+        starts = distinct_starts(vectors, values, indices, low, width, self.settings.starts)
         best_cost, best_vector, tried = np.inf, vectors[starts[0]], set()
         candidates = [vectors[k] for k in starts]
         for round_number in range(1 + WALK_ROUNDS):
@@ -359,7 +380,8 @@ class Search:
         return best_vector, self.best
 
     def _thickness_penalty(self, thickness: int) -> float:
-        return float(self.objective.thickness_penalty[thickness - self.space.thickness_range[0]])
+        index = thickness - self.space.thickness_range[0]
+        return self.penalty_scale * float(self.objective.thickness_penalty[index])
 
     def _solver(
         self, names: tuple[str, ...], low: np.ndarray, width: np.ndarray, columns: np.ndarray
@@ -396,29 +418,3 @@ class Search:
             return np.asarray(u, dtype=float), float(cost), int(calls)
 
         return solve
-
-
-def _distinct(
-    vectors: np.ndarray,
-    values: np.ndarray,
-    indices: np.ndarray,
-    low: np.ndarray,
-    width: np.ndarray,
-    count: int,
-) -> list[int]:
-    """Indices of the best vectors that differ from each other, best first."""
-    unit = (vectors[:, indices] - low) / width
-    chosen: list[int] = []
-    for k in np.argsort(np.where(np.isfinite(values), values, np.inf)):
-        if not np.isfinite(values[k]):
-            break
-        same = [
-            vectors[k, INDEX["thickness"]] == vectors[j, INDEX["thickness"]]
-            and np.max(np.abs(unit[k] - unit[j])) < DISTINCT
-            for j in chosen
-        ]
-        if not any(same):
-            chosen.append(int(k))
-        if len(chosen) == count:
-            break
-    return chosen

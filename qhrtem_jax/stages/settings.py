@@ -169,7 +169,19 @@ def run_settings(content: Mapping[str, Any]) -> RunSettings:
 
     **Raises:** `InputError` that names the field, what was found and what was expected.
     """
+    content = dict(content)
+    parameters = dict(content.get("parameters") or {})
+    written_for = parameters.pop("convention", None)
+    content["parameters"] = parameters
     settings = _dataclass(RunSettings, content, "")
+    if written_for not in (None, settings.microscope.aberration_convention):
+        raise InputError(
+            f"parameters.convention: these parameters are written for {written_for!r}, the "
+            f"microscope's numbers are in {settings.microscope.aberration_convention!r} "
+            "(microscope.aberration_convention)"
+        )
+    if settings.seed < 0:
+        raise InputError(f"seed: found {settings.seed}, expected 0 or above")
     for name in settings.parameters:
         if name not in NAMES:
             raise InputError(

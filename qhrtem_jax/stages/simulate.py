@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class SimulateProblem:
     wave_simulator: Simulator | None
     grid: dict[str, Any]
     warnings: list[str]
+    stopwatch: Stopwatch
+    fingerprint: str
 
 
 def prepare(settings: RunSettings) -> SimulateProblem:
@@ -37,6 +40,7 @@ def prepare(settings: RunSettings) -> SimulateProblem:
 
     **Raises:** `InputError` for input that cannot be used.
     """
+    stopwatch = Stopwatch()
     warnings: list[str] = []
     vectors = _vectors(settings)
     data = settings.data
@@ -47,7 +51,7 @@ def prepare(settings: RunSettings) -> SimulateProblem:
     crystal = problem.load_crystal(settings)
     microscope = problem.load_microscope(settings, warnings.append)
     slices = int(np.max(vectors[:, INDEX["thickness"]]))
-    sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), 6)).astype(int)]
+    sample = _extremes(vectors)
     choice = problem.choose_grid(
         settings, crystal, microscope, frame, sample, slices, reduce_image=False
     )
@@ -56,8 +60,11 @@ def prepare(settings: RunSettings) -> SimulateProblem:
     if settings.simulate.save_wave:
         whole = dataclasses.replace(choice, image=choice.grid)
         waves = problem.build_simulator(settings, crystal, microscope, frame, whole, slices)
-    grid = {"wave": choice.grid, "image": choice.image, "image_error_rms": choice.error}
-    return SimulateProblem(settings, vectors, simulator, waves, grid, warnings)
+    grid = problem.describe_grid(choice)
+    fingerprint = problem.fingerprint(settings)
+    return SimulateProblem(
+        settings, vectors, simulator, waves, grid, warnings, stopwatch, fingerprint
+    )
 
 
 def run(task: SimulateProblem) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -65,7 +72,6 @@ def run(task: SimulateProblem) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     **Raises:** `NonFiniteError` if an image is not finite.
     """
-    stopwatch = Stopwatch()
     vectors = jnp.asarray(task.vectors, task.simulator.dtype)
     images = np.asarray(task.simulator.images(vectors))
     bad = np.flatnonzero(~np.all(np.isfinite(images), axis=(1, 2)))
@@ -87,8 +93,8 @@ def run(task: SimulateProblem) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "cost": {
             "evaluations": len(images),
             "gradient_evaluations": 0,
-            "wall_s": stopwatch.wall_s,
-            "compile_s": stopwatch.compile_s,
+            "wall_s": task.stopwatch.wall_s,
+            "compile_s": task.stopwatch.compile_s,
         },
     }
     return result, arrays
@@ -110,25 +116,39 @@ def _vectors(settings: RunSettings) -> np.ndarray:
             f"{name or 'parameters.thickness.value'}: found thickness {wrong:g}, "
             "expected a whole number of slices, at least 1"
         )
-    for column in ("image_spread", "focus_spread", "semi_convergence"):
+    for column in ("absorption", "image_spread", "focus_spread", "semi_convergence"):
         if np.any(vectors[:, INDEX[column]] < 0):
             raise InputError(f"{name or 'parameters'}: found a negative {column}")
     return vectors
 
 
+def _extremes(vectors: np.ndarray) -> np.ndarray:
+    """The rows that ask most of a grid: smallest and largest of every column that varies."""
+    rows = {0}
+    for column in np.flatnonzero(np.ptp(vectors, axis=0)):
+        rows |= {int(np.argmin(vectors[:, column])), int(np.argmax(vectors[:, column]))}
+    return vectors[sorted(rows)]
+
+
 def _read_table(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         raise InputError(f"simulate.table: no file {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"simulate.table: {path} is no readable text ({error})") from None
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
-        unknown = [c for c in reader.fieldnames or [] if c not in NAMES]
-        if unknown or not reader.fieldnames:
+        columns = reader.fieldnames or []
+        if not columns or len(set(columns)) < len(columns) or not set(columns) <= set(NAMES):
             raise InputError(
                 f"simulate.table: {path} has the columns {reader.fieldnames}, "
-                f"expected some of {', '.join(NAMES)}"
+                f"expected some of {', '.join(NAMES)}, each once"
             )
         rows = []
         for number, record in enumerate(reader, start=2):
+            if None in record:
+                raise InputError(f"simulate.table: {path} line {number} has too many values")
             row = {}
             for column, text in record.items():
                 try:

@@ -12,7 +12,9 @@ from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS, Effort
 from qhrtem_jax.bayesopt.trust_region import TrustRegionOptions
 from qhrtem_jax.bayesopt.turbo import Turbo, TurboOptions
 
-SMALL = TurboOptions(training_points=48, first_fit_calls=30, effort=Effort(64, 2, 12, 16))
+SMALL = TurboOptions(
+    output="log", training_points=48, first_fit_calls=30, effort=Effort(64, 2, 12, 16)
+)
 TURBO = Turbo(5, 4, 80, options=SMALL)  # shared, so that it compiles once
 CENTRE = np.array([0.3, 0.7, 0.45, 0.55, 0.2])
 

@@ -98,6 +98,8 @@ def damaged(tmp_path):
         ({"optimizer.speed": "3"}, "speed"),
         ({"optimizer": "magic"}, "magic"),
         ({"precision": "float16"}, "precision: found 'float16'"),
+        ({"seed": "-1"}, "seed: found -1"),
+        ({"device": "gpu"}, "device: gpu is not available"),
     ],
 )
 def test_bad_input_ends_with_2_and_one_message(monkeypatch, capfd, damaged, replace, message):
@@ -111,6 +113,7 @@ def test_bad_input_ends_with_2_and_one_message(monkeypatch, capfd, damaged, repl
     assert status == 2
     assert message in error
     assert "Traceback" not in error
+    assert error.count("\n") == 1, "one message, and nothing else"
     assert not (folder / "result.json").exists()
     assert not (folder / "history.csv").exists(), "no work may have started"
 
@@ -131,6 +134,7 @@ def test_runs_refuses_resumes_and_overwrites(monkeypatch, capfd, tmp_path):
     assert result["seed"] == 5
     assert result["cost"]["evaluations"] == 48
     expected = {"result.json", "arrays.npz", "history.csv", "report.html", "figures", ".hydra"}
+    expected.add("fingerprint.txt")
     assert {p.name for p in folder.iterdir()} == expected
     assert len(list((folder / "figures").glob("*.png"))) == 4
     assert "NaN" not in (folder / "result.json").read_text()
@@ -140,6 +144,9 @@ def test_runs_refuses_resumes_and_overwrites(monkeypatch, capfd, tmp_path):
     status, error = call(monkeypatch, capfd, *arguments, "seed=6")
     assert status == 2
     assert "already holds a result.json" in error
+    status, error = call(monkeypatch, capfd, *arguments, "seed=6", "resume=true")
+    assert status == 2
+    assert "other settings" in error
     assert call(monkeypatch, capfd, *arguments, "resume=true")[0] == 0
     assert (folder / "result.json").read_bytes() == stamp
     assert (folder / ".hydra" / "overrides.yaml").read_bytes() == overrides
@@ -177,6 +184,9 @@ def test_simulates_a_table(monkeypatch, capfd, tmp_path):
         ("C1,colour\n1,2\n", "colour"),
         ("C1\nabc\n", "line 2, column C1: found 'abc'"),
         ("C1,thickness\n1,0\n", "found thickness 0"),
+        ("C1,C1\n1,2\n", "each once"),
+        ("C1\n1,2\n", "too many values"),
+        ("absorption\n-0.5\n", "negative absorption"),
         ("C1\n", "no rows"),
     ],
 )
@@ -195,6 +205,44 @@ def test_bad_tables(monkeypatch, capfd, tmp_path, text, message):
     assert message in error
 
 
+def test_what_the_user_gives_wins_over_the_example(monkeypatch, capfd, tmp_path):
+    arguments = [f"data.mtf={tmp_path / 'none.mtf'}", f"hydra.run.dir={tmp_path / 'run'}"]
+    status, error = call(monkeypatch, capfd, *arguments)
+    assert status == 2
+    assert "none.mtf" in error
+
+
+def test_priors_written_for_another_convention_are_refused(monkeypatch, capfd, tmp_path):
+    status, error = call(
+        monkeypatch,
+        capfd,
+        "parameters=corrected_microscope",
+        "microscope.aberration_convention=drprobe",
+        f"hydra.run.dir={tmp_path}",
+    )
+    assert status == 2
+    assert "written for 'haider'" in error
+
+
+def test_sweep_runs_all_and_summarises(monkeypatch, capfd, tmp_path):
+    GlobalHydra.instance().clear()
+    sweep = ["-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "+stage=imaging", *DATA, *QUICK]
+    monkeypatch.setattr(sys, "argv", ["run", *sweep])
+    assert command.main() == 0
+    rows = (tmp_path / "summary.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert rows[0].startswith("run,status,mse")
+    assert all(",done," in row for row in rows[1:])
+
+
+def test_names_of_sweep_folders():
+    a = command.run_name(["+stage=imaging", "seed=0", "data.image=/x/a.npy", "resume=true"])
+    b = command.run_name(["+stage=imaging", "seed=0", "data.image=/y/a.npy"])
+    assert a.startswith("seed=0,image=a.npy")
+    assert a != b
+    assert command.run_name(["+stage=imaging", "seed=3"]) == "seed=3"
+
+
 @pytest.mark.parametrize("optimizer", ["hybrid", "turbo", "lm"])
 @pytest.mark.parametrize("parameters", ["default", "corrected_microscope"])
 @pytest.mark.parametrize("stage", ["imaging", "simulate"])
@@ -205,6 +253,7 @@ def test_every_configuration_composes(stage, parameters, optimizer):
             overrides=[f"+stage={stage}", f"optimizer={optimizer}", f"parameters={parameters}"],
         )
     content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
     settings = run_settings(content)
     assert settings.optimizer.name == optimizer
     space = parameter_space(settings)

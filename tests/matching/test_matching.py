@@ -113,7 +113,9 @@ def simulator():
     return crystal.simulator(image_shape=(36, 48))
 
 
-def test_profiling_finds_thickness_and_shift(simulator):
+@pytest.mark.parametrize("compatibility", ["none", "drprobe"])
+def test_profiling_finds_thickness_and_shift(compatibility):
+    simulator = crystal.simulator(image_shape=(36, 48), compatibility=compatibility)
     truth = crystal.vector(C1=6.0, A1_x=1.0, tilt_x=2.0, A0_x=0.0187, A0_y=-0.0311, thickness=13)
     experiment = simulator.image(jnp.asarray(truth))
     objective = make_objective(simulator, experiment, thickness_range=(2, 20))
@@ -126,7 +128,9 @@ def test_profiling_finds_thickness_and_shift(simulator):
     assert float(found.mse[0]) < 1e-5
     # what is reported is what the filled vector gives
     again = simulator.image(found.vector[0])
-    np.testing.assert_allclose(found.image[0], again, atol=1e-9)
+    # (Dr. Probe's way filters the frame, so frequencies that the image grid folds come through)
+    bound = 1e-9 if compatibility == "none" else 3e-5
+    np.testing.assert_allclose(found.image[0], again, atol=bound)
 
 
 def test_profiled_shift_stays_in_its_bounds(simulator):

@@ -38,7 +38,14 @@ def crystal(shift_nm: tuple[float, float] = (0.0, 0.0)) -> Crystal:
 def simulator(shift_nm: tuple[float, float] = (0.0, 0.0), **options: object) -> Simulator:
     microscope = {
         key: options.pop(key)
-        for key in ("aberration_convention", "coherence", "mtf", "source", "high_tension_kv")
+        for key in (
+            "aberration_convention",
+            "coherence",
+            "mtf",
+            "source",
+            "high_tension_kv",
+            "compatibility",
+        )
         if key in options
     }
     frame = options.pop("frame", FRAME)

@@ -1,0 +1,95 @@
+"""Summary table of a sweep: python -m experiments.summary FOLDER.
+
+Hydra's multirun prints it by itself when it ends (callback `SweepSummary`).
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS: tuple[str, ...] = (
+    "run",
+    "status",
+    "mse",
+    "ncc",
+    "chi2_reduced",
+    "thickness",
+    "C1",
+    "evaluations",
+    "wall_s",
+)
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """One row per run folder below `folder` (those with .hydra/), best MSE first."""
+    rows = []
+    for hydra_folder in sorted(folder.rglob(".hydra")):
+        run = hydra_folder.parent
+        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row |= {"run": str(run.relative_to(folder)), "status": "not finished"}
+        if (run / "result.json").is_file():
+            result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+            row["status"] = result["status"]
+            row |= {k: result["cost"][k] for k in ("evaluations", "wall_s")}
+            fit, parameters = result.get("fit") or {}, result.get("parameters") or {}
+            row |= {k: fit.get(k) for k in ("mse", "ncc", "chi2_reduced")}
+            row |= {k: (parameters.get(k) or {}).get("value") for k in ("thickness", "C1")}
+        rows.append(row)
+    return sorted(rows, key=lambda r: (r["mse"] is None, r["mse"] or 0.0, r["run"]))
+
+
+def summarise(folder: Path, console: Console) -> int:
+    """Print the table and write summary.csv into `folder`; the number of runs."""
+    rows = rows_of(folder)
+    if not rows:
+        return 0
+    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    table = Table(title=f"{len(rows)} runs, best first")
+    for column in COLUMNS:
+        text = column in ("run", "status")
+        table.add_column(
+            column, justify="left" if text else "right", no_wrap=not text, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(_text(row[column]) for column in COLUMNS))
+    console.print(table)
+    return len(rows)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+class SweepSummary(Callback):
+    """Summarises a sweep when it ends."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        summarise(Path(config.hydra.sweep.dir), _console())
+
+
+def main() -> int:
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        print("usage: python -m experiments.summary FOLDER", file=sys.stderr)
+        return 2
+    return 0 if summarise(Path(sys.argv[1]), _console()) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
