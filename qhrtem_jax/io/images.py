@@ -93,7 +93,8 @@ def _read_mrc(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
 def _read_digital_micrograph(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
     del shape
     try:
-        from rsciio.digitalmicrograph import file_reader
+        # an optional extra (GPL), absent where types are checked
+        from rsciio.digitalmicrograph import file_reader  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             f"data.image: reading {path} needs RosettaSciIO: pip install 'qhrtem_jax[formats]'"
