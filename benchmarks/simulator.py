@@ -10,6 +10,7 @@ own (cuFFT), over the batch.
 """
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -78,7 +79,8 @@ def vectors(count: int, seed: int) -> np.ndarray:
 
 def measure(crystal, microscope: Microscope, batch: int, chunk: int, repeats: int) -> list[dict]:
     """Both grids at one batch size."""
-    choice = choose_grids(
+    choose = functools.partial(
+        choose_grids,
         crystal,
         microscope,
         FRAME,
@@ -87,16 +89,7 @@ def measure(crystal, microscope: Microscope, batch: int, chunk: int, repeats: in
         scattering="weickenmeier_kohl",
         error=1e-4,
     )
-    image_only = choose_grids(
-        crystal,
-        microscope,
-        FRAME,
-        vectors=vectors(6, 0),
-        slices=SLICES,
-        scattering="weickenmeier_kohl",
-        error=1e-4,
-        grid=GRID,
-    )
+    choice, image_only = choose(), choose(grid=GRID)
     exact = make_simulator(crystal, microscope, FRAME, grid_shape=GRID, slices=SLICES)
     points = jnp.asarray(vectors(batch, 1), jnp.float32)
     sample = points[: min(batch, 16)]

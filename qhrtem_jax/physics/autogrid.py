@@ -102,12 +102,11 @@ def choose_grids(
             chosen, mask = shape, candidate
             break
     image = _choose_image_grid(simulator, points, mask, chosen, error)
-    source = microscope.source
+    source, many = microscope.source, microscope.source
     if microscope.coherence == "focal_sum" and not microscope.drprobe:
-        source = _choose_foci(build, chosen, image, points, error)
+        source, many = _choose_foci(build, chosen, image, points, error), REFERENCE_FOCI
     found = build(grid_shape=chosen, image_shape=image, source=source)
-    exact = build(grid_shape=fine, source=REFERENCE_FOCI) if source != microscope.source else None
-    exact = exact or build(grid_shape=fine)
+    exact = build(grid_shape=fine, source=many)
     difference = np.asarray(found.images(points)) - np.asarray(exact.images(points))
     total = float(np.max(np.sqrt(np.mean(difference**2, axis=(1, 2)))))
     log.info(
