@@ -10,17 +10,14 @@ from jaxtyping import Array, Complex, Float, Int
 
 
 def transmission(
-    phase: Float[Array, "*unique rows cols"],
-    absorption: Float[Array, ""],
-    band_mask: Float[Array, "rows cols"],
+    phase: Complex[Array, "*unique rows cols"], band_mask: Float[Array, "rows cols"]
 ) -> Array:
-    """Band-limited transmission functions exp(i phase (1 + i absorption)), complex, same shape.
+    """Band-limited transmission functions exp(i phase), complex, same shape.
 
-    The absorption factor is the imaginary fraction of the potential (Hashimoto, Howie, Whelan,
-    Proc. R. Soc. A269, 80, 1962); positive values attenuate.
+    With an absorption factor a, phase = sigma V dz (1 + i a): the imaginary fraction of the
+    potential attenuates (Hashimoto, Howie, Whelan, Proc. R. Soc. A269, 80, 1962).
     """
-    grating = jnp.exp(1j * phase - absorption * phase)
-    return jnp.fft.ifft2(jnp.fft.fft2(grating) * band_mask)
+    return jnp.fft.ifft2(jnp.fft.fft2(jnp.exp(1j * phase)) * band_mask)
 
 
 def propagator(

@@ -13,9 +13,15 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics import coherence
 from qhrtem_jax.physics.camera import Camera, Frame, Mtf, make_camera
 from qhrtem_jax.physics.coherence import DRPROBE_SOURCE, Optics, SourceSampling, make_optics
+from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.constants import electron_wavelength_nm
-from qhrtem_jax.physics.grid import kept_frequencies
-from qhrtem_jax.physics.multislice import propagator, transmission, waves_behind_slices
+from qhrtem_jax.physics.grid import Grid, kept_frequencies
+from qhrtem_jax.physics.multislice import (
+    lowest_frequencies,
+    propagator,
+    transmission,
+    waves_behind_slices,
+)
 from qhrtem_jax.physics.parameters import ImagingParameters, from_vector
 from qhrtem_jax.physics.specimen import Crystal, PotentialModel, slice_phases
 
@@ -103,8 +109,25 @@ class Simulator(eqx.Module):
         propagate = propagator(
             self.w_x, self.w_y, self.band_mask, self.slice_nm, self.optics.wavelength_nm, tilt_rad
         )
-        gratings = transmission(self.phases, absorption, self.band_mask)
+        gratings = transmission(self.phases * (1.0 + 1j * absorption), self.band_mask)
         return waves_behind_slices(gratings, self.sequence, propagate, self.image_shape)
+
+    def wave_through(
+        self, phases: Complex[Array, "stack rows cols"], tilt_rad: Float[Array, " 2"]
+    ) -> Complex[Array, "image_rows image_cols"]:
+        """Fourier coefficients, on the image grid, of the wave behind slices of the given phases
+        (see `multislice.transmission`), each crossed once."""
+        propagate = propagator(
+            self.w_x, self.w_y, self.band_mask, self.slice_nm, self.optics.wavelength_nm, tilt_rad
+        )
+
+        @jax.checkpoint  # a field's reverse pass must not keep every intermediate of every slice
+        def step(wave: Array, phase: Array) -> tuple[Array, None]:
+            grating = transmission(phase, self.band_mask)
+            return jnp.fft.ifft2(jnp.fft.fft2(wave * grating) * propagate), None
+
+        wave, _ = jax.lax.scan(step, jnp.ones(phases.shape[1:], propagate.dtype), phases)
+        return lowest_frequencies(jnp.fft.fft2(wave, norm="forward"), self.image_shape)
 
     def spectrum(
         self, wave: Complex[Array, "*batch image_rows image_cols"], parameters: ImagingParameters
@@ -174,6 +197,60 @@ def make_simulator(
     **Raises:** `InputError` where a number cannot be used, or float64 is asked for while JAX runs
     in 32-bit mode.
     """
+    _check_precision(precision)
+    if sequence is None:
+        if slices is None or slices < 1:
+            raise InputError(f"thickness: found {slices} slices, expected at least 1")
+        sequence = [k % crystal.slices for k in range(slices)]
+    grid = crystal.grid(grid_shape)
+    phases = slice_phases(crystal, microscope.potential_model(scattering), grid)
+    steps = np.asarray(sequence)
+    if np.any(steps == VACUUM):
+        steps = np.where(steps == VACUUM, len(phases), steps)
+        phases = np.concatenate([phases, np.zeros((1, *grid_shape))])
+    return _assemble(
+        phases,
+        steps,
+        grid,
+        crystal.slice_thickness_nm,
+        microscope,
+        frame,
+        grid_shape if image_shape is None else image_shape,
+        PRECISIONS[precision],
+        source,
+        batch,
+    )
+
+
+def make_column_optics(
+    columns: Columns,
+    microscope: Microscope,
+    frame: Frame,
+    grid_shape: tuple[int, int],
+    image_shape: tuple[int, int],
+    precision: str = "float32",
+    source: SourceSampling | None = None,
+    batch: int = 1,
+) -> tuple[Simulator, Grid]:
+    """What a stack of columns needs of a simulator: everything but the phases of its slices."""
+    _check_precision(precision)
+    grid = Grid(grid_shape, (columns.size_nm[1], columns.size_nm[0]))
+    simulator = _assemble(
+        np.zeros((1, *grid_shape)),
+        np.zeros(1, dtype=int),
+        grid,
+        columns.slice_nm,
+        microscope,
+        frame,
+        image_shape,
+        PRECISIONS[precision],
+        source,
+        batch,
+    )
+    return simulator, grid
+
+
+def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise InputError(f"precision: found {precision!r}, expected float32 or float64")
     if precision == "float64" and not jax.config.read("jax_enable_x64"):
@@ -181,26 +258,28 @@ def make_simulator(
             "precision: float64 needs JAX's 64-bit mode; "
             "call jax.config.update('jax_enable_x64', True) first"
         )
-    if sequence is None:
-        if slices is None or slices < 1:
-            raise InputError(f"thickness: found {slices} slices, expected at least 1")
-        sequence = [k % crystal.slices for k in range(slices)]
-    dtype = PRECISIONS[precision]
-    grid = crystal.grid(grid_shape)
-    image_shape = grid_shape if image_shape is None else image_shape
+
+
+def _assemble(
+    phases: np.ndarray,
+    sequence: np.ndarray,
+    grid: Grid,
+    slice_nm: float,
+    microscope: Microscope,
+    frame: Frame,
+    image_shape: tuple[int, int],
+    dtype: jnp.dtype,
+    source: SourceSampling | None,
+    batch: int,
+) -> Simulator:
     wavelength = electron_wavelength_nm(microscope.high_tension_kv)
-    phases = slice_phases(crystal, microscope.potential_model(scattering), grid)
-    steps = np.asarray(sequence)
-    if np.any(steps == VACUUM):
-        steps = np.where(steps == VACUUM, len(phases), steps)
-        phases = np.concatenate([phases, np.zeros((1, *grid_shape))])
     q_y, q_x = grid.axes()
-    rows = kept_frequencies(grid_shape[0], image_shape[0])
-    cols = kept_frequencies(grid_shape[1], image_shape[1])
+    rows = kept_frequencies(grid.shape[0], image_shape[0])
+    cols = kept_frequencies(grid.shape[1], image_shape[1])
     mask = np.hypot(*grid.frequencies()) <= grid.band_limit
     return Simulator(
         phases=jnp.asarray(phases, dtype),
-        sequence=jnp.asarray(steps, jnp.int32),
+        sequence=jnp.asarray(sequence, jnp.int32),
         w_y=jnp.asarray(q_y * wavelength, dtype),
         w_x=jnp.asarray(q_x * wavelength, dtype),
         band_mask=jnp.asarray(mask, dtype),
@@ -215,7 +294,7 @@ def make_simulator(
             frame_transfer=microscope.drprobe,
         ),
         image_shape=image_shape,
-        slice_nm=crystal.slice_thickness_nm,
+        slice_nm=slice_nm,
         convention=microscope.aberration_convention,
         coherence=microscope.coherence,
         source=DRPROBE_SOURCE if microscope.drprobe else source or microscope.source,

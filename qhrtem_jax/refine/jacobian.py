@@ -1,4 +1,10 @@
-"""Images and their Jacobian, at the cost of one propagation and its three tangents."""
+"""Images and their Jacobian, split behind the exit wave.
+
+Only what the exit wave depends on needs tangents of the multislice; all other parameters share the
+linearised image formation.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -7,21 +13,18 @@ from jaxtyping import Array, Float
 
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.simulator import Simulator
+from qhrtem_jax.physics.structured import StructuredSimulator
 
 WAVE_PARAMETERS = ("absorption", "tilt_x", "tilt_y")
-"""Parameters that the exit wave depends on; all others act behind it."""
+"""Imaging parameters that the exit wave depends on; all others act behind it."""
+
+_WAVE_INDICES = frozenset(INDEX[name] for name in WAVE_PARAMETERS)
 
 
 def image_and_jacobian(
     simulator: Simulator, vector: Float[Array, " parameters"], free: tuple[str, ...]
 ) -> tuple[Float[Array, "rows cols"], Float[Array, "free rows cols"]]:
-    """The image of `vector`, and its derivative by each free parameter in that parameter's unit.
-
-    Forward mode, split behind the exit wave: only absorption and tilt need tangents of the
-    multislice; all others share the linearised image formation.
-    """
-    tangents = np.eye(len(NAMES))[[INDEX[name] for name in free]]
-    through_wave = [k for k, name in enumerate(free) if name in WAVE_PARAMETERS]
+    """The image of `vector`, and its derivative by each free parameter in that parameter's unit."""
 
     def wave_of(v: Array) -> Array:
         parameters = simulator.typed(v)
@@ -32,22 +35,34 @@ def image_and_jacobian(
         parameters = simulator.typed(v)
         return simulator.camera(simulator.spectrum(wave, parameters), parameters.image_spread_nm)
 
-    directions = jnp.asarray(tangents, vector.dtype)
-    wave_rows = directions[np.array(through_wave, dtype=int)]
-    if through_wave:
-        wave, wave_tangents = _value_and_tangents(wave_of, vector, wave_rows)
-        all_waves = jnp.zeros((len(free), *wave.shape), wave.dtype)
-        all_waves = all_waves.at[np.array(through_wave)].set(wave_tangents)
+    indices = tuple(INDEX[name] for name in free)
+    return _split(wave_of, image_of, vector, indices, [k in _WAVE_INDICES for k in indices])
+
+
+def structured_jacobian(
+    simulator: StructuredSimulator, point: Float[Array, " point"], free: tuple[int, ...]
+) -> tuple[Float[Array, "rows cols"], Float[Array, "free rows cols"]]:
+    """The image of a point, and its derivative by the coordinates of index `free`."""
+    through = [k in _WAVE_INDICES or k >= len(NAMES) for k in free]
+    return _split(simulator.wave, simulator.image_of_wave, point, free, through)
+
+
+def _split(
+    wave_of: Callable[[Array], Array],
+    image_of: Callable[[Array, Array], Array],
+    point: Array,
+    free: tuple[int, ...],
+    through: list[bool],
+) -> tuple[Array, Array]:
+    directions = jnp.asarray(np.eye(point.shape[0])[list(free)], point.dtype)
+    moving = np.flatnonzero(through)
+    if moving.size:
+        wave, wave_tangents = jax.vmap(
+            lambda direction: jax.jvp(wave_of, (point,), (direction,)), out_axes=(None, 0)
+        )(directions[moving])
+        all_waves = jnp.zeros((len(free), *wave.shape), wave.dtype).at[moving].set(wave_tangents)
     else:
-        wave = wave_of(vector)
+        wave = wave_of(point)
         all_waves = jnp.zeros((len(free), *wave.shape), wave.dtype)
-    image, derivative = jax.linearize(image_of, wave, vector)
+    image, derivative = jax.linearize(image_of, wave, point)
     return image, jax.vmap(derivative)(all_waves, directions)
-
-
-def _value_and_tangents(function, point: Array, directions: Array) -> tuple[Array, Array]:
-    """(function(point), directional derivatives); `function` is evaluated once."""
-    values, tangents = jax.vmap(
-        lambda direction: jax.jvp(function, (point,), (direction,)), out_axes=(None, 0)
-    )(directions)
-    return values, tangents

@@ -1,0 +1,290 @@
+"""Crystals as columns of atoms along the beam: positions, occupancies and numbers of atoms.
+
+A *column* is a projected position (x, y); all atoms on it move together. A *chain* is the atoms of
+one species in one column; its atoms follow each other without gaps, so a number of atoms says it
+all. Numbers may be fractions: the last atom then has the remaining occupancy (the continuous
+relaxation of a count). Everything here is differentiable in positions, occupancies and numbers.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float, Int
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.physics.grid import Grid
+from qhrtem_jax.physics.specimen import Crystal, PotentialModel
+
+FILLS = ("entrance", "exit", "centre")
+"""Where columns start: at the entrance face, at the exit face, or in the middle of the stack."""
+
+SAME_COLUMN_NM = 0.002
+"""Atoms whose projections are closer than this belong to one column."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Atoms of one species in one column: `column`, its index; `slices`, the slice of the cell in
+    which each of its atoms lies, in the order of the beam."""
+
+    symbol: str
+    b_nm2: float
+    column: int
+    occupancy: float
+    slices: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of a cell: `xy`, (columns, 2), fractions of the projected cell; their chains."""
+
+    size_nm: tuple[float, float, float]
+    slices: int
+    xy: np.ndarray
+    chains: tuple[Chain, ...]
+
+    @property
+    def slice_nm(self) -> float:
+        return self.size_nm[2] / self.slices
+
+    @property
+    def xy_nm(self) -> np.ndarray:
+        return self.xy * np.array(self.size_nm[:2])
+
+    def atoms_per_cell(self) -> np.ndarray:
+        """Atoms of each chain in one cell, (chains,)."""
+        return np.array([len(chain.slices) for chain in self.chains])
+
+    def most_atoms(self, cells: int) -> np.ndarray:
+        """Atoms of each chain in `cells` cells, (chains,)."""
+        return cells * self.atoms_per_cell()
+
+    def numbers_of_slices(self, slices: float) -> np.ndarray:
+        """Atoms of each chain among the first `slices` slices (a fraction: in proportion)."""
+        whole = np.floor(slices)
+        below, above = (
+            np.array(
+                [
+                    sum((count - 1 - s) // self.slices + 1 for s in chain.slices if s < count)
+                    for chain in self.chains
+                ],
+                dtype=float,
+            )
+            for count in (int(whole), int(whole) + 1)
+        )
+        return below + (slices - whole) * (above - below)
+
+
+def repeat_columns(columns: Columns, rows: int, cols: int) -> Columns:
+    """`rows` x `cols` cells side by side; cell (i, j) holds columns and chains number
+    (i * cols + j) * (their number in one cell) and on."""
+    size = (columns.size_nm[0] * cols, columns.size_nm[1] * rows, columns.size_nm[2])
+    xy, chains = [], []
+    for i in range(rows):
+        for j in range(cols):
+            first = len(columns.xy) * (i * cols + j)
+            xy.append((columns.xy + np.array([j, i])) / np.array([cols, rows]))
+            chains += [dataclasses.replace(c, column=c.column + first) for c in columns.chains]
+    return Columns(size, columns.slices, np.concatenate(xy), tuple(chains))
+
+
+def columns_of(crystal: Crystal) -> Columns:
+    """Group the atoms of a cell into columns and chains.
+
+    **Raises:** `InputError` where atoms of one species in one column differ in occupancy or
+    Debye-Waller factor, so that one number could not stand for them.
+    """
+    atoms = crystal.atoms
+    xy = np.mod(atoms.positions[:, :2] + 1e-9, 1.0) - 1e-9
+    size = np.array(crystal.size_nm[:2])
+    centres: list[np.ndarray] = []
+    column_of: list[int] = []
+    for point in xy:
+        for k, centre in enumerate(centres):
+            apart = point - centre
+            if np.hypot(*((apart - np.rint(apart)) * size)) < SAME_COLUMN_NM:
+                column_of.append(k)
+                break
+        else:
+            column_of.append(len(centres))
+            centres.append(point)
+    where = crystal.slice_of_atoms()
+    groups: dict[tuple[int, str], list[int]] = {}
+    for k, symbol in enumerate(atoms.symbols):
+        groups.setdefault((column_of[k], symbol), []).append(k)
+    chains = []
+    for (column, symbol), members in groups.items():
+        first = members[0]
+        if np.ptp(atoms.occupancy[members]) > 1e-9 or np.ptp(atoms.b_nm2[members]) > 1e-9:
+            raise InputError(
+                f"specimen.structure: the {symbol} atoms at x, y = {np.round(xy[first], 4)} differ "
+                "in occupancy or Debye-Waller factor; expected the same along a column"
+            )
+        chains.append(
+            Chain(
+                symbol,
+                float(atoms.b_nm2[first]),
+                column,
+                float(atoms.occupancy[first]),
+                tuple(sorted(int(where[k]) for k in members)),
+            )
+        )
+    chains.sort(key=lambda c: c.column)
+    return Columns(crystal.size_nm, crystal.slices, np.array(centres), tuple(chains))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sites:
+    """Where the atoms of chains may sit in a stack of slices.
+
+    One entry per site: its `slice`, the `chain` it belongs to, and its `rank` (the site is taken
+    when the chain has more than `rank` atoms).
+    """
+
+    slice: np.ndarray
+    chain: np.ndarray
+    rank: np.ndarray
+    stack: int
+    chains: int
+
+    def occupied(self, counts: np.ndarray) -> np.ndarray:
+        """Whether each site is taken (wholly or in part), for `counts` (..., chains)."""
+        return counts[..., self.chain] > self.rank
+
+    def per_slice(self, counts: np.ndarray) -> np.ndarray:
+        """Atoms in each slice, (..., stack), for whole `counts` (..., chains)."""
+        here = np.eye(self.stack)[self.slice]
+        return self.occupied(counts).astype(float) @ here
+
+    def extent(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First slice with an atom, and the one behind the last: (...,) each; 0, 0 if empty."""
+        taken = self.per_slice(counts) > 0
+        some = taken.any(axis=-1)
+        first = np.where(some, np.argmax(taken, axis=-1), 0)
+        last = np.where(some, self.stack - np.argmax(taken[..., ::-1], axis=-1), 0)
+        return first, last
+
+
+def sites_of(columns: Columns, cells: int, fill: str = "entrance") -> Sites:
+    """Sites of `cells` cells along the beam; `fill` says from where chains are filled."""
+    if fill not in FILLS:
+        raise InputError(f"specimen.fill: found {fill!r}, expected one of {', '.join(FILLS)}")
+    stack = cells * columns.slices
+    slices, chains, ranks = [], [], []
+    for index, chain in enumerate(columns.chains):
+        at = np.array([m * columns.slices + s for m in range(cells) for s in chain.slices])
+        middle = 0.5 * (stack - 1)
+        key = {"entrance": at, "exit": -at, "centre": np.abs(at - middle) + 1e-3 * (at > middle)}
+        order = np.argsort(key[fill], kind="stable")
+        rank = np.empty(len(at), dtype=int)
+        rank[order] = np.arange(len(at))
+        slices.append(at)
+        chains.append(np.full(len(at), index))
+        ranks.append(rank)
+    return Sites(
+        np.concatenate(slices),
+        np.concatenate(chains),
+        np.concatenate(ranks),
+        stack,
+        len(columns.chains),
+    )
+
+
+class ColumnPotential(eqx.Module):
+    """Phase shifts of the slices of a stack of columns, on one grid.
+
+    Chains are grouped by kind of atom and by the slice of the repeating unit in which they have
+    atoms, so that a slice sums over its own chains only.
+    """
+
+    factors: Float[Array, "kinds rows cols"]  # Fourier coefficients of one atom's phase, rad
+    q_y: Float[Array, " rows"]
+    q_x: Float[Array, " cols"]
+    base_nm: Float[Array, "columns 2"]  # x, y
+    site_slice: Int[Array, " sites"]
+    site_chain: Int[Array, " sites"]
+    site_rank: Float[Array, " sites"]
+    chain_column: tuple[int, ...] = eqx.field(static=True)
+    groups: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...] = eqx.field(static=True)
+    stack: int = eqx.field(static=True)
+
+    def occupancy(
+        self,
+        counts: Float[Array, " chains"],
+        occupancies: Float[Array, " chains"],
+        starts: Float[Array, " chains"] | float = 0.0,
+    ) -> Float[Array, "stack chains"]:
+        """Atoms of each chain in each slice: those of rank `starts` to `starts + counts`."""
+        counts, starts = jnp.broadcast_arrays(counts, jnp.asarray(starts, counts.dtype))
+        begin, end = starts[self.site_chain], (starts + counts)[self.site_chain]
+        share = jnp.clip(end - self.site_rank, 0.0, 1.0) - jnp.clip(
+            begin - self.site_rank, 0.0, 1.0
+        )
+        table = jnp.zeros((self.stack, len(self.chain_column)), counts.dtype)
+        return table.at[self.site_slice, self.site_chain].add(share) * occupancies
+
+    def phases(
+        self,
+        shifts_nm: Float[Array, "columns 2"],
+        occupancy: Float[Array, "stack chains"],
+        absorption: Float[Array, "*chains"],
+    ) -> Complex[Array, "stack rows cols"]:
+        """Phase shift in rad of every slice; its imaginary part attenuates.
+
+        `absorption`: imaginary fraction of the atoms' potentials, for all or for each chain.
+        """
+        xy = self.base_nm + shifts_nm
+        along_y = jnp.exp(-2j * jnp.pi * xy[:, 1, None] * self.q_y)
+        along_x = jnp.exp(-2j * jnp.pi * xy[:, 0, None] * self.q_x)
+        weights = occupancy * (1.0 + 1j * absorption)
+        slices = []
+        period = len(self.groups)
+        for which, group in enumerate(self.groups):
+            total = jnp.zeros((), along_x.dtype)
+            for kind, chains in group:
+                columns = np.array([self.chain_column[c] for c in chains])
+                weighted = weights[which::period, np.array(chains), None] * along_y[columns]
+                count, number, rows = weighted.shape
+                flat = jnp.moveaxis(weighted, 1, 2).reshape(count * rows, number)
+                part = (flat @ along_x[columns]).reshape(count, rows, -1)
+                total = total + self.factors[kind] * part
+            shape = (self.stack // period, *self.factors.shape[1:])
+            slices.append(jnp.broadcast_to(total, shape))
+        stacked = jnp.stack(slices, axis=1).reshape(self.stack, *self.factors.shape[1:])
+        return jnp.fft.ifft2(stacked, norm="forward")
+
+
+def make_potential(
+    columns: Columns, sites: Sites, model: PotentialModel, grid: Grid, dtype: jnp.dtype
+) -> ColumnPotential:
+    """Tabulate the atoms' phases on `grid`."""
+    kinds = sorted({(chain.symbol, chain.b_nm2) for chain in columns.chains})
+    groups = tuple(
+        tuple(
+            (index, chains)
+            for index, kind in enumerate(kinds)
+            if (
+                chains := tuple(
+                    k
+                    for k, c in enumerate(columns.chains)
+                    if (c.symbol, c.b_nm2) == kind and which in c.slices
+                )
+            )
+        )
+        for which in range(columns.slices)
+    )
+    q_y, q_x = grid.axes()
+    return ColumnPotential(
+        factors=jnp.asarray(np.array([model.atom_phase(s, b, grid) for s, b in kinds]), dtype),
+        q_y=jnp.asarray(q_y, dtype),
+        q_x=jnp.asarray(q_x, dtype),
+        base_nm=jnp.asarray(columns.xy_nm, dtype),
+        site_slice=jnp.asarray(sites.slice, jnp.int32),
+        site_chain=jnp.asarray(sites.chain, jnp.int32),
+        site_rank=jnp.asarray(sites.rank, dtype),
+        chain_column=tuple(chain.column for chain in columns.chains),
+        groups=groups,
+        stack=sites.stack,
+    )

@@ -1,0 +1,88 @@
+"""Images of a whole field: a supercell of cells that differ in heights, numbers and positions."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float
+
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.coherence import SourceSampling
+from qhrtem_jax.physics.columns import (
+    ColumnPotential,
+    Columns,
+    make_potential,
+    repeat_columns,
+    sites_of,
+)
+from qhrtem_jax.physics.simulator import Microscope, Simulator, make_column_optics
+
+
+class FieldState(eqx.Module):
+    """What a field is made of; cells are numbered row by row.
+
+    `imaging` is a vector of `physics.parameters` whose C1 and A0 refer to the far end of the stack;
+    its absorption and thickness are not used. `starts`: rank of each chain's first atom among the
+    sites of the whole stack (its height).
+    """
+
+    imaging: Float[Array, " parameters"]
+    counts: Float[Array, "cells chains"]
+    starts: Float[Array, "cells chains"]
+    shifts_nm: Float[Array, "cells columns 2"]
+    occupancies: Float[Array, "cells chains"]
+    absorption: Float[Array, " cells"]
+
+
+class FieldSimulator(eqx.Module):
+    """Differentiable simulator of `shape` = (rows, cols) cells, periodic at the outer edges."""
+
+    simulator: Simulator
+    potential: ColumnPotential
+    shape: tuple[int, int] = eqx.field(static=True)
+
+    def wave(self, state: FieldState) -> Complex[Array, "rows cols"]:
+        """Fourier coefficients, on the image grid, of the wave behind the stack."""
+        sim = self.simulator
+        parameters = sim.typed(state.imaging)
+        occupancy = self.potential.occupancy(
+            state.counts.ravel(), state.occupancies.ravel(), state.starts.ravel()
+        )
+        absorption = jnp.repeat(state.absorption, state.counts.shape[1])
+        phases = self.potential.phases(state.shifts_nm.reshape(-1, 2), occupancy, absorption)
+        return sim.wave_through(phases, parameters.tilt_rad)
+
+    @eqx.filter_jit
+    def image(self, state: FieldState) -> Float[Array, "pixel_rows pixel_cols"]:
+        """The image of the field; vacuum 1."""
+        parameters = self.simulator.typed(state.imaging)
+        spectrum = self.simulator.spectrum(self.wave(state), parameters)
+        return self.simulator.camera(spectrum, parameters.image_spread_nm)
+
+
+def make_field(
+    columns: Columns,
+    shape: tuple[int, int],
+    stack_cells: int,
+    microscope: Microscope,
+    frame: Frame,
+    *,
+    grid_shape: tuple[int, int],
+    image_shape: tuple[int, int],
+    scattering: str = "weickenmeier_kohl",
+    precision: str = "float32",
+    source: SourceSampling | None = None,
+) -> FieldSimulator:
+    """Simulator of `shape` cells; `grid_shape` and `image_shape` are those of one cell.
+
+    `frame`: pixels of the field; its origin is that of the pixel grid in the supercell.
+    """
+    whole = repeat_columns(columns, *shape)
+    rows, cols = (n * g for n, g in zip(shape, grid_shape, strict=True))
+    image = tuple(n * g for n, g in zip(shape, image_shape, strict=True))
+    simulator, grid = make_column_optics(
+        whole, microscope, frame, (rows, cols), (image[0], image[1]), precision, source
+    )
+    sites = sites_of(whole, stack_cells)
+    potential = make_potential(
+        whole, sites, microscope.potential_model(scattering), grid, simulator.dtype
+    )
+    return FieldSimulator(simulator, potential, shape)

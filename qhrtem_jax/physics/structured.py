@@ -1,0 +1,111 @@
+"""Images of a stack of columns whose structure varies with the imaging parameters.
+
+A point is one flat vector: the imaging parameters of `physics.parameters`, then the shifts of the
+columns in nm (x and y of each), the numbers of atoms of the chains, and their occupancies.
+"""
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.coherence import SourceSampling
+from qhrtem_jax.physics.columns import ColumnPotential, Columns, Sites, make_potential
+from qhrtem_jax.physics.parameters import NAMES
+from qhrtem_jax.physics.simulator import Microscope, Simulator, make_column_optics
+
+
+class Layout(eqx.Module):
+    """Where things are in a point."""
+
+    columns: int = eqx.field(static=True)
+    chains: int = eqx.field(static=True)
+
+    @property
+    def size(self) -> int:
+        return len(NAMES) + 2 * self.columns + 2 * self.chains
+
+    @property
+    def imaging(self) -> slice:
+        return slice(0, len(NAMES))
+
+    @property
+    def shifts(self) -> slice:
+        return slice(len(NAMES), len(NAMES) + 2 * self.columns)
+
+    @property
+    def counts(self) -> slice:
+        return slice(self.shifts.stop, self.shifts.stop + self.chains)
+
+    @property
+    def occupancies(self) -> slice:
+        return slice(self.counts.stop, self.counts.stop + self.chains)
+
+    def point(
+        self,
+        imaging: np.ndarray,
+        shifts_nm: np.ndarray,
+        counts: np.ndarray,
+        occupancies: np.ndarray,
+    ) -> np.ndarray:
+        """One flat float64 vector."""
+        return np.concatenate([imaging, np.ravel(shifts_nm), counts, occupancies]).astype(float)
+
+
+class StructuredSimulator(eqx.Module):
+    """Images of points. The wave passes the whole stack, so `C1` and `A0` refer to its far end
+    whatever the numbers of atoms (`plane_shift` converts to another plane)."""
+
+    simulator: Simulator
+    potential: ColumnPotential
+    layout: Layout
+
+    def wave(self, point: Float[Array, " point"]) -> Complex[Array, "image_rows image_cols"]:
+        """Fourier coefficients, on the image grid, of the wave behind the stack."""
+        layout, sim = self.layout, self.simulator
+        parameters = sim.typed(point[layout.imaging])
+        shifts = point[layout.shifts].reshape(layout.columns, 2)
+        occupancy = self.potential.occupancy(point[layout.counts], point[layout.occupancies])
+        phases = self.potential.phases(shifts, occupancy, parameters.absorption)
+        return sim.wave_through(phases, parameters.tilt_rad)
+
+    def image_of_wave(
+        self, wave: Complex[Array, "image_rows image_cols"], point: Float[Array, " point"]
+    ) -> Float[Array, "rows cols"]:
+        """Image of a wave under the imaging parameters of `point`."""
+        parameters = self.simulator.typed(point[self.layout.imaging])
+        spectrum = self.simulator.spectrum(wave, parameters)
+        return self.simulator.camera(spectrum, parameters.image_spread_nm)
+
+    def image(self, point: Float[Array, " point"]) -> Float[Array, "rows cols"]:
+        """The image of one point; vacuum 1."""
+        return self.image_of_wave(self.wave(point), point)
+
+    @eqx.filter_jit
+    def images(self, points: Float[Array, "batch point"]) -> Float[Array, "batch rows cols"]:
+        """Images of a batch, `simulator.batch` at a time."""
+        return jax.lax.map(self.image, points, batch_size=self.simulator.batch)
+
+
+def make_structured(
+    columns: Columns,
+    sites: Sites,
+    microscope: Microscope,
+    frame: Frame,
+    *,
+    grid_shape: tuple[int, int],
+    image_shape: tuple[int, int],
+    scattering: str = "weickenmeier_kohl",
+    precision: str = "float32",
+    source: SourceSampling | None = None,
+    batch: int = 1,
+) -> StructuredSimulator:
+    """Simulator of a periodic cell of columns; arguments as those of `make_simulator`."""
+    simulator, grid = make_column_optics(
+        columns, microscope, frame, grid_shape, image_shape, precision, source, batch
+    )
+    potential = make_potential(
+        columns, sites, microscope.potential_model(scattering), grid, simulator.dtype
+    )
+    return StructuredSimulator(simulator, potential, Layout(len(columns.xy), len(columns.chains)))
