@@ -4,6 +4,7 @@ Exit status 0: the stage is done. 2: the input cannot be used; one message says 
 """
 
 import hashlib
+import importlib
 import logging
 import os
 import sys
@@ -94,11 +95,7 @@ def run_stage(content: dict[str, Any], folder_path: Path, config: DictConfig) ->
     if example:
         log.info("no data named: running the embedded example")
     set_up_jax(settings.device)
-    if settings.stage == "imaging":
-        from experiments.imaging import run
-    else:
-        from experiments.simulate import run
-
+    run = importlib.import_module(f"experiments.{settings.stage}").run
     run(settings, folder, lambda: save_hydra_files(folder_path, config))
     log.info("report: %s", folder_path / "report.html")
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.models import write_model
+from qhrtem_jax.physics.specimen import Atoms
 
 RESULT = "result.json"
 FINGERPRINT = "fingerprint.txt"
@@ -65,7 +67,8 @@ class RunFolder:
         if not resume:
             for name in (RESULT, "checkpoint.npz", "history.csv", "arrays.npz", "report.html"):
                 (self.path / name).unlink(missing_ok=True)
-            shutil.rmtree(self.path / "figures", ignore_errors=True)
+            for name in ("figures", "structures"):
+                shutil.rmtree(self.path / name, ignore_errors=True)
         self.write_text(FINGERPRINT, fingerprint + "\n")
         return True
 
@@ -101,6 +104,12 @@ class RunFolder:
             writer.writerow(header)
             writer.writerows(rows)
         os.replace(scratch, target)
+
+    def write_structure(
+        self, name: str, size_nm: tuple[float, float, float], atoms: Atoms, comment: str
+    ) -> None:
+        """structures/NAME.cel, .cif and .xyz."""
+        write_model(self._target(f"structures/{name}.cel"), size_nm, atoms, comment)
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)

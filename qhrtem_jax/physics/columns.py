@@ -148,6 +148,7 @@ class Sites:
     rank: np.ndarray
     stack: int
     chains: int
+    fill: str
 
     def occupied(self, counts: np.ndarray) -> np.ndarray:
         """Whether each site is taken (wholly or in part), for `counts` (..., chains)."""
@@ -189,6 +190,7 @@ def sites_of(columns: Columns, cells: int, fill: str = "entrance") -> Sites:
         np.concatenate(ranks),
         stack,
         len(columns.chains),
+        fill,
     )
 
 

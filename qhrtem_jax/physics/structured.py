@@ -5,14 +5,13 @@ columns in nm (x and y of each), the numbers of atoms of the chains, and their o
 """
 
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.coherence import SourceSampling
 from qhrtem_jax.physics.columns import ColumnPotential, Columns, Sites, make_potential
-from qhrtem_jax.physics.parameters import NAMES
+from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.simulator import Microscope, Simulator, make_column_optics
 
 
@@ -53,9 +52,19 @@ class Layout(eqx.Module):
         return np.concatenate([imaging, np.ravel(shifts_nm), counts, occupancies]).astype(float)
 
 
+def moved_plane(imaging: np.ndarray, distance_nm: np.ndarray | float) -> np.ndarray:
+    """Imaging parameters (..., parameters) that give the same image when the wave is taken
+    `distance_nm` further behind the specimen: less C1, and the shift that the tilt adds."""
+    moved = np.array(imaging, dtype=float)
+    moved[..., INDEX["C1"]] -= distance_nm
+    for axis in ("x", "y"):
+        moved[..., INDEX[f"A0_{axis}"]] += 1e-3 * moved[..., INDEX[f"tilt_{axis}"]] * distance_nm
+    return moved
+
+
 class StructuredSimulator(eqx.Module):
     """Images of points. The wave passes the whole stack, so `C1` and `A0` refer to its far end
-    whatever the numbers of atoms (`plane_shift` converts to another plane)."""
+    whatever the numbers of atoms (`moved_plane` converts to another plane)."""
 
     simulator: Simulator
     potential: ColumnPotential
@@ -81,11 +90,6 @@ class StructuredSimulator(eqx.Module):
     def image(self, point: Float[Array, " point"]) -> Float[Array, "rows cols"]:
         """The image of one point; vacuum 1."""
         return self.image_of_wave(self.wave(point), point)
-
-    @eqx.filter_jit
-    def images(self, points: Float[Array, "batch point"]) -> Float[Array, "batch rows cols"]:
-        """Images of a batch, `simulator.batch` at a time."""
-        return jax.lax.map(self.image, points, batch_size=self.simulator.batch)
 
 
 def make_structured(

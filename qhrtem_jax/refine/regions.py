@@ -80,8 +80,25 @@ class Linearised(eqx.Module):
     hessian: Float[Array, "regions p p"]
 
 
+class Variations(eqx.Module):
+    """What other numbers of atoms do to the whitened residual, by inner products.
+
+    Vector 0 is the residual r, vector k its change d_k with the k-th numbers; changes of different
+    chains nearly add. `gram`: products of these vectors; `slopes`: their products with the Jacobian
+    J of the nuisances; `hessian`: J^T J.
+    """
+
+    gram: Float[Array, "regions k+1 k+1"]
+    slopes: Float[Array, "regions p k+1"]
+    hessian: Float[Array, "regions p p"]
+
+
 class RegionModel(eqx.Module):
-    """Simulator and noise that regions share. `targets` are the images that they are fitted to."""
+    """Simulator and noise that regions share. `targets` are the images that they are fitted to.
+
+    Work goes through one compiled, vmapped program of `simulator.simulator.batch` regions at a
+    time, so its compilation does not depend on how many regions there are.
+    """
 
     simulator: StructuredSimulator
     white_y: Float[Array, "rows rows"]
@@ -100,51 +117,110 @@ class RegionModel(eqx.Module):
         residual = self.whiten(image - target).ravel()
         return residual, (slopes * coordinates.width[:, None]).T, image
 
-    @eqx.filter_jit
-    def linearise(self, coordinates: Coordinates, points: Array, targets: Array) -> Linearised:
+    def images(self, points: np.ndarray) -> np.ndarray:
+        """Images of points (regions, point)."""
+        return self._chunked(_images, points)
+
+    def linearise(
+        self, coordinates: Coordinates, points: np.ndarray, targets: np.ndarray
+    ) -> Linearised:
         """Quadratic models around `points`, (regions, point)."""
+        return self._chunked(_linearise, points, targets, coordinates=coordinates)
 
-        def one(arguments: tuple[Array, Array]) -> Linearised:
-            point, target = arguments
-            r, jacobian, image = self.residuals(coordinates, point, target, coordinates.unit(point))
-            return Linearised(image, r @ r, jacobian.T @ r, jacobian.T @ jacobian)
-
-        return jax.lax.map(one, (points, targets), batch_size=self.simulator.simulator.batch)
-
-    @eqx.filter_jit
-    def chi2(self, points: Array, targets: Array) -> Float[Array, " regions"]:
-        """Chi-square of each region."""
-
-        def one(arguments: tuple[Array, Array]) -> Array:
-            point, target = arguments
-            return jnp.sum(self.whiten(self.simulator.image(point) - target) ** 2)
-
-        return jax.lax.map(one, (points, targets), batch_size=self.simulator.simulator.batch)
-
-    @eqx.filter_jit
     def fit(
         self,
         coordinates: Coordinates,
-        points: Array,
-        targets: Array,
-        max_iterations: int = 30,
-        tolerance: float = 1e-4,
-    ) -> tuple[Array, Array, Array]:
+        points: np.ndarray,
+        targets: np.ndarray,
+        method: LevenbergMarquardt,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Least squares of every region on its own: (points, objectives, Jacobians used)."""
-        method = LevenbergMarquardt(
-            coordinates.prior_mean, coordinates.prior_std, max_iterations, tolerance
+        return self._chunked(_fit, points, targets, coordinates=coordinates, method=method)
+
+    def variations(
+        self,
+        coordinates: Coordinates,
+        points: np.ndarray,
+        targets: np.ndarray,
+        counts: np.ndarray,
+    ) -> Variations:
+        """Effects of other numbers `counts` (regions, k, chains); nuisances: `coordinates`."""
+        return self._chunked(_variations, points, targets, counts, coordinates=coordinates)
+
+    def _chunked(self, function, *arrays: np.ndarray, **options):
+        """`function` over the leading axis of `arrays`, a chunk of fixed size at a time."""
+        chunk = self.simulator.simulator.batch
+        dtype = self.simulator.simulator.dtype
+        count = len(arrays[0])
+        parts = []
+        for start in range(0, count, chunk):
+            index = np.minimum(np.arange(start, start + chunk), count - 1)
+            given = (jnp.asarray(a[index], dtype) for a in arrays)
+            parts.append(function(self, *given, **options))
+        return jax.tree.map(
+            lambda *leaves: np.concatenate([np.asarray(x, float) for x in leaves])[:count], *parts
         )
 
-        def one(arguments: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-            point, target = arguments
 
-            def residuals(unit: Array) -> tuple[Array, Array]:
-                return self.residuals(coordinates, point, target, unit)[:2]
+@eqx.filter_jit
+def _images(model: RegionModel, points: Array) -> Array:
+    return jax.vmap(model.simulator.image)(points)
 
-            state = method.run(residuals, coordinates.unit(point))
-            return coordinates.place(point, state.u), state.cost, state.iterations
 
-        return jax.lax.map(one, (points, targets), batch_size=self.simulator.simulator.batch)
+@eqx.filter_jit
+def _linearise(
+    model: RegionModel, points: Array, targets: Array, *, coordinates: Coordinates
+) -> Linearised:
+    def one(point: Array, target: Array) -> Linearised:
+        r, jacobian, image = model.residuals(coordinates, point, target, coordinates.unit(point))
+        return Linearised(image, r @ r, jacobian.T @ r, jacobian.T @ jacobian)
+
+    return jax.vmap(one)(points, targets)
+
+
+@eqx.filter_jit
+def _fit(
+    model: RegionModel,
+    points: Array,
+    targets: Array,
+    *,
+    coordinates: Coordinates,
+    method: LevenbergMarquardt,
+) -> tuple[Array, Array, Array]:
+    def one(point: Array, target: Array) -> tuple[Array, Array, Array]:
+        def residuals(unit: Array) -> tuple[Array, Array]:
+            return model.residuals(coordinates, point, target, unit)[:2]
+
+        state = method.run(residuals, coordinates.unit(point))
+        return coordinates.place(point, state.u), state.cost, state.iterations
+
+    return jax.vmap(one)(points, targets)
+
+
+@eqx.filter_jit
+def _variations(
+    model: RegionModel,
+    points: Array,
+    targets: Array,
+    counts: Array,
+    *,
+    coordinates: Coordinates,
+) -> Variations:
+    layout = model.simulator.layout
+
+    def one(point: Array, target: Array, options: Array) -> Variations:
+        unit = coordinates.unit(point)
+        residual, jacobian, image = model.residuals(coordinates, point, target, unit)
+
+        def change(numbers: Array) -> Array:
+            other = model.simulator.image(point.at[layout.counts].set(numbers))
+            return model.whiten(other - image).ravel()
+
+        changes = jax.lax.map(change, options)
+        vectors = jnp.concatenate([residual[None], changes])
+        return Variations(vectors @ vectors.T, jacobian.T @ vectors.T, jacobian.T @ jacobian)
+
+    return jax.vmap(one)(points, targets, counts)
 
 
 def make_region_model(simulator: StructuredSimulator, noise: NoiseModel) -> RegionModel:
@@ -157,3 +233,12 @@ def make_region_model(simulator: StructuredSimulator, noise: NoiseModel) -> Regi
         jnp.asarray(whitening(noise, rows), dtype),
         jnp.asarray(whitening(noise, cols), dtype),
     )
+
+
+def regions_at_once(simulator: StructuredSimulator, coordinates: int, budget_bytes: float) -> int:
+    """How many regions fit into `budget_bytes`, from the tangents that a Jacobian holds."""
+    sim = simulator.simulator
+    points = sim.w_y.size * sim.w_x.size
+    complex_bytes = 2 * sim.dtype.itemsize
+    one = (simulator.potential.stack + 8) * points * complex_bytes * (coordinates + 1)
+    return max(1, int(budget_bytes / one))

@@ -15,7 +15,7 @@ from qhrtem_jax.stages.result import NCC_REACH
 DPI = 150
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=DPI)
 
@@ -67,7 +67,7 @@ def comparison(
     axes[3].set_yticks([])
     figure.colorbar(stretched, ax=axes[3], shrink=0.8)
     figure.suptitle(f"MSE {fit['mse']:.6f}   NCC {100 * fit['ncc']:.2f} %", fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def convergence(path: Path, history: list[dict[str, float]], floor: float | None) -> None:
@@ -88,7 +88,7 @@ def convergence(path: Path, history: list[dict[str, float]], floor: float | None
     axes[0].set_ylabel("best MSE")
     if floor is not None:
         axes[0].legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def parameters(path: Path, table: dict[str, dict[str, Any]], bounds: dict[str, tuple]) -> None:
@@ -118,7 +118,7 @@ def parameters(path: Path, table: dict[str, dict[str, Any]], bounds: dict[str, t
     axis.set_title(
         "position within the bounds; open: without error (see the report)", fontsize=9, loc="left"
     )
-    _save(figure, path)
+    save(figure, path)
 
 
 def ncc(path: Path, experiment: np.ndarray, simulation: np.ndarray) -> None:
@@ -135,7 +135,7 @@ def ncc(path: Path, experiment: np.ndarray, simulation: np.ndarray) -> None:
     axis.set_xticks(ticks)
     axis.set_yticks(ticks)
     figure.colorbar(drawn, ax=axis, label="NCC")
-    _save(figure, path)
+    save(figure, path)
 
 
 def montage(path: Path, images: np.ndarray, sampling_nm: tuple[float, float]) -> None:
@@ -162,4 +162,4 @@ def montage(path: Path, images: np.ndarray, sampling_nm: tuple[float, float]) ->
             )
             axis.set_title(f"row {number + 1}", fontsize=8)
     figure.colorbar(drawn[0], ax=axes.tolist(), label="intensity (vacuum = 1)", shrink=0.8)
-    _save(figure, path)
+    save(figure, path)

@@ -1,12 +1,12 @@
 """Figures and report of an imaging run."""
 
-import csv
 from typing import Any
 
 import numpy as np
 
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.reporting import figures
+from qhrtem_jax.reporting.history import read_history
 from qhrtem_jax.reporting.report import render
 from qhrtem_jax.stages.imaging import ImagingProblem
 
@@ -32,8 +32,7 @@ def write(
     figures.comparison(
         folder.figure_path("comparison"), experiment, simulation, sampling_nm, result["fit"]
     )
-    with (folder.path / "history.csv").open(encoding="utf-8") as file:
-        history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    history = read_history(folder)
     figures.convergence(folder.figure_path("convergence"), history, result["noise"]["variance"])
     bounds = {v.name: (v.low, v.high) for v in (*space.fitted.space.variables, space.thickness)}
     figures.parameters(folder.figure_path("parameters"), result["parameters"], bounds)

@@ -24,7 +24,7 @@ class ProgressLine:
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.completed:.0f} evaluations"),
             TextColumn("best MSE {task.fields[best]}"),
             TextColumn("{task.fields[region]}"),
             TimeElapsedColumn(),
@@ -55,7 +55,7 @@ class ProgressLine:
                 self.task,
                 description=now.phase,
                 completed=now.evaluations,
-                total=now.budget,
+                total=now.budget or None,
                 best=best,
                 region=region,
             )
@@ -70,8 +70,9 @@ class ProgressLine:
         if now.phase == "search" and done:
             rate = (now.seconds - self.first.seconds) / done
             left = f", about {rate * (now.budget - now.evaluations):.0f} s left"
+        budget = f"/{now.budget}" if now.budget else ""
         self.say(
-            f"{now.phase}: {now.evaluations}/{now.budget} evaluations, best MSE {best}"
+            f"{now.phase}: {now.evaluations}{budget} evaluations, best MSE {best}"
             f"{', ' + region if region else ''}, {now.seconds:.0f} s{left}"
         )
 

@@ -1,6 +1,7 @@
 """report.html: one page that a microscopist can read."""
 
 import math
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -11,8 +12,15 @@ from qhrtem_jax.physics.parameters import PARAMETERS
 from qhrtem_jax.reporting.numbers import plain, with_error
 
 
-def render(title: str, summary: str, result: dict[str, Any], figures: list[tuple[str, str]]) -> str:
-    """The page as text; `figures` = (name of figures/NAME.png, caption)."""
+def render(
+    title: str,
+    summary: str,
+    result: dict[str, Any],
+    figures: list[tuple[str, str]],
+    tables: Sequence[tuple[str, list[str], list[list[str]]]] = (),
+) -> str:
+    """The page as text; `figures` = (name of figures/NAME.png, caption), `tables` = (caption,
+    header, rows)."""
     source = resources.files("qhrtem_jax.reporting").joinpath("report.html").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     context = {"rows": [], "polar": [], "correlations": [], "fit": None} | {
@@ -20,6 +28,7 @@ def render(title: str, summary: str, result: dict[str, Any], figures: list[tuple
         "summary": summary,
         "result": {"correlations": [], "fit": None} | result,
         "figures": figures,
+        "tables": tables,
     }
     if "parameters" in result:
         context["rows"] = _rows(result["parameters"])

@@ -14,6 +14,7 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.images import crop, read_image
 from qhrtem_jax.io.mtf import read_mtf
+from qhrtem_jax.io.run_folder import RESULT
 from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.physics.autogrid import GridChoice, choose_grids
@@ -22,9 +23,11 @@ from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Crystal
 from qhrtem_jax.stages.parameter_space import ParameterSpace
+from qhrtem_jax.stages.regions import choose_average, find_regions
 from qhrtem_jax.stages.settings import DataSettings, RunSettings
 
 Warn = Callable[[str], None]
+Origins = tuple[tuple[int, int], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,41 +90,71 @@ def load_microscope(settings: RunSettings, warn: Warn) -> Microscope:
     )
 
 
-def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
-    """The image to fit: the whole image, a crop of it, or the mean of some of its ROIs."""
+def load_field(data: DataSettings, warn: Warn) -> Experiment:
+    """The whole image, or its crop `data.frame`, with the noise of its pixels."""
     if data.image is None:
         raise InputError("data.image: none given, expected an image file")
     sampling = data.sampling
     whole = read_image(Path(data.image), data.shape)
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
-    count = 1
-    if data.average is not None:
-        if data.roi_shape is None:
-            raise InputError("data.roi_shape: needed as [rows,cols] with data.average")
-        if not data.average:
-            raise InputError("data.average: found an empty list, expected [[row0,col0],...]")
-        rois = [crop(image, (*origin, *data.roi_shape), "data.average") for origin in data.average]
-        image, count = np.mean(rois, axis=0), len(rois)
-    elif data.roi_shape is not None and image.shape != data.roi_shape:
-        raise InputError(
-            f"data.roi_shape: found {list(data.roi_shape)} for an image of {list(image.shape)}: "
-            "say with data.average=[[row0,col0],...] which ROIs to fit, or crop with data.frame"
-        )
-    noise = _noise(data, whole, count)
+    noise = _noise(data, whole)
     if noise is None:
         warn("no data.vacuum or data.noise_variance given: the noise is taken from the residual")
     return Experiment(image, Frame(image.shape, sampling), noise)  # type: ignore[arg-type]
 
 
-def _noise(data: DataSettings, whole: np.ndarray, averaged: int) -> NoiseModel | None:
-    """Noise of the fitted image; a measured one is that of a single ROI, so averaging lowers it."""
+def averages(data: DataSettings, image: np.ndarray, noise: NoiseModel | None) -> list[Origins]:
+    """Origins of the ROIs of each mean that `data.average` asks for; none: the image itself."""
+    if data.average is None:
+        return []
+    if data.roi_shape is None:
+        raise InputError("data.roi_shape: needed as [rows,cols] with data.average")
+    if isinstance(data.average, str):
+        return [choose_average(find_regions(data, image, noise))]
+    if not data.average:
+        raise InputError("data.average: found an empty list, expected [[row0,col0],...]")
+    nested = isinstance(data.average[0][0], tuple) if data.average[0] else True
+    groups = data.average if nested else (data.average,)
+    if not all(groups):
+        raise InputError("data.average: found an empty list, expected [[row0,col0],...]")
+    return list(groups)  # type: ignore[arg-type]
+
+
+def mean_region(data: DataSettings, image: np.ndarray, origins: Origins) -> np.ndarray:
+    """Mean of the ROIs at `origins`."""
+    assert data.roi_shape is not None
+    rois = [crop(image, (*origin, *data.roi_shape), "data.average") for origin in origins]
+    return np.mean(rois, axis=0)
+
+
+def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
+    """The image to fit: the whole image, a crop of it, or the (first) mean of some of its ROIs."""
+    field = load_field(data, warn)
+    image, noise = field.image, field.noise
+    groups = averages(data, image, noise)
+    if groups:
+        image = mean_region(data, image, groups[0])
+        if noise is not None and noise.source == "vacuum":
+            # a measured noise is that of a single ROI
+            noise = noise.of_average(len(groups[0]))
+    elif data.roi_shape is not None and image.shape != data.roi_shape:
+        raise InputError(
+            f"data.roi_shape: found {list(data.roi_shape)} for an image of {list(image.shape)}: "
+            "say with data.average=[[row0,col0],...] which ROIs to fit, or crop with data.frame"
+        )
+    frame = Frame(image.shape, field.frame.sampling_nm)  # type: ignore[arg-type]
+    return Experiment(image, frame, noise)
+
+
+def _noise(data: DataSettings, whole: np.ndarray) -> NoiseModel | None:
+    """Noise of a pixel, as given or as measured."""
     if data.noise_variance is not None:
         return NoiseModel(data.noise_variance, tuple(data.noise_correlation or ()))
     if data.noise_correlation is not None:
         raise InputError("data.noise_correlation: needs data.noise_variance beside it")
     if data.vacuum is None:
         return None
-    return measure_noise(crop(whole, data.vacuum, "data.vacuum")).of_average(averaged)
+    return measure_noise(crop(whole, data.vacuum, "data.vacuum"))
 
 
 def choose_grid(
@@ -212,11 +245,14 @@ def input_files(settings: RunSettings) -> dict[str, dict[str, str]]:
         "data.mtf": settings.data.mtf,
         "specimen.structure": settings.specimen.structure,
         "simulate.table": settings.simulate.table,
+        "imaging.result": settings.imaging.result,
+        "stitch.result": settings.stitch.result,
     }
+    files = {option: Path(p) for option, p in paths.items() if p is not None}
+    files = {o: p / RESULT if p.is_dir() else p for o, p in files.items()}
     return {
-        option: {"name": Path(p).name, "sha256": hashlib.sha256(Path(p).read_bytes()).hexdigest()}
-        for option, p in paths.items()
-        if p is not None
+        option: {"name": p.name, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}
+        for option, p in files.items()
     }
 
 
@@ -229,6 +265,8 @@ def fingerprint(settings: RunSettings) -> str:
         (plain["specimen"], ("structure",)),
         (plain["simulate"], ("table", "out")),
         (plain["optimizer"], ("max_seconds",)),
+        (plain["imaging"], ("result",)),
+        (plain["stitch"], ("result",)),
     ):
         for key in keys:
             del group[key]

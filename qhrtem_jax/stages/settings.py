@@ -14,9 +14,10 @@ from typing import Any
 from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS
 from qhrtem_jax.bayesopt.turbo import SURROGATES
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.physics.columns import FILLS
 from qhrtem_jax.physics.parameters import NAMES
 
-STAGES = ("simulate", "imaging")
+STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,10 @@ class DataSettings:
     mtf_scale: float = 1.0
     frame: tuple[int, int, int, int] | None = None
     roi_shape: tuple[int, int] | None = None
-    average: tuple[tuple[int, int], ...] | None = None
+    rois: tuple[tuple[int, int], ...] | str | None = None
+    average: tuple[tuple[int, int], ...] | tuple[tuple[tuple[int, int], ...], ...] | str | None = (
+        None
+    )
     vacuum: tuple[int, int, int, int] | None = None
     noise_variance: float | None = None
     noise_correlation: tuple[float, ...] | None = None
@@ -56,8 +60,14 @@ class SpecimenSettings:
     grid: tuple[int, int] | str = "auto"
     grid_error: float = 1e-4
     scattering: str = "weickenmeier_kohl"
+    max_cells: int = 7
+    fill: str = "entrance"
 
-    CHOICES: typing.ClassVar = {"scattering": ("weickenmeier_kohl", "lobato", "kirkland")}
+    CHOICES: typing.ClassVar = {
+        "scattering": ("weickenmeier_kohl", "lobato", "kirkland"),
+        "fill": FILLS,
+    }
+    POSITIVE: typing.ClassVar = ("max_cells",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +148,53 @@ class SimulateSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ImagingSettings:
+    """Hands over what an earlier run found: its folder, or a JSON with `parameters`."""
+
+    result: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StructureSettings:
+    """Refinement of column positions and occupancies; priors are standard deviations."""
+
+    imaging: str = "alternate"
+    position_std_nm: float = 0.01
+    occupancy_std: float = 0.2
+    rounds: int = 4
+
+    CHOICES: typing.ClassVar = {"imaging": ("fixed", "alternate", "joint")}
+    POSITIVE: typing.ClassVar = ("position_std_nm", "occupancy_std", "rounds")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructSettings:
+    """Numbers of atoms of every region of interest."""
+
+    positions: bool = True
+    surface_rule: bool = True
+    position_std_nm: float = 0.01
+    max_evaluations: int = 64
+    passes: int = 8
+
+    POSITIVE: typing.ClassVar = ("position_std_nm", "passes")
+
+
+@dataclasses.dataclass(frozen=True)
+class StitchSettings:
+    """One model of the field from its regions, and its joint refinement."""
+
+    result: str | None = None
+    rounding: str = "cell"
+    refine: bool = True
+    sweeps: int = 6
+    charges: dict[str, float] | None = None
+
+    CHOICES: typing.ClassVar = {"rounding": ("cell", "none")}
+    POSITIVE: typing.ClassVar = ("sweeps",)
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSettings:
     """Everything that a run depends on."""
 
@@ -153,6 +210,10 @@ class RunSettings:
     parameters: dict[str, ParameterSettings] = dataclasses.field(default_factory=dict)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     simulate: SimulateSettings = dataclasses.field(default_factory=SimulateSettings)
+    imaging: ImagingSettings = dataclasses.field(default_factory=ImagingSettings)
+    structure: StructureSettings = dataclasses.field(default_factory=StructureSettings)
+    reconstruct: ReconstructSettings = dataclasses.field(default_factory=ReconstructSettings)
+    stitch: StitchSettings = dataclasses.field(default_factory=StitchSettings)
 
     CHOICES: typing.ClassVar = {
         "stage": STAGES,
@@ -199,10 +260,16 @@ def run_settings(content: Mapping[str, Any]) -> RunSettings:
         raise InputError(f"specimen.grid: found {grid!r}, expected [rows,cols] or auto")
     if not settings.specimen.grid_error > 0.0:
         raise InputError("specimen.grid_error: expected a positive rms of the image")
-    for name in settings.optimizer.POSITIVE:
-        value = getattr(settings.optimizer, name)
-        if value is not None and not value > 0:
-            raise InputError(f"optimizer.{name}: found {value}, expected above 0")
+    for group in ("optimizer", "specimen", "structure", "reconstruct", "stitch"):
+        section = getattr(settings, group)
+        for name in getattr(section, "POSITIVE", ()):
+            value = getattr(section, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{group}.{name}: found {value}, expected above 0")
+    for name in ("rois", "average"):
+        value = getattr(settings.data, name)
+        if isinstance(value, str) and value != "auto":
+            raise InputError(f"data.{name}: found {value!r}, expected [[row0,col0],...] or auto")
     return settings
 
 

@@ -1,0 +1,200 @@
+"""Search for the whole numbers of atoms of regions, with every nuisance projected out."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.refine.integers import Constraints, marginals, paired_changes, single_changes
+from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
+from qhrtem_jax.refine.regions import Coordinates, RegionModel, Variations
+
+EXACT_PAIRS = 24
+"""So many paired changes, the most promising ones, are simulated; the others are foretold from the
+sum of their single changes."""
+
+LEAST_GAIN = 1e-2
+"""A change must lower chi-square by more than this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """Result of a search: points with whole numbers; for each region the states that were compared
+    and their objectives; whether no single or paired change improves on it."""
+
+    points: np.ndarray
+    objectives: np.ndarray
+    states: list[np.ndarray]
+    chi2: list[np.ndarray]
+    certified: np.ndarray
+
+    def probabilities(self, region: int) -> list[dict[int, float]]:
+        """Of each number of each chain."""
+        return marginals(self.states[region], self.chi2[region])
+
+
+def search(
+    model: RegionModel,
+    columns: Columns,
+    constraints: Constraints,
+    nuisances: Coordinates,
+    points: np.ndarray,
+    targets: np.ndarray,
+    *,
+    precision: np.ndarray | None = None,
+    passes: int = 8,
+    report: Callable[[int, np.ndarray], None] = lambda done, objectives: None,
+) -> Counted:
+    """Improve whole numbers by single, paired and degenerate changes until none helps.
+
+    **Arguments:** `points` (regions, point) with whole numbers; `precision` (regions, p, p), what
+    is known of the nuisances beyond their own priors, around `points`.
+    """
+    layout = model.simulator.layout
+    regions = len(points)
+    prior = np.tile(
+        np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float))), (regions, 1, 1)
+    )
+    outside = np.zeros_like(prior) if precision is None else precision
+    centre = np.asarray(nuisances.unit(points), float)
+    method = LevenbergMarquardt(nuisances.prior_mean, nuisances.prior_std, 6, 1e-5)
+    points = points.copy()
+    objectives = np.full(regions, np.inf)
+    states: list[np.ndarray] = [np.zeros((0, layout.chains))] * regions
+    chi2: list[np.ndarray] = [np.zeros(0)] * regions
+    certified = np.zeros(regions, dtype=bool)
+    open_regions = np.arange(regions)
+    for _ in range(passes):
+        here = points[open_regions]
+        counts = np.rint(here[:, layout.counts])
+        singles = np.array([single_changes(columns, c, constraints.most) for c in counts])
+        effects = model.variations(nuisances, here, targets[open_regions], singles)
+        pairs, foretold = [], []
+        for k, region in enumerate(open_regions):
+            pull = _pull(nuisances, here[k], prior[region], outside[region], centre[region])
+            evaluate = _Quadratic(effects, k, prior[region] + outside[region], pull)
+            objectives[region] = evaluate.objective
+            found = paired_changes(columns, counts[k], constraints.most)
+            found = found[constraints.allow(found)]
+            costs = evaluate.paired(singles[k], counts[k], found)
+            order = np.argsort(costs)
+            pairs.append(_padded(found[order[:EXACT_PAIRS]], counts[k]))
+            foretold.append((singles[k], evaluate.single(), found[order], costs[order]))
+        exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs))
+        moved = []
+        for k, region in enumerate(open_regions):
+            pull = _pull(nuisances, here[k], prior[region], outside[region], centre[region])
+            evaluate = _Quadratic(exact, k, prior[region] + outside[region], pull)
+            one, one_cost, two, two_cost = foretold[k]
+            allowed = constraints.allow(one)
+            simulated = np.concatenate([one[allowed], pairs[k]])
+            costs = np.concatenate([one_cost[allowed], evaluate.single()])
+            rest = slice(EXACT_PAIRS, None)
+            states[region] = np.concatenate([counts[k][None], simulated, two[rest]])
+            chi2[region] = np.concatenate([[objectives[region]], costs, two_cost[rest]])
+            best = int(np.argmin(costs)) if len(costs) else -1
+            current_allowed = bool(constraints.allow(counts[k]))
+            worth = objectives[region] - LEAST_GAIN if current_allowed else np.inf
+            if best >= 0 and costs[best] < worth:
+                points[region, layout.counts] = simulated[best]
+                moved.append(region)
+            else:
+                certified[region] = True
+        report(int(certified.sum()), objectives)
+        if not moved:
+            break
+        open_regions = np.array(moved)
+        if precision is None:
+            refitted = model.fit(nuisances, points[open_regions], targets[open_regions], method)[0]
+            points[open_regions] = refitted
+        else:
+            points[open_regions] = _step(
+                model, nuisances, points, targets, open_regions, prior, outside, centre
+            )
+    return Counted(points, objectives, states, chi2, certified)
+
+
+def _step(
+    model: RegionModel,
+    nuisances: Coordinates,
+    points: np.ndarray,
+    targets: np.ndarray,
+    which: np.ndarray,
+    prior: np.ndarray,
+    outside: np.ndarray,
+    centre: np.ndarray,
+) -> np.ndarray:
+    """Two Gauss-Newton steps of the nuisances with their full prior."""
+    here = points[which]
+    for _ in range(2):
+        lin = model.linearise(nuisances, here, targets[which])
+        unit = np.asarray(nuisances.unit(here), float)
+        for k, region in enumerate(which):
+            pull = _pull(nuisances, here[k], prior[region], outside[region], centre[region])
+            hessian = lin.hessian[k] + prior[region] + outside[region]
+            unit[k] -= np.linalg.solve(hessian, lin.gradient[k] + pull)
+        free = np.array(nuisances.free)
+        moved = np.asarray(nuisances.low) + np.clip(unit, 0, 1) * np.asarray(nuisances.width)
+        here = here.copy()
+        here[:, free] = moved
+    return here
+
+
+def _pull(
+    nuisances: Coordinates,
+    point: np.ndarray,
+    prior: np.ndarray,
+    outside: np.ndarray,
+    centre: np.ndarray,
+) -> np.ndarray:
+    """Half the gradient of the priors at a point; the outside prior is centred at `centre`."""
+    unit = np.asarray(nuisances.unit(point), float)
+    return prior @ (unit - np.asarray(nuisances.prior_mean, float)) + outside @ (unit - centre)
+
+
+def _padded(rows: np.ndarray, filler: np.ndarray) -> np.ndarray:
+    missing = EXACT_PAIRS - len(rows)
+    return np.concatenate([rows, np.tile(filler, (missing, 1))]) if missing > 0 else rows
+
+
+class _Quadratic:
+    """Objectives of combinations of changes, with the nuisances at their best for each."""
+
+    def __init__(self, effects: Variations, k: int, prior: np.ndarray, pull: np.ndarray) -> None:
+        self.gram, self.slopes = effects.gram[k], effects.slopes[k]
+        self.pull = pull
+        self.inverse = np.linalg.inv(effects.hessian[k] + prior)
+
+    def of(self, combinations: np.ndarray) -> np.ndarray:
+        """`combinations` (n, k + 1): coefficients of the vectors."""
+        gradient = combinations @ self.slopes.T + self.pull
+        gain = np.einsum("np,pq,nq->n", gradient, self.inverse, gradient)
+        return np.einsum("na,ab,nb->n", combinations, self.gram, combinations) - gain
+
+    @property
+    def objective(self) -> float:
+        """Of the present numbers."""
+        return float(self.of(np.eye(1, len(self.gram)))[0])
+
+    def single(self) -> np.ndarray:
+        """Of each change alone, (k,)."""
+        count = len(self.gram)
+        rows = np.eye(count)[1:]
+        rows[:, 0] = 1.0
+        return self.of(rows)
+
+    def paired(self, singles: np.ndarray, counts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Of pairs (n, chains), as the sum of their single changes."""
+        which = {}
+        for k, row in enumerate(singles):
+            different = np.flatnonzero(row != counts)
+            if different.size == 1:
+                chain = int(different[0])
+                which[chain, int(row[chain])] = k + 1
+        rows = np.zeros((len(pairs), len(self.gram)))
+        rows[:, 0] = 1.0
+        for n, pair in enumerate(pairs):
+            for chain in np.flatnonzero(pair != counts):
+                rows[n, which[int(chain), int(pair[chain])]] = 1.0
+        return self.of(rows)

@@ -1,0 +1,110 @@
+"""Figures and tables of regions of interest."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.reporting.columns import species_colours
+from qhrtem_jax.reporting.figures import save
+from qhrtem_jax.reporting.numbers import with_error
+
+SHOWN = 16
+"""So many regions are drawn; the numbers of all are in the tables."""
+
+
+def region_montage(path: Path, arrays: dict[str, np.ndarray], rois: list[dict[str, Any]]) -> None:
+    """Experiment, simulation and difference + 1 of the regions on one grey scale."""
+    count = min(len(rois), SHOWN)
+    figure = Figure(figsize=(1.35 * count + 1.2, 3.9), layout="constrained")
+    axes = figure.subplots(3, count, squeeze=False)
+    experiment, simulation = arrays["experiment"][:count], arrays["simulation"][:count]
+    rows = (experiment, simulation, simulation - experiment + 1.0)
+    low, high = float(np.min(rows[:2])), float(np.max(rows[:2]))
+    drawn = None
+    for axis_row, images, label in zip(
+        axes, rows, ("experiment", "simulation", "difference + 1"), strict=True
+    ):
+        for axis, image in zip(axis_row, images, strict=True):
+            drawn = axis.imshow(image, cmap="gray", vmin=low, vmax=high)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        axis_row[0].set_ylabel(label, fontsize=8)
+    for axis, roi in zip(axes[0], rois, strict=False):
+        axis.set_title(f"{roi['name']}\n{roi['thickness_nm']:.2f} nm", fontsize=8)
+    for axis, roi in zip(axes[2], rois, strict=False):
+        fit = roi["fit"]
+        axis.set_xlabel(f"MSE {1e3 * fit['mse']:.2f}e-3\nNCC {100 * fit['ncc']:.1f} %", fontsize=7)
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="intensity (vacuum = 1)")  # type: ignore[arg-type]
+    save(figure, path)
+
+
+def count_maps(path: Path, rois: list[dict[str, Any]], columns: Columns) -> None:
+    """Numbers of atoms per column of every region; faint where the image cannot decide."""
+    count = min(len(rois), SHOWN)
+    across = min(count, 4)
+    down = -(-count // across)
+    figure = Figure(figsize=(3.0 * across, 2.2 * down + 0.4), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    for axis, roi in zip(axes, rois, strict=False):
+        draw_counts(axis, roi, columns, np.zeros(2))
+        axis.set(xlim=(0, columns.size_nm[0]), ylim=(columns.size_nm[1], 0), aspect="equal")
+        axis.set_title(f"{roi['name']}, {roi['thickness_nm']:.2f} nm", fontsize=8)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    save(figure, path)
+
+
+def draw_counts(
+    axis: Axes, roi: dict[str, Any], columns: Columns, corner_nm: np.ndarray, size: float = 8.0
+) -> None:
+    """Circles in the colour of the species with the numbers of atoms in them.
+
+    Species that share a column stand side by side; the fainter a circle, the less sure it is.
+    """
+    colours = species_colours(columns)
+    width = np.array(columns.size_nm[:2])
+    shared = {}
+    for entry in roi["counts"]:
+        shared.setdefault((entry["x"], entry["y"]), []).append(entry)
+    for (x, y), entries in shared.items():
+        for k, entry in enumerate(entries):
+            offset = 0.045 * (k - 0.5 * (len(entries) - 1))
+            place = corner_nm + np.array([x, y]) * width + np.array([offset, 0.0])
+            sure = entry["probability"].get(str(entry["n"]), 0.0)
+            colour = colours[entry["species"]]
+            axis.plot(*place, "o", ms=1.7 * size, color=colour, alpha=0.2 + 0.6 * sure**2)
+            axis.annotate(str(entry["n"]), place, ha="center", va="center", fontsize=0.85 * size)
+
+
+def regions_table(rois: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """(header, rows) of the report's table, like the paper's Table 2."""
+    species = [f"{c['species']} ({c['x']:.3f}, {c['y']:.3f})" for c in rois[0]["counts"]]
+    head = ["region", "thickness (nm)", "absorption (%)", "C1 (nm)", "MSE", "NCC (%)", *species]
+    rows = []
+    for roi in rois:
+        known = roi["parameters"]
+        absorption, c1 = known["absorption"], known["C1"]
+        std = absorption["std"]
+        rows.append(
+            [
+                roi["name"],
+                f"{roi['thickness_nm']:.2f}",
+                with_error(100 * absorption["value"], None if std is None else 100 * std),
+                with_error(c1["value"], c1["std"]),
+                f"{roi['fit']['mse']:.6f}",
+                f"{100 * roi['fit']['ncc']:.2f}",
+                *(_count(entry) for entry in roi["counts"]),
+            ]
+        )
+    return head, rows
+
+
+def _count(entry: dict[str, Any]) -> str:
+    sure = entry["probability"].get(str(entry["n"]), 0.0)
+    return str(entry["n"]) if sure > 0.995 else f"{entry['n']} ({100 * sure:.0f} %)"

@@ -1,0 +1,159 @@
+"""What the structure stages share: simulator of columns, bounds of points, weights of pixels."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from qhrtem_jax.matching.noise import NoiseModel, measure_noise, misfit_variance
+from qhrtem_jax.physics.autogrid import GridChoice
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.columns import Columns, Sites, columns_of
+from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.physics.simulator import Microscope
+from qhrtem_jax.physics.specimen import Crystal
+from qhrtem_jax.physics.structured import Layout, StructuredSimulator, make_structured
+from qhrtem_jax.refine.regions import Coordinates, make_coordinates, regions_at_once
+from qhrtem_jax.stages import problem
+from qhrtem_jax.stages.parameter_space import ParameterSpace
+from qhrtem_jax.stages.settings import RunSettings
+
+GUESSED_VARIANCE = 1e-3
+"""Variance of a pixel where no noise is known yet."""
+
+MISFIT_MATTERS = 1.5
+"""Where the model misses by more than this many times the noise, the misfit weighs the pixels."""
+
+LARGEST_SHIFT_NM = 0.05
+GRID_ERROR_FACTOR = 4.0
+"""Structure is fitted at so many times `specimen.grid_error`, still far below the noise, since its
+Jacobians are many."""
+
+GPU_BUDGET_BYTES = 4e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Specimen:
+    """The columns of the crystal, and the instrument that images them."""
+
+    crystal: Crystal
+    columns: Columns
+    microscope: Microscope
+    settings: RunSettings
+
+    def grids(self, frame: Frame, vector: np.ndarray, slices: int) -> GridChoice:
+        """Grids for points near the imaging parameters `vector`."""
+        specimen = self.settings.specimen
+        coarser = dataclasses.replace(specimen, grid_error=specimen.grid_error * GRID_ERROR_FACTOR)
+        settings = dataclasses.replace(self.settings, specimen=coarser)
+        vectors = np.tile(vector, (3, 1))
+        vectors[:, INDEX["thickness"]] = [max(slices // 3, 1), max(2 * slices // 3, 1), slices]
+        return problem.choose_grid(settings, self.crystal, self.microscope, frame, vectors, slices)
+
+    def simulator(
+        self, sites: Sites, frame: Frame, choice: GridChoice, coordinates: int
+    ) -> StructuredSimulator:
+        """Simulator of one region; `coordinates`, about how many will be free."""
+
+        def build(batch: int) -> StructuredSimulator:
+            return make_structured(
+                self.columns,
+                sites,
+                self.microscope,
+                frame,
+                grid_shape=choice.grid,
+                image_shape=choice.image,
+                scattering=self.settings.specimen.scattering,
+                precision=self.settings.precision,
+                source=choice.source,
+                batch=batch,
+            )
+
+        alone = build(1)
+        # a CPU works best on one region at a time (its cache), a GPU on as many as it holds
+        if jax.default_backend() == "cpu":
+            return alone
+        return build(min(64, regions_at_once(alone, coordinates, GPU_BUDGET_BYTES)))
+
+
+def load_specimen(settings: RunSettings, warn: problem.Warn) -> Specimen:
+    """Read the crystal and the instrument.
+
+    **Raises:** `InputError` for files that cannot be used.
+    """
+    crystal = problem.load_crystal(settings)
+    microscope = problem.load_microscope(settings, warn)
+    return Specimen(crystal, columns_of(crystal), microscope, settings)
+
+
+class Bounds:
+    """Bounds and priors of whole points, and the coordinates made of some of them."""
+
+    def __init__(self, layout: Layout, space: ParameterSpace) -> None:
+        self.layout = layout
+        self.low, self.high = np.full(layout.size, -1.0), np.full(layout.size, 1.0)
+        self.mean, self.std = np.zeros(layout.size), np.full(layout.size, np.inf)
+        self.imaging: list[str] = []
+        for variable in space.fitted.space.variables:
+            if variable.name == "thickness":
+                continue
+            k = INDEX[variable.name]
+            self.imaging.append(variable.name)
+            self.low[k], self.high[k] = variable.low, variable.high
+            if variable.prior_mean is not None and variable.prior_std is not None:
+                self.mean[k], self.std[k] = variable.prior_mean, variable.prior_std
+
+    def around(self, name: str, half_width: float, centre: float = 0.0) -> None:
+        """Bounds of an imaging parameter that hold whatever the configuration says."""
+        k = INDEX[name]
+        self.low[k], self.high[k] = centre - half_width, centre + half_width
+        self.std[k] = np.inf
+
+    def shifts(self, std_nm: float) -> None:
+        """Columns within `LARGEST_SHIFT_NM` of the cell's, with a prior."""
+        self.low[self.layout.shifts] = -LARGEST_SHIFT_NM
+        self.high[self.layout.shifts] = LARGEST_SHIFT_NM
+        self.std[self.layout.shifts] = std_nm
+
+    def occupancies(self, given: np.ndarray, std: float) -> None:
+        """Occupancies within 0..1, with a prior around what the cell says."""
+        self.low[self.layout.occupancies], self.high[self.layout.occupancies] = 0.0, 1.0
+        self.mean[self.layout.occupancies], self.std[self.layout.occupancies] = given, std
+
+    def counts(self, most: np.ndarray) -> None:
+        self.low[self.layout.counts], self.high[self.layout.counts] = 0.0, most
+
+    def coordinates(self, free: list[int], dtype: jax.numpy.dtype) -> Coordinates:
+        return make_coordinates(free, self.low, self.high, self.mean, self.std, dtype)
+
+    def indices(self, names: list[str]) -> list[int]:
+        """Indices of imaging parameters in a point."""
+        return [INDEX[name] for name in names]
+
+    def of(self, part: slice) -> list[int]:
+        return list(range(part.start, part.stop))
+
+
+def pixel_weights(
+    noise: NoiseModel | None, residuals: np.ndarray, images: np.ndarray
+) -> tuple[NoiseModel, bool]:
+    """The noise that weighs pixels, and whether it is the noise (else it is the misfit).
+
+    `residuals`, `images`: (regions, rows, cols). Where the model misses by more than the noise, its
+    misfit is what it does not know; that is taken as white with the power that the residual has
+    where the image has its contrast.
+    """
+    mse = float(np.mean(residuals**2))
+    if noise is not None and mse < MISFIT_MATTERS * noise.variance:
+        return noise, True
+    if noise is None:
+        measured = [measure_noise(r, "residual") for r in residuals]
+        lags = tuple(np.mean([m.lags for m in measured], axis=0))
+        return NoiseModel(mse, lags, "residual"), True
+    misfits = [misfit_variance(r, i) for r, i in zip(residuals, images, strict=True)]
+    return NoiseModel(max(float(np.mean(misfits)), mse), (), "misfit"), False
+
+
+def imaging_of(points: np.ndarray) -> np.ndarray:
+    """The imaging parameters of points."""
+    return points[..., : len(NAMES)]

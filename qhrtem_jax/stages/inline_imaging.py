@@ -1,0 +1,60 @@
+"""Imaging parameters for the stages that need them: handed over, or found first."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from qhrtem_jax.io.run_folder import RESULT, RunFolder
+from qhrtem_jax.stages import imaging
+from qhrtem_jax.stages.handover import imaging_vector, read_result
+from qhrtem_jax.stages.search import CHECKPOINT, Progress
+from qhrtem_jax.stages.settings import RunSettings
+
+FOLDER = "imaging"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagingSource:
+    """Where a stage's imaging parameters come from: `known`, or the problem to solve first."""
+
+    settings: RunSettings
+    known: np.ndarray | None
+    problem: imaging.ImagingProblem | None
+    warnings: list[str]
+
+    def vector(self, folder: RunFolder, report: Callable[[Progress], None]) -> np.ndarray:
+        """The parameters; where nothing was handed over, the imaging stage runs first, in the
+        folder `imaging` of the run (and is not repeated when the run is resumed)."""
+        if self.known is not None:
+            return self.known.copy()
+        assert self.problem is not None
+        sub = RunFolder(folder.path / FOLDER)
+        if sub.prepare(self.problem.fingerprint, self.settings.resume, not self.settings.resume):
+            result, arrays = imaging.run(self.problem, sub, report)
+            sub.write_arrays("arrays.npz", arrays)
+            sub.write_json(RESULT, result)
+            sub.remove(CHECKPOINT)
+        return imaging_vector(self.settings, read_result(sub.path, FOLDER), FOLDER)
+
+
+def prepare_imaging(settings: RunSettings) -> ImagingSource:
+    """Read what `imaging.result` hands over, or prepare the search for it.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    path = settings.imaging.result
+    if path is not None:
+        content = read_result(Path(path), "imaging.result")
+        return ImagingSource(settings, imaging_vector(settings, content, path), None, [])
+    data = settings.data
+    if data.average is None and data.roi_shape is not None and data.frame is None:
+        data = dataclasses.replace(data, average="auto")
+    alone = dataclasses.replace(settings, stage="imaging", data=data)
+    return ImagingSource(
+        settings,
+        None,
+        imaging.prepare(alone),
+        ["no imaging.result given: the imaging stage ran first, see the folder imaging"],
+    )

@@ -1,0 +1,92 @@
+"""The `rois` of a result."""
+
+from typing import Any
+
+import numpy as np
+
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.stages.column_results import columns_table, counts_table
+from qhrtem_jax.stages.region_fit import LOCAL, RegionFit
+from qhrtem_jax.stages.result import figures_of_merit, parameter_table
+
+
+def region_entries(fit: RegionFit) -> list[dict[str, Any]]:
+    """One entry per region, after `RegionFit.count`."""
+    assert fit.counted is not None
+    task, layout = fit.task, fit.layout
+    lin = fit.model.linearise(fit.nuisances, fit.points, fit.targets)
+    width = np.asarray(fit.nuisances.width, float)
+    precision = np.diag(1.0 / np.square(np.asarray(fit.nuisances.prior_std, float)))
+    free = np.array(fit.nuisances.free)
+    entries = []
+    for k, region in enumerate(task.regions):
+        covariance = np.linalg.pinv(lin.hessian[k] + precision, hermitian=True)
+        std = np.full(layout.size, np.nan)
+        std[free] = np.sqrt(np.diagonal(covariance)) * width
+        chi2 = float(lin.cost[k]) / max(region.image.size - len(free) - layout.chains, 1)
+        entries.append(
+            region_entry(
+                fit,
+                k,
+                lin.image[k],
+                std,
+                chi2,
+                fit.counted.probabilities(k),
+                fit.exit_vector(k),
+            )
+        )
+    return entries
+
+
+def region_entry(
+    fit: RegionFit,
+    k: int,
+    simulation: np.ndarray,
+    std: np.ndarray,
+    chi2: float,
+    probabilities: list[dict[int, float]],
+    vector: np.ndarray,
+    free: tuple[str, ...] = LOCAL,
+) -> dict[str, Any]:
+    """Entry of region `k`; `std` over its whole point, from the weights of the fit."""
+    task, layout, columns = fit.task, fit.layout, fit.columns
+    region, point = task.regions[k], fit.points[k]
+    noise = task.field.noise
+    scale, reported = float(np.sqrt(max(1.0, chi2))), chi2
+    if not fit.is_noise and noise is not None:
+        scale = float(np.sqrt(fit.noise.variance / noise.variance))
+        reported = float(np.mean((simulation - region.image) ** 2)) / noise.variance
+        std = std / scale
+    std_noise = {name: _finite(std[INDEX[name]]) for name in free}
+    scaled = {name: _finite(std[INDEX[name]] * scale) for name in free}
+    counts = np.rint(point[layout.counts])
+    first, last = fit.sites.extent(counts)
+    return {
+        "name": region.name,
+        "origin_px": list(region.origin),
+        "fit": figures_of_merit(simulation, region.image)
+        | {"chi2_reduced": None if fit.noise.source == "residual" else reported},
+        "parameters": parameter_table(vector, set(free), std_noise, scaled),
+        "counts": counts_table(columns, counts, probabilities),
+        "columns": columns_table(columns, layout, point, std, scale, occupancies=False),
+        "thickness_nm": float((int(last) - int(first)) * columns.slice_nm),
+        "certified": bool(fit.counted.certified[k]) if fit.counted is not None else None,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def summary_fit(
+    simulations: np.ndarray, experiment: np.ndarray, chi2: list[float | None]
+) -> dict[str, float | None]:
+    """Figures of merit over all regions together."""
+    stacked = (a.reshape(-1, a.shape[-1]) for a in (simulations, experiment))
+    merit = figures_of_merit(*stacked)
+    known = [c for c in chi2 if c is not None]
+    return merit | {
+        "ncc_peak_offset_px": None,
+        "ssim": None,
+        "chi2_reduced": float(np.mean(known)) if known else None,
+    }
