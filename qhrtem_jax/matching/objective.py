@@ -64,8 +64,8 @@ class Objective(eqx.Module):
         spectra = self.simulator.spectrum(waves, parameters)
         shifts = jnp.broadcast_to(vector[_SHIFT], (spectra.shape[0], 2))
         if self.profile_shift:
-            shifts = self._best_shifts(spectra, parameters.image_spread_nm)
-            spectra = spectra * self._ramp(shifts)
+            shifts = self.best_shifts(spectra, parameters.image_spread_nm)
+            spectra = spectra * self.ramp(shifts)
         images = jax.vmap(self.simulator.camera, (0, None))(spectra, parameters.image_spread_nm)
         errors = jnp.mean((images - self.experiment) ** 2, axis=(1, 2))
         ranked = errors + self.thickness_penalty if self.profile_thickness else errors
@@ -73,14 +73,12 @@ class Objective(eqx.Module):
         filled = vector.at[_SHIFT].set(shifts[best]).at[INDEX["thickness"]].set(thickness[best])
         return Evaluation(errors[best], filled, images[best])
 
-    def _ramp(self, shifts: Float[Array, "n 2"]) -> Array:
+    def ramp(self, shifts: Float[Array, "n 2"]) -> Array:
         """exp(-2 pi i q.shift): moves images to larger x, y by the shift."""
         phase = self.q_x * shifts[:, 0, None, None] + self.q_y * shifts[:, 1, None, None]
         return jnp.exp(-2j * jnp.pi * phase)
 
-    def _best_shifts(
-        self, spectra: Array, image_spread_nm: Float[Array, ""]
-    ) -> Float[Array, "n 2"]:
+    def best_shifts(self, spectra: Array, image_spread_nm: Float[Array, ""]) -> Float[Array, "n 2"]:
         """Shifts (x, y) of least squared error against the experiment, one per spectrum.
 
         From the maximum, over a grid, of the correlation C(s) = Re sum_k spectrum_k g_k
@@ -115,7 +113,7 @@ class Objective(eqx.Module):
         camera = jax.vmap(lambda s: self.simulator.camera.linear(s, image_spread_nm))
 
         def gauss_newton(_: int, shifts: Array) -> Array:
-            moved = spectra * self._ramp(shifts)
+            moved = spectra * self.ramp(shifts)
             residual = camera(moved) - self.experiment
             slope_x, slope_y = (camera(-2j * jnp.pi * q * moved) for q in (self.q_x, self.q_y))
             g_x, g_y, h_xx, h_yy, h_xy = (

@@ -154,6 +154,22 @@ class Sites:
         """Whether each site is taken (wholly or in part), for `counts` (..., chains)."""
         return counts[..., self.chain] > self.rank
 
+    def starts(self, counts: np.ndarray) -> np.ndarray:
+        """Place of each chain's first atom among its sites in the order of the beam, (..., chains):
+        0 where chains are filled from the entrance. Fractions follow fractional `counts`."""
+        first = np.zeros(np.shape(counts))
+        for c in range(self.chains):
+            mine = np.flatnonzero(self.chain == c)
+            mine = mine[np.argsort(self.slice[mine], kind="stable")]
+            share = np.clip(np.asarray(counts)[..., c, None] - self.rank[mine], 0.0, 1.0)
+            # what is missing before the last taken site: atoms end there, and are `counts` many
+            taken = share > 0.0
+            end = np.where(taken.any(-1), len(mine) - np.argmax(taken[..., ::-1], axis=-1), 0)
+            last = np.take_along_axis(share, np.maximum(end - 1, 0)[..., None], axis=-1)[..., 0]
+            whole = np.where(taken.any(-1), end - 1 + last, 0.0)
+            first[..., c] = whole - np.asarray(counts)[..., c] if self.fill != "entrance" else 0.0
+        return np.maximum(first, 0.0)
+
     def per_slice(self, counts: np.ndarray) -> np.ndarray:
         """Atoms in each slice, (..., stack), for whole `counts` (..., chains)."""
         here = np.eye(self.stack)[self.slice]

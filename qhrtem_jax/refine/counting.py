@@ -6,13 +6,19 @@ from collections.abc import Callable
 import numpy as np
 
 from qhrtem_jax.physics.columns import Columns
-from qhrtem_jax.refine.integers import Constraints, marginals, paired_changes, single_changes
+from qhrtem_jax.refine.integers import (
+    Constraints,
+    degenerate_changes,
+    marginals,
+    paired_changes,
+    single_changes,
+)
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import Coordinates, RegionModel, Variations
 
 EXACT_PAIRS = 24
 """So many paired changes, the most promising ones, are simulated; the others are foretold from the
-sum of their single changes."""
+sum of their single changes. Degenerate changes are all simulated."""
 
 LEAST_GAIN = 1e-2
 """A change must lower chi-square by more than this."""
@@ -74,13 +80,16 @@ def search(
         for k, region in enumerate(open_regions):
             pull = _pull(nuisances, here[k], prior[region], outside[region], centre[region])
             evaluate = _Quadratic(effects, k, prior[region] + outside[region], pull)
-            objectives[region] = evaluate.objective
+            objectives[region] = evaluate.objective + constraints.penalty(counts[k])
             found = paired_changes(columns, counts[k], constraints.most)
             found = found[constraints.allow(found)]
-            costs = evaluate.paired(singles[k], counts[k], found)
+            costs = evaluate.paired(singles[k], counts[k], found) + constraints.penalty(found)
             order = np.argsort(costs)
-            pairs.append(_padded(found[order[:EXACT_PAIRS]], counts[k]))
-            foretold.append((singles[k], evaluate.single(), found[order], costs[order]))
+            promising = _padded(found[order[:EXACT_PAIRS]], counts[k])
+            degenerate = degenerate_changes(columns, counts[k], constraints.most)
+            pairs.append(np.concatenate([promising, degenerate]))
+            single = evaluate.single() + constraints.penalty(singles[k])
+            foretold.append((singles[k], single, found[order], costs[order]))
         exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs))
         moved = []
         for k, region in enumerate(open_regions):
@@ -89,14 +98,13 @@ def search(
             one, one_cost, two, two_cost = foretold[k]
             allowed = constraints.allow(one)
             simulated = np.concatenate([one[allowed], pairs[k]])
-            costs = np.concatenate([one_cost[allowed], evaluate.single()])
+            pair_cost = evaluate.single() + constraints.penalty(pairs[k])
+            costs = np.concatenate([one_cost[allowed], pair_cost])
             rest = slice(EXACT_PAIRS, None)
             states[region] = np.concatenate([counts[k][None], simulated, two[rest]])
             chi2[region] = np.concatenate([[objectives[region]], costs, two_cost[rest]])
             best = int(np.argmin(costs)) if len(costs) else -1
-            current_allowed = bool(constraints.allow(counts[k]))
-            worth = objectives[region] - LEAST_GAIN if current_allowed else np.inf
-            if best >= 0 and costs[best] < worth:
+            if best >= 0 and costs[best] < objectives[region] - LEAST_GAIN:
                 points[region, layout.counts] = simulated[best]
                 moved.append(region)
             else:
@@ -129,7 +137,7 @@ def _step(
     here = points[which]
     for _ in range(2):
         lin = model.linearise(nuisances, here, targets[which])
-        unit = np.asarray(nuisances.unit(here), float)
+        unit = np.array(nuisances.unit(here), float)
         for k, region in enumerate(which):
             pull = _pull(nuisances, here[k], prior[region], outside[region], centre[region])
             hessian = lin.hessian[k] + prior[region] + outside[region]

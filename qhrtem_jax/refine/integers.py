@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 
 from qhrtem_jax.physics.columns import Columns, Sites
+from qhrtem_jax.physics.scattering import atomic_number
 
 REACH = 2
 """Single changes go this far to either side."""
@@ -60,27 +61,36 @@ def isolated_surface_atom(sites: Sites, counts: np.ndarray) -> np.ndarray:
     return alone
 
 
+REJECTED = 1e6
+"""Chi-square that the surface rule adds to an isolated surface atom: no image outweighs it."""
+
+UNLIKELY = 9.0
+"""The same where an image may outweigh it, with three standard deviations of evidence."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Constraints:
-    """Which numbers of atoms are possible: within the sites, not empty, no isolated atom."""
+    """Which numbers of atoms are possible (within the sites, not empty), and which are unlikely."""
 
     sites: Sites
     most: np.ndarray
-    surface_rule: bool
+    isolated: float  # chi-square that an isolated surface atom costs; 0 without the surface rule
 
     def allow(self, counts: np.ndarray) -> np.ndarray:
         """(...,) bool for whole `counts` (..., chains)."""
-        possible = np.all((counts >= 0) & (counts <= self.most), axis=-1) & np.any(
-            counts > 0, axis=-1
-        )
-        if self.surface_rule:
-            possible &= ~isolated_surface_atom(self.sites, counts)
-        return possible
+        inside = np.all((counts >= 0) & (counts <= self.most), axis=-1)
+        return inside & np.any(counts > 0, axis=-1)
+
+    def penalty(self, counts: np.ndarray) -> np.ndarray:
+        """What the surface rule adds to chi-square, (...,) for whole `counts` (..., chains)."""
+        if self.isolated == 0.0:
+            return np.zeros(np.shape(counts)[:-1])
+        return self.isolated * isolated_surface_atom(self.sites, counts)
 
     def repair(self, counts: np.ndarray) -> np.ndarray:
         """The nearest possible numbers (chains,) that removing isolated atoms leads to."""
         counts = np.clip(np.rint(counts), 0, self.most)
-        while self.surface_rule and counts.sum() > 1 and isolated_surface_atom(self.sites, counts):
+        while self.isolated and counts.sum() > 1 and isolated_surface_atom(self.sites, counts):
             taken = self.sites.occupied(counts)
             outermost = taken & (self.sites.rank == counts[self.sites.chain] - 1)
             first, last = self.sites.extent(counts)
@@ -113,18 +123,36 @@ def single_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np
 
 
 def paired_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Numbers that differ from `counts` in two chains: by one in each, or, where both are in one
-    column, by one in the first and to any value in the second; (k, chains), within the limits."""
+    """Numbers that differ from `counts` by one in two chains; (k, chains), within the limits."""
     found = []
-    for i, j in itertools.permutations(range(len(most)), 2):
-        same = columns.chains[i].column == columns.chains[j].column
-        seconds = np.arange(most[j] + 1) if same else counts[j] + np.array([-1, 1])
-        for first, second in itertools.product((counts[i] - 1, counts[i] + 1), seconds):
-            if second != counts[j] and 0 <= first <= most[i] and 0 <= second <= most[j]:
-                row = counts.copy()
-                row[i], row[j] = first, second
+    for i, j in itertools.combinations(range(len(most)), 2):
+        for first, second in itertools.product((-1, 1), (-1, 1)):
+            row = counts.copy()
+            row[i] += first
+            row[j] += second
+            if 0 <= row[i] <= most[i] and 0 <= row[j] <= most[j]:
                 found.append(row)
-    return np.unique(np.array(found).reshape(-1, len(most)), axis=0)
+    return np.array(found).reshape(-1, len(most))
+
+
+def degenerate_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Numbers that differ in two chains of one column: by one in the heavier, to any value in the
+    other; (k, chains), the same k for all `counts` (impossible ones repeat `counts`).
+
+    A heavy atom more and a few light ones less scatter nearly alike.
+    """
+    rows = []
+    for i, j in itertools.permutations(range(len(most)), 2):
+        a, b = columns.chains[i], columns.chains[j]
+        if a.column != b.column or atomic_number(a.symbol) < atomic_number(b.symbol):
+            continue
+        for step, value in itertools.product((-1, 1), range(int(most[j]) + 1)):
+            row = counts.copy()
+            if 0 <= counts[i] + step <= most[i]:
+                row[i] += step
+                row[j] = value
+            rows.append(row)
+    return np.array(rows).reshape(-1, len(most))
 
 
 def marginals(counts: np.ndarray, chi2: np.ndarray, floor: float = 1e-4) -> list[dict[int, float]]:

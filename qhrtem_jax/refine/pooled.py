@@ -9,6 +9,8 @@ import dataclasses
 
 import numpy as np
 
+from qhrtem_jax.refine.regions import Coordinates, Linearised, RegionModel
+
 
 @dataclasses.dataclass(frozen=True)
 class ArrowSystem:
@@ -77,3 +79,94 @@ class ArrowSystem:
         fall -= np.sum(2.0 * self.local_pull * own + self.local_precision * own**2)
         fall -= np.sum(2.0 * self.shared_pull * shared + self.shared_precision * shared**2)
         return float(fall)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooled:
+    """Where a pooled fit stands: points, objective, its last linearisation and normal equations."""
+
+    points: np.ndarray
+    objective: float
+    linearised: Linearised
+    system: ArrowSystem
+    jacobians: int
+
+
+def pooled_fit(
+    model: RegionModel,
+    coordinates: Coordinates,
+    local: int,
+    points: np.ndarray,
+    targets: np.ndarray,
+    active: np.ndarray,
+    *,
+    iterations: int = 6,
+    tolerance: float = 1e-4,
+) -> Pooled:
+    """Levenberg-Marquardt over all regions with shared coordinates.
+
+    **Arguments:** `coordinates`: `local` own ones, then the shared ones. The values of a shared
+    one may differ between regions by constants (defocus at different heights): all regions take the
+    same step. `active` (regions, local): which own coordinates are free. The priors of shared
+    coordinates are counted once, at the first region.
+    """
+    unit = np.asarray(coordinates.unit(points), float)
+    low, width = np.asarray(coordinates.low, float), np.asarray(coordinates.width, float)
+    mean = np.asarray(coordinates.prior_mean, float)
+    precision = 1.0 / np.square(np.asarray(coordinates.prior_std, float))
+    free = np.array(coordinates.free)
+    damping, jacobians = 1e-3, 0
+
+    def place(u: np.ndarray) -> np.ndarray:
+        moved = points.copy()
+        moved[:, free] = low + u * width
+        return moved
+
+    def evaluate(u: np.ndarray) -> tuple[float, Linearised]:
+        lin = model.linearise(coordinates, place(u), targets)
+        pulls = np.square(u - mean) * precision
+        return float(np.sum(lin.cost) + np.sum(pulls[:, :local]) + np.sum(pulls[0, local:])), lin
+
+    def normal_equations(u: np.ndarray, lin: Linearised) -> ArrowSystem:
+        pull = (u - mean) * precision
+        gradient = lin.gradient[:, :local] + pull[:, :local]
+        own = u[:, :local]
+        outward = ((own <= 0.0) & (gradient > 0.0)) | ((own >= 1.0) & (gradient < 0.0))
+        slope = np.sum(lin.gradient[:, local:], axis=0) + pull[0, local:]
+        shared = u[:, local:]
+        blocked = (np.any(shared <= 0.0, axis=0) & (slope > 0.0)) | (
+            np.any(shared >= 1.0, axis=0) & (slope < 0.0)
+        )
+        return ArrowSystem(
+            np.asarray(lin.hessian),
+            np.asarray(lin.gradient),
+            precision[:local],
+            pull[:, :local],
+            precision[local:],
+            pull[0, local:],
+            active & ~outward,
+            ~blocked,
+        )
+
+    objective, lin = evaluate(unit)
+    jacobians += len(points)
+    system = normal_equations(unit, lin)
+    for _ in range(iterations):
+        fall = 0.0
+        for _ in range(6):
+            own, shared, _ = system.step(damping)
+            trial = np.clip(
+                np.concatenate([unit[:, :local] + own, unit[:, local:] + shared], 1), 0, 1
+            )
+            value, found = evaluate(trial)
+            jacobians += len(points)
+            if np.isfinite(value) and value < objective:
+                fall = objective - value
+                unit, objective, lin = trial, value, found
+                damping = max(damping / 6.0, 1e-8)
+                break
+            damping *= 8.0
+        system = normal_equations(unit, lin)
+        if fall < tolerance * objective:
+            break
+    return Pooled(place(unit), objective, lin, system, jacobians)

@@ -44,9 +44,11 @@ class Coordinates(eqx.Module):
         """`base` with the free coordinates at `unit`."""
         return base.at[np.array(self.free)].set(self.low + unit * self.width)
 
-    def unit(self, points: Float[Array, "... point"]) -> Array:
+    def unit(self, points: Float[Array, "... point"] | np.ndarray) -> Array:
         """Unit-cube coordinates of points."""
-        return (points[..., np.array(self.free)] - self.low) / self.width
+        return (
+            jnp.asarray(points[..., np.array(self.free)], self.low.dtype) - self.low
+        ) / self.width
 
 
 def make_coordinates(
@@ -104,7 +106,9 @@ class RegionModel(eqx.Module):
     white_y: Float[Array, "rows rows"]
     white_x: Float[Array, "cols cols"]
 
-    def whiten(self, images: Float[Array, "*n rows cols"]) -> Float[Array, "*n rows cols"]:
+    def whiten(
+        self, images: Float[Array, "*n rows cols"] | np.ndarray
+    ) -> Float[Array, "*n rows cols"]:
         return self.white_y @ images @ self.white_x.T
 
     def residuals(
@@ -146,6 +150,13 @@ class RegionModel(eqx.Module):
     ) -> Variations:
         """Effects of other numbers `counts` (regions, k, chains); nuisances: `coordinates`."""
         return self._chunked(_variations, points, targets, counts, coordinates=coordinates)
+
+    def projections(
+        self, coordinates: Coordinates, points: np.ndarray, residuals: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For other residual images (regions, k, rows, cols) of each region: their chi-squares
+        (regions, k), products with the Jacobian (regions, k, p), and J^T J (regions, p, p)."""
+        return self._chunked(_projections, points, residuals, coordinates=coordinates)
 
     def _chunked(self, function, *arrays: np.ndarray, **options):
         """`function` over the leading axis of `arrays`, a chunk of fixed size at a time."""
@@ -221,6 +232,18 @@ def _variations(
         return Variations(vectors @ vectors.T, jacobian.T @ vectors.T, jacobian.T @ jacobian)
 
     return jax.vmap(one)(points, targets, counts)
+
+
+@eqx.filter_jit
+def _projections(
+    model: RegionModel, points: Array, residuals: Array, *, coordinates: Coordinates
+) -> tuple[Array, Array, Array]:
+    def one(point: Array, images: Array) -> tuple[Array, Array, Array]:
+        _, jacobian, _ = model.residuals(coordinates, point, images[0], coordinates.unit(point))
+        white = model.whiten(images).reshape(len(images), -1)
+        return jnp.sum(white**2, axis=1), white @ jacobian, jacobian.T @ jacobian
+
+    return jax.vmap(one)(points, residuals)
 
 
 def make_region_model(simulator: StructuredSimulator, noise: NoiseModel) -> RegionModel:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from qhrtem_jax.matching.criteria import ncc_map
 from qhrtem_jax.reporting.numbers import with_error
@@ -18,6 +19,18 @@ DPI = 150
 def save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=DPI)
+
+
+def rectangle(corner: np.ndarray, size: np.ndarray) -> Rectangle:
+    """Thin outline."""
+    return Rectangle(
+        (float(corner[0]), float(corner[1])),
+        float(size[0]),
+        float(size[1]),
+        fill=False,
+        lw=0.6,
+        ec="0.6",
+    )
 
 
 def comparison(

@@ -79,7 +79,13 @@ def draw_counts(
             sure = entry["probability"].get(str(entry["n"]), 0.0)
             colour = colours[entry["species"]]
             axis.plot(*place, "o", ms=1.7 * size, color=colour, alpha=0.2 + 0.6 * sure**2)
-            axis.annotate(str(entry["n"]), place, ha="center", va="center", fontsize=0.85 * size)
+            axis.annotate(
+                str(entry["n"]),
+                (place[0], place[1]),
+                ha="center",
+                va="center",
+                fontsize=0.85 * size,
+            )
 
 
 def regions_table(rois: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

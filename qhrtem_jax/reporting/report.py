@@ -18,9 +18,10 @@ def render(
     result: dict[str, Any],
     figures: list[tuple[str, str]],
     tables: Sequence[tuple[str, list[str], list[list[str]]]] = (),
+    links: Sequence[tuple[str, str]] = (),
 ) -> str:
     """The page as text; `figures` = (name of figures/NAME.png, caption), `tables` = (caption,
-    header, rows)."""
+    header, rows), `links` = (text, relative address)."""
     source = resources.files("qhrtem_jax.reporting").joinpath("report.html").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     context = {"rows": [], "polar": [], "correlations": [], "fit": None} | {
@@ -29,6 +30,7 @@ def render(
         "result": {"correlations": [], "fit": None} | result,
         "figures": figures,
         "tables": tables,
+        "links": links,
     }
     if "parameters" in result:
         context["rows"] = _rows(result["parameters"])

@@ -37,6 +37,7 @@ class ReconstructProblem:
     specimen: Specimen
     sites: Sites
     imaging: ImagingSource
+    averaged: problem.Origins  # regions that the imaging parameters come from; empty: not known
     warnings: list[str]
     fingerprint: str
 
@@ -68,6 +69,8 @@ def prepare(settings: RunSettings) -> ReconstructProblem:
     regions = find_regions(settings.data, field.image, field.noise)
     sites = sites_of(specimen.columns, settings.specimen.max_cells, settings.specimen.fill)
     imaging = prepare_imaging(settings)
+    data = settings.data if imaging.problem is None else imaging.problem.settings.data
+    groups = problem.averages(data, field.image, field.noise)
     return ReconstructProblem(
         settings,
         space,
@@ -76,6 +79,7 @@ def prepare(settings: RunSettings) -> ReconstructProblem:
         specimen,
         sites,
         imaging,
+        groups[0] if groups else (),
         warnings,
         problem.fingerprint(settings),
     )
@@ -114,6 +118,7 @@ def run(
         "simulation": simulations.astype(np.float32),
         "difference": (simulations - experiment).astype(np.float32),
         "points": fit.points,
+        "relaxed_points": fit.relaxed_points,
     }
     fit.write_structures(folder)
     thickness = ", ".join(f"{e['thickness_nm']:.2f}" for e in entries)

@@ -11,10 +11,11 @@ from jaxtyping import Array
 
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.matching.objective import Objective, make_objective
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import StructuredSimulator, moved_plane
 from qhrtem_jax.refine.counting import Counted, search
-from qhrtem_jax.refine.integers import Constraints, fix_surest
+from qhrtem_jax.refine.integers import REJECTED, Constraints, fix_surest
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import Coordinates, make_region_model
 from qhrtem_jax.stages.column_fit import GUESSED_VARIANCE, Bounds, pixel_weights
@@ -35,6 +36,9 @@ OFF_INTEGER = 0.3
 """Relaxed fits start so far above whole numbers, where the image has a kink."""
 
 C1_REACH_NM = 3.0
+SHIFT_REACH_NM = 0.1
+"""Shifts beyond this may be those of another column that looks alike."""
+
 THICKNESS_STEP = 2
 
 
@@ -50,7 +54,8 @@ class RegionFit:
         self.task, self.vector, self.journal, self.layout = task, vector, journal, layout
         self.columns, self.sites, self.targets = columns, task.sites, task.targets
         self.most = columns.most_atoms(settings.specimen.max_cells)
-        self.constraints = Constraints(task.sites, self.most, settings.reconstruct.surface_rule)
+        rule = settings.reconstruct.surface_rule
+        self.constraints = Constraints(task.sites, self.most, REJECTED if rule else 0.0)
         self.choice = task.specimen.grids(task.frame, vector, task.sites.stack)
         local = len(LOCAL) + layout.chains + 2 * layout.columns + len(NAMES)
         self.simulator: StructuredSimulator = task.specimen.simulator(
@@ -73,6 +78,14 @@ class RegionFit:
         self.is_noise = given is not None
         self.model = make_region_model(self.simulator, self.noise)
         self.points = np.zeros((len(task.regions), layout.size))
+        # the given A0 belongs to the regions that were averaged to find it
+        self.reference_drift = np.mean(
+            [np.zeros(2)]
+            if not task.averaged
+            else [lattice_drift(o, task.specimen, task.field.frame) for o in task.averaged],
+            axis=0,
+        )
+        self.relaxed_points = self.points
         self.counted: Counted | None = None
         self.remarks: list[str] = []
 
@@ -92,25 +105,36 @@ class RegionFit:
                 layout.point(
                     moved_plane(base, 0.0),
                     np.zeros((layout.columns, 2)),
-                    self._filled(n),
+                    self._filled(int(n)),
                     np.array([c.occupancy for c in columns.chains]),
                 )
                 for n in steps
             ]
         )
+        shift = [INDEX["A0_x"], INDEX["A0_y"]]
         for k, region in enumerate(self.task.regions):
             drift = lattice_drift(region.origin, self.task.specimen, self.task.field.frame)
             moved = slabs.copy()
-            moved[:, [INDEX["A0_x"], INDEX["A0_y"]]] += drift
-            errors[k] = _scan(
-                self.simulator,
-                jnp.asarray(moved, self.simulator.simulator.dtype),
-                jnp.asarray(heights, self.simulator.simulator.dtype),
-                jnp.asarray(self.targets[k], self.simulator.simulator.dtype),
+            moved[:, shift] += drift - self.reference_drift
+            centre = moved[0, shift]
+            objective = make_objective(
+                self.simulator.simulator,
+                jnp.asarray(self.targets[k]),
+                thickness_range=(1, 1),
+                shift_range=(
+                    (centre[0] - SHIFT_REACH_NM, centre[0] + SHIFT_REACH_NM),
+                    (centre[1] - SHIFT_REACH_NM, centre[1] + SHIFT_REACH_NM),
+                ),
             )
+            dtype = self.simulator.simulator.dtype
+            found = _scan(
+                self.simulator, objective, jnp.asarray(moved, dtype), jnp.asarray(heights, dtype)
+            )
+            errors[k], shifts = np.asarray(found[0]), np.asarray(found[1])
             n, h = np.unravel_index(int(np.argmin(errors[k])), errors[k].shape)
             self.points[k] = moved[n]
-            self.points[k, : len(NAMES)] = moved_plane(moved[n, : len(NAMES)], -heights[h])
+            self.points[k, INDEX["C1"]] += heights[h]
+            self.points[k, shift] = shifts[n, h]
         self.journal.evaluations += len(self.points) * len(steps)
         self.journal.note("starts", float(np.mean(np.min(errors, axis=(1, 2)))))
         settings = self.task.settings
@@ -132,15 +156,18 @@ class RegionFit:
             images = self.model.images(self.points)
             residuals = images - self.targets
             self.journal.note("relaxed numbers", float(np.mean(residuals**2)))
-            before = self.noise
             fine = np.all(np.isfinite(images), axis=(1, 2))
-            self.noise, self.is_noise = pixel_weights(
-                self.task.field.noise, residuals[fine], images[fine]
-            )
-            if self.noise is before or np.isclose(before.variance, self.noise.variance, rtol=0.05):
+            noise, is_noise = pixel_weights(self.task.field.noise, residuals[fine], images[fine])
+            if np.isclose(noise.variance, self.noise.variance, rtol=0.05):
                 break
-            self.model = make_region_model(self.simulator, self.noise)
+            self.set_weights(noise, is_noise)
             self._least_squares(self.relaxed, 20)
+        self.relaxed_points = self.points.copy()
+
+    def set_weights(self, noise: NoiseModel, is_noise: bool) -> None:
+        """Weigh pixels by `noise`, which is the measured one or stands for the misfit."""
+        self.noise, self.is_noise = noise, is_noise
+        self.model = make_region_model(self.simulator, noise)
 
     def _least_squares(self, coordinates: Coordinates, iterations: int) -> None:
         method = LevenbergMarquardt(coordinates.prior_mean, coordinates.prior_std, iterations, 1e-4)
@@ -222,19 +249,26 @@ class RegionFit:
 
 
 @eqx.filter_jit
-def _scan(simulator: StructuredSimulator, slabs: Array, heights: Array, target: Array) -> Array:
-    """Mean squared errors of slabs (n, point) moved along the beam by `heights`, (n, heights)."""
-    names = ("x", "y")
+def _scan(
+    simulator: StructuredSimulator, objective: Objective, slabs: Array, heights: Array
+) -> tuple[Array, Array]:
+    """Mean squared errors (n, heights) of slabs (n, point) moved along the beam by `heights`, and
+    the shifts (n, heights, 2) that fit them best."""
+    layout = simulator.layout
 
-    def slab(point: Array) -> Array:
+    def slab(point: Array) -> tuple[Array, Array]:
         wave = simulator.wave(point)
 
-        def one(height: Array) -> Array:
-            moved = point.at[INDEX["C1"]].add(height)
-            for axis in names:
-                tilt = 1e-3 * point[INDEX[f"tilt_{axis}"]]
-                moved = moved.at[INDEX[f"A0_{axis}"]].add(-tilt * height)
-            return jnp.mean((simulator.image_of_wave(wave, moved) - target) ** 2)
+        def one(height: Array) -> tuple[Array, Array]:
+            vector = point[layout.imaging].at[INDEX["C1"]].add(height)
+            vector = vector.at[jnp.array([INDEX["A0_x"], INDEX["A0_y"]])].set(0.0)
+            parameters = simulator.simulator.typed(vector)
+            spectrum = simulator.simulator.spectrum(wave, parameters)[None]
+            shift = objective.best_shifts(spectrum, parameters.image_spread_nm)
+            image = simulator.simulator.camera(
+                (spectrum * objective.ramp(shift))[0], parameters.image_spread_nm
+            )
+            return jnp.mean((image - objective.experiment) ** 2), shift[0]
 
         return jax.lax.map(one, heights)
 

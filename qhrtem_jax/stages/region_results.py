@@ -28,7 +28,7 @@ def region_entries(fit: RegionFit) -> list[dict[str, Any]]:
             region_entry(
                 fit,
                 k,
-                lin.image[k],
+                np.asarray(lin.image[k]),
                 std,
                 chi2,
                 fit.counted.probabilities(k),

@@ -1,0 +1,132 @@
+"""Runs imaging, structure, reconstruct and stitch on one field, each in a folder of its own."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments import imaging, reconstruct, stitch, structure
+from qhrtem_jax.io.run_folder import RESULT, RunFolder
+from qhrtem_jax.reporting.report import render
+from qhrtem_jax.stages import problem
+from qhrtem_jax.stages import stitch as stitch_stage
+from qhrtem_jax.stages.result import header
+from qhrtem_jax.stages.settings import RunSettings
+
+log = logging.getLogger("qhrtem_jax")
+
+RUNNERS = {
+    "imaging": imaging.run,
+    "structure": structure.run,
+    "reconstruct": reconstruct.run,
+    "stitch": stitch.run,
+}
+
+
+def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:
+    """All stages in turn; `started` is called once all input is checked.
+
+    A stage that is done is not repeated when the run is resumed, and one that was interrupted goes
+    on, so a kill at any point costs little and changes nothing.
+    """
+    stitch_stage.prepare(dataclasses.replace(settings, stage="stitch"))
+    averaged = averaged_data(settings)
+    if not folder.prepare(problem.fingerprint(settings), settings.resume, settings.overwrite):
+        return
+    started()
+    handed: dict[str, Path] = {}
+    names = [n for n in RUNNERS if n != "imaging" or settings.imaging.result is None]
+    for name in names:
+        log.info("pipeline: %s", name)
+        chosen = stage_settings(name, settings, averaged, handed)
+        RUNNERS[name](chosen, sub_folder(folder, name), _nothing)
+        handed[name] = folder.path / name
+    write_result(settings, folder, names)
+
+
+def averaged_data(settings: RunSettings) -> RunSettings:
+    """Settings of the stages that fit a mean: which regions, chosen once, and its noise."""
+    data = settings.data
+    if data.average is None and data.roi_shape is not None:
+        data = dataclasses.replace(data, average="auto")
+    field = problem.load_field(data, lambda text: None)
+    groups = problem.averages(data, field.image, field.noise)
+    if groups:
+        variance = data.noise_variance
+        if variance is not None:  # given for a pixel of the field
+            variance = variance / len(groups[0])
+        average = groups[0] if len(groups) == 1 else tuple(groups)
+        data = dataclasses.replace(data, average=average, noise_variance=variance)
+    return dataclasses.replace(settings, data=data)
+
+
+def stage_settings(
+    name: str, settings: RunSettings, averaged: RunSettings, handed: dict[str, Path]
+) -> RunSettings:
+    """Settings of one stage, with what the earlier ones found."""
+    chosen = averaged if name in ("imaging", "structure") else settings
+    # which regions were averaged says where the image shift that was found belongs
+    data = dataclasses.replace(chosen.data, average=averaged.data.average)
+    chosen = dataclasses.replace(chosen, stage=name, data=data)
+    source = {"structure": "imaging", "reconstruct": "structure", "stitch": "structure"}.get(name)
+    if source in handed:
+        known = dataclasses.replace(chosen.imaging, result=str(handed[source]))
+        chosen = dataclasses.replace(chosen, imaging=known)
+    if name == "stitch":
+        known = dataclasses.replace(chosen.stitch, result=str(handed["reconstruct"]))
+        chosen = dataclasses.replace(chosen, stitch=known)
+    return chosen
+
+
+def sub_folder(folder: RunFolder, name: str) -> RunFolder:
+    """The run folder of a stage."""
+    path = folder.path / name
+    path.mkdir(exist_ok=True)
+    return RunFolder(path)
+
+
+def write_result(settings: RunSettings, folder: RunFolder, names: list[str]) -> None:
+    """The pipeline's own result: where the stages are, and what the last one found."""
+    results = {
+        name: json.loads((folder.path / name / RESULT).read_text(encoding="utf-8"))
+        for name in names
+    }
+    last = results["stitch"]
+    cost = {
+        key: round(sum(r["cost"][key] for r in results.values()), 3)
+        for key in ("evaluations", "gradient_evaluations", "wall_s", "compile_s")
+    }
+    result: dict[str, Any] = header(settings) | {
+        "warnings": [f"{n}: {w}" for n, r in results.items() for w in r["warnings"]],
+        "grid": last["grid"],
+        "noise": last["noise"],
+        "fit": last["fit"],
+        "parameters": last["parameters"],
+        "correlations": last["correlations"],
+        "stages": {name: name for name in names},
+        "rois": last["rois"],
+        "field": last["field"],
+        "cost": cost,
+    }
+    rows = [
+        [
+            name,
+            f"{r['fit']['mse']:.6f}",
+            f"{100 * r['fit']['ncc']:.2f}",
+            f"{r['cost']['wall_s']:.0f}",
+        ]
+        for name, r in results.items()
+    ]
+    table = ("Stages", ["stage", "MSE", "NCC (%)", "time (s)"], rows)
+    links = [(name, f"{name}/report.html") for name in names]
+    page = render(
+        "From one image to a model", "All four stages are done.", result, [], [table], links
+    )
+    folder.write_text("report.html", page)
+    folder.write_json(RESULT, result)
+
+
+def _nothing() -> None:
+    """Sub-runs keep no .hydra/ of their own."""

@@ -1,0 +1,92 @@
+"""Cells that no region shows, fitted by gradients of the whole field's chi-square.
+
+What lies beyond the frame, or between the regions, reaches into their pixels. Its numbers of atoms
+stay relaxed: they are there to explain cross-talk, not to be reported.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from qhrtem_jax.physics.field import FieldSimulator, FieldState
+
+COUNT_STD_CELLS = 2.0
+SHIFT_STD_NM = 0.01
+LEARNING_RATE = 0.15
+
+
+class UnknownCells(eqx.Module):
+    """Relaxed numbers and shifts of some cells, around what they were first taken to be."""
+
+    numbers: Float[Array, "unknown chains"]  # change of the numbers of atoms
+    shifts: Float[Array, "unknown columns 2"]  # in units of `SHIFT_STD_NM`
+
+
+def put(
+    state: FieldState, cells: Array, first: Array, most: Array, unknown: UnknownCells
+) -> FieldState:
+    """`state` with the unknown cells in it; `first` (unknown, chains) are their first numbers."""
+    numbers = jnp.clip(first + unknown.numbers, 0.0, most)
+    return eqx.tree_at(
+        lambda s: (s.counts, s.shifts_nm),
+        state,
+        (
+            state.counts.at[cells].set(numbers),
+            state.shifts_nm.at[cells].set(unknown.shifts * SHIFT_STD_NM),
+        ),
+    )
+
+
+def fit_unknown(
+    field: FieldSimulator,
+    white: tuple[Array, Array],
+    image: Array,
+    state: FieldState,
+    cells: np.ndarray,
+    first: Array,
+    most: np.ndarray,
+    per_cell: np.ndarray,
+    unknown: UnknownCells,
+    steps: int,
+) -> UnknownCells:
+    """`steps` steps of Adam on the whitened chi-square of the field with priors.
+
+    `white`: whitening matrices of rows and columns; `per_cell`, atoms of each chain in one cell.
+    """
+    optimizer = optax.adam(LEARNING_RATE)
+    memory = optimizer.init(unknown)  # pyright: ignore[reportArgumentType]
+    limits = jnp.asarray(most, image.dtype)
+    std = jnp.asarray(COUNT_STD_CELLS * per_cell, image.dtype)
+    for _ in range(steps):
+        unknown, memory = _step(
+            field, white, image, state, jnp.asarray(cells), first, limits, std, unknown, memory
+        )
+    return unknown
+
+
+@eqx.filter_jit
+def _step(
+    field: FieldSimulator,
+    white: tuple[Array, Array],
+    image: Array,
+    state: FieldState,
+    cells: Array,
+    first: Array,
+    most: Array,
+    std: Array,
+    unknown: UnknownCells,
+    memory: optax.OptState,
+) -> tuple[UnknownCells, optax.OptState]:
+    def objective(trial: UnknownCells) -> Array:
+        found = field.image(put(state, cells, first, most, trial))
+        residual = white[0] @ (found - image) @ white[1].T
+        priors = jnp.sum((trial.numbers / std) ** 2) + jnp.sum(trial.shifts**2)
+        return (jnp.sum(residual**2) + priors) / residual.size
+
+    gradient = jax.grad(objective)(unknown)
+    updates, memory = optax.adam(LEARNING_RATE).update(gradient, memory)
+    moved = jax.tree.map(lambda value, step: value + step, unknown, updates)
+    return moved, memory

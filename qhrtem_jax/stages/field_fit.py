@@ -1,0 +1,344 @@
+"""Joint refinement of a whole field: no seams between regions.
+
+A region is no periodic cell: its neighbours reach into its pixels. Each sweep simulates the whole
+field once and adds, to every region's periodic image, the difference that its neighbours make
+(deferred correction); least squares and counting then go on region by region, with the imaging
+parameters shared by all.
+"""
+
+import logging
+
+import jax.numpy as jnp
+import numpy as np
+
+from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
+from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.physics.structured import moved_plane
+from qhrtem_jax.refine.integers import UNLIKELY, Constraints, fix_surest
+from qhrtem_jax.refine.pooled import Pooled, pooled_fit
+from qhrtem_jax.refine.regions import Coordinates, whitening
+from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown, put
+from qhrtem_jax.stages.column_fit import pixel_weights
+from qhrtem_jax.stages.field_layout import FieldLayout, field_layout
+from qhrtem_jax.stages.lattice import lattice_drift
+from qhrtem_jax.stages.region_fit import RegionFit
+
+log = logging.getLogger(__name__)
+
+SHIFT = [INDEX["A0_x"], INDEX["A0_y"]]
+TILT = [INDEX["tilt_x"], INDEX["tilt_y"]]
+C1 = INDEX["C1"]
+
+SURENESS = (6.0, 3.0, 1.0, -np.inf)
+"""Log odds above which relaxed numbers are fixed, round by round: fixing the surest first lets the
+imaging parameters settle before the doubtful ones are decided."""
+
+FIRST_STEPS, LATER_STEPS = 20, 6
+"""Gradient steps of the unknown cells."""
+
+
+class FieldFit:
+    """The field made of the regions of `fit`, and the steps that refine it.
+
+    `heights`: first repeating unit of each region's stack in the field's, in whole units.
+    """
+
+    def __init__(self, fit: RegionFit) -> None:
+        self.fit, self.task = fit, fit.task
+        self.columns, self.sites, self.layout = fit.columns, fit.sites, fit.layout
+        self.journal = fit.journal
+        task = self.task
+        self.cells: FieldLayout = field_layout(task)
+        self.targets = fit.targets
+        self.points = fit.points.copy()
+        self.drift = np.array(
+            [lattice_drift(r.origin, task.specimen, task.field.frame) for r in task.regions]
+        )
+        rule = task.settings.reconstruct.surface_rule
+        self.constraints = Constraints(task.sites, fit.most, UNLIKELY if rule else 0.0)
+        self.per_cell = self.columns.atoms_per_cell()
+        self.unit_nm = self.columns.size_nm[2]
+        self.max_cells = task.settings.specimen.max_cells
+        self.noise, self.is_noise = fit.noise, fit.is_noise
+        self.model = fit.model
+        self.first = np.zeros((len(self.cells.unknown_cells), self.layout.chains))
+        self.unknown = self._no_change()
+        self.settled = False
+        self.field: FieldSimulator | None = None
+        self.stack_cells = 0
+        self.heights = np.zeros(len(self.points), dtype=int)
+        self.pooled: Pooled | None = None
+        self.find_heights()
+
+    def _no_change(self) -> UnknownCells:
+        count = len(self.cells.unknown_cells)
+        dtype = self.fit.simulator.simulator.dtype
+        return UnknownCells(
+            jnp.zeros((count, self.layout.chains), dtype),
+            jnp.zeros((count, self.layout.columns, 2), dtype),
+        )
+
+    # Heights
+
+    def find_heights(self) -> None:
+        """Heights from the C1 of the regions, which differ by whole repeating units: the rest is
+        the global C1, a circular mean. Regions that reach deeper have smaller C1."""
+        c1 = self.points[:, C1]
+        phase = np.angle(np.mean(np.exp(2j * np.pi * c1 / self.unit_nm)))
+        units = np.rint((c1 - phase / (2.0 * np.pi) * self.unit_nm) / self.unit_nm).astype(int)
+        self.heights = units.max() - units
+        stack = int(self.heights.max()) + self.max_cells
+        if stack != self.stack_cells:
+            self.stack_cells = stack
+            task, choice = self.task, self.fit.choice
+            self.field = make_field(
+                self.columns,
+                self.cells.shape,
+                stack,
+                task.specimen.microscope,
+                task.field.frame,
+                grid_shape=choice.grid,
+                image_shape=choice.image,
+                scattering=task.settings.specimen.scattering,
+                precision=task.settings.precision,
+                source=choice.source,
+            )
+
+    def above_plane_nm(self) -> np.ndarray:
+        """Distance from the end of each region's stack to that of the field's."""
+        return (self.stack_cells - self.max_cells - self.heights) * self.unit_nm
+
+    def global_imaging(self) -> np.ndarray:
+        """Imaging parameters at the end of the field's stack."""
+        vector = self.points[0, : len(NAMES)].copy()
+        above = self.above_plane_nm()
+        vector[C1] = np.mean(self.points[:, C1] - above)
+        place = self.points[:, SHIFT] - self.drift + above[:, None] * 1e-3 * vector[TILT]
+        vector[SHIFT] = np.mean(place, axis=0)
+        vector[INDEX["absorption"]] = np.mean(self.points[:, INDEX["absorption"]])
+        return vector
+
+    def snapped(self) -> np.ndarray:
+        """Points with C1 as the heights demand."""
+        points = self.points.copy()
+        points[:, C1] = self.global_imaging()[C1] + self.above_plane_nm()
+        return points
+
+    # The field
+
+    def state(self, absorption: float | None = None) -> FieldState:
+        """The whole field; `absorption`: one value for all cells instead of each region's."""
+        cells = self.cells.shape[0] * self.cells.shape[1]
+        layout, known = self.layout, self.cells.region_cells
+        vector = self.global_imaging()
+        counts = self.points[:, layout.counts]
+        starts = self.heights[:, None] * self.per_cell + self.sites.starts(counts)
+        lattice = vector[SHIFT] + self.drift - self.above_plane_nm()[:, None] * 1e-3 * vector[TILT]
+        shifts = self.points[:, layout.shifts].reshape(-1, layout.columns, 2)
+        shifts = shifts + (self.points[:, SHIFT] - lattice)[:, None]
+        own = self.points[:, INDEX["absorption"]] if absorption is None else absorption
+        table = {
+            "counts": np.zeros((cells, layout.chains)),
+            "starts": np.zeros((cells, layout.chains)),
+            "shifts": np.zeros((cells, layout.columns, 2)),
+            "occupancies": np.ones((cells, layout.chains)),
+            "absorption": np.full(cells, vector[INDEX["absorption"]]),
+        }
+        for name, values in (
+            ("counts", counts),
+            ("starts", starts),
+            ("shifts", shifts),
+            ("occupancies", self.points[:, layout.occupancies]),
+            ("absorption", own),
+        ):
+            table[name][known] = values
+        if self.cells.unknown_cells.size:
+            table["counts"][self.cells.unknown_cells] = self.first
+            table["starts"][self.cells.unknown_cells] = starts[self.cells.nearest_region]
+        dtype = self.fit.simulator.simulator.dtype
+        state = FieldState(
+            jnp.asarray(vector, dtype), *(jnp.asarray(table[k], dtype) for k in table)
+        )
+        if not self.cells.unknown_cells.size:
+            return state
+        return put(
+            state,
+            jnp.asarray(self.cells.unknown_cells),
+            jnp.asarray(self.first, dtype),
+            jnp.asarray(self.fit.most, dtype),
+            self.unknown,
+        )
+
+    def image(self, absorption: float | None = None) -> np.ndarray:
+        """Simulation of the whole field."""
+        assert self.field is not None
+        self.journal.evaluations += 1
+        return np.asarray(self.field.image(self.state(absorption)), float)
+
+    def image_with(self, region: int, counts: np.ndarray) -> np.ndarray:
+        """Simulation of the field with other numbers of atoms in one region."""
+        points = self.points
+        self.points = points.copy()
+        self.points[region, self.layout.counts] = counts
+        image = self.image()
+        self.points = points
+        return image
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """The regions of an image."""
+        rows, cols = self.targets.shape[1:]
+        return np.array(
+            [image[r : r + rows, c : c + cols] for r, c in (x.origin for x in self.task.regions)]
+        )
+
+    def forget_unknown(self) -> None:
+        """Take the unknown cells to be like the nearest regions."""
+        self.first = self.points[self.cells.nearest_region][:, self.layout.counts]
+        self.unknown = self._no_change()
+
+    def explain_unknown(self, steps: int) -> None:
+        """Fit the cells that no region shows."""
+        if not self.cells.unknown_cells.size:
+            return
+        assert self.field is not None
+        image = self.task.field.image
+        dtype = self.fit.simulator.simulator.dtype
+        white = tuple(jnp.asarray(whitening(self.noise, n), dtype) for n in image.shape)
+        self.unknown = fit_unknown(
+            self.field,
+            (white[0], white[1]),
+            jnp.asarray(image, dtype),
+            self.state(),
+            self.cells.unknown_cells,
+            jnp.asarray(self.first, dtype),
+            self.fit.most,
+            self.per_cell,
+            self.unknown,
+            steps,
+        )
+        self.journal.gradient_evaluations += steps
+
+    # Sweeps
+
+    def coordinates(self) -> tuple[Coordinates, int]:
+        """Own coordinates, then shared ones, and the number of own ones. Once the heights are
+        settled, C1 is shared."""
+        bounds, layout = self.fit.bounds, self.layout
+        own = ["absorption", *(() if self.settled else ("C1",)), "A0_x", "A0_y"]
+        shared = [n for n in bounds.imaging if n not in ("absorption", "A0_x", "A0_y", "C1")]
+        shared += ["C1"] if self.settled else []
+        positions = self.task.settings.reconstruct.positions
+        structure = bounds.of(layout.counts) + (bounds.of(layout.shifts) if positions else [])
+        free = bounds.indices(own) + structure + bounds.indices(shared)
+        dtype = self.fit.simulator.simulator.dtype
+        return bounds.coordinates(free, dtype), len(own) + len(structure)
+
+    def deferred_targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """(targets less what the neighbours add to each region, residuals of the field)."""
+        simulated = self.cut(self.image())
+        periodic = self.model.images(self.snapped())
+        return self.targets - (simulated - periodic), simulated - self.targets
+
+    def sweep(self, phase: str, fixed: np.ndarray, iterations: int = 6) -> Pooled:
+        """One field simulation, then least squares of everything but the `fixed` numbers
+        (regions, chains)."""
+        targets, residuals = self.deferred_targets()
+        self._weigh(residuals)
+        coordinates, local = self.coordinates()
+        if self.settled:
+            self.points = self.snapped()
+        active = np.ones((len(self.points), local), dtype=bool)
+        numbers = [coordinates.free.index(k) for k in self.count_indices()]
+        active[:, numbers] = ~fixed
+        self.pooled = pooled_fit(
+            self.model, coordinates, local, self.points, targets, active, iterations=iterations
+        )
+        self.points = self.pooled.points
+        self.journal.gradient_evaluations += self.pooled.jacobians
+        self.journal.evaluations += self.pooled.jacobians
+        self.journal.note(phase, float(np.mean(residuals**2)))
+        return self.pooled
+
+    def count_indices(self) -> list[int]:
+        return list(range(self.layout.counts.start, self.layout.counts.stop))
+
+    def _weigh(self, residuals: np.ndarray) -> None:
+        noise, is_noise = pixel_weights(self.task.field.noise, residuals, self.targets)
+        changed = not np.isclose(noise.variance, self.noise.variance, rtol=0.1)
+        if is_noise != self.is_noise or changed:
+            self.set_weights(noise, is_noise)
+
+    def set_weights(self, noise: NoiseModel, is_noise: bool) -> None:
+        """Weigh pixels by `noise`."""
+        self.noise, self.is_noise = noise, is_noise
+        self.fit.set_weights(noise, is_noise)
+        self.model = self.fit.model
+
+    def refine(self) -> np.ndarray:
+        """The joint refinement: relaxed numbers and heights, then whole numbers, the surest first.
+
+        Returns which numbers are fixed (regions, chains): all.
+        """
+        none = np.zeros((len(self.points), self.layout.chains), dtype=bool)
+        self.points = self.fit.relaxed_points.copy()
+        self.find_heights()
+        self.forget_unknown()
+        for _ in range(2):
+            self.sweep("heights", none)
+            self.find_heights()
+            self.forget_unknown()
+        self.settled = True
+        self.points = self.snapped()
+        for k in range(3):
+            self.explain_unknown(FIRST_STEPS if k < 2 else LATER_STEPS)
+            self.sweep("relaxed field", none)
+        fixed = none.copy()
+        for sureness in SURENESS:
+            self._fix(fixed, sureness)
+            self.explain_unknown(LATER_STEPS)
+            self.sweep("whole numbers", fixed)
+        return fixed
+
+    def _fix(self, fixed: np.ndarray, sureness: float) -> None:
+        """Fix the numbers that are sure enough; `fixed` and the points change."""
+        assert self.pooled is not None
+        coordinates, _ = self.coordinates()
+        own, _ = self.pooled.system.covariances()
+        at = np.array([coordinates.free.index(k) for k in self.count_indices()])
+        width = np.asarray(coordinates.width, float)[at]
+        for k in range(len(self.points)):
+            free = np.flatnonzero(~fixed[k])
+            if not free.size:
+                continue
+            covariance = own[k][np.ix_(at, at)] * np.outer(width, width)
+            numbers = self.points[k, self.layout.counts]
+            found = fix_surest(
+                numbers[free], covariance[np.ix_(free, free)], self.fit.most[free], sureness
+            )
+            sure = np.isfinite(found)
+            numbers = numbers.copy()
+            numbers[free[sure]] = found[sure]
+            fixed[k, free[sure]] = True
+            self.points[k, self.layout.counts] = numbers
+
+    def objective(self) -> float:
+        """Whitened misfit of the regions in the simulation of the field."""
+        return float(
+            np.sum(np.asarray(self.model.whiten(self.cut(self.image()) - self.targets)) ** 2)
+        )
+
+    def exit_vector(self, k: int) -> np.ndarray:
+        """Imaging parameters of a region at its own exit plane."""
+        return self.fit.exit_vector(k)
+
+    def plane_vector(self) -> np.ndarray:
+        """Imaging parameters at the lowest exit plane of all regions."""
+        last = self.exits().max()
+        surplus = self.stack_cells * self.columns.slices - last
+        return moved_plane(self.global_imaging(), -surplus * self.columns.slice_nm)
+
+    def exits(self) -> np.ndarray:
+        """Slice of the field's stack behind which each region ends."""
+        counts = np.rint(self.points[:, self.layout.counts])
+        return self.heights * self.columns.slices + self.sites.extent(counts)[1]
