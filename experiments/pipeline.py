@@ -70,7 +70,7 @@ def stage_settings(
     # which regions were averaged says where the image shift that was found belongs
     data = dataclasses.replace(chosen.data, average=averaged.data.average)
     chosen = dataclasses.replace(chosen, stage=name, data=data)
-    source = {"structure": "imaging", "reconstruct": "structure", "stitch": "structure"}.get(name)
+    source = None if name == "imaging" else "imaging"
     if source in handed:
         known = dataclasses.replace(chosen.imaging, result=str(handed[source]))
         chosen = dataclasses.replace(chosen, imaging=known)

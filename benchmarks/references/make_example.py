@@ -166,9 +166,9 @@ def cel_text() -> str:
     return "\n".join([*lines, "*", ""])
 
 
-def exit_wave(cell: Cell, truth: Truth) -> ComplexArray:
+def exit_wave(cell: Cell, truth: Truth, gpts: tuple[int, int] = GPTS) -> ComplexArray:
     """abTEM's wave behind the last slice (propagated through it), shape (nx, ny), vacuum amplitude 1."""
-    potential = abtem_projected_potential(cell, GPTS, "lobato", "exact")
+    potential = abtem_projected_potential(cell, gpts, "lobato", "exact")
     transmission = TransmissionFunction(
         np.exp(1j * energy2sigma(ENERGY_EV) * potential * (1.0 + 1j * truth.absorption)),
         slice_thickness=ANGSTROM_PER_NM * cell.slice_thickness_nm,
@@ -181,7 +181,7 @@ def exit_wave(cell: Cell, truth: Truth) -> ComplexArray:
     transmission = aperture.bandlimit(transmission)
     propagator = FresnelPropagator()
     waves = abtem.PlaneWave(
-        gpts=GPTS, extent=transmission.extent, energy=ENERGY_EV, tilt=(-truth.tilt_x, -truth.tilt_y)
+        gpts=gpts, extent=transmission.extent, energy=ENERGY_EV, tilt=(-truth.tilt_x, -truth.tilt_y)
     ).build(lazy=False)
     for index in range(truth.thickness):
         k = index % cell.n_slices
@@ -223,7 +223,7 @@ def image_intensity(
 ) -> FloatArray:
     """Intensity on the wave grid before the camera, shape (nx, ny), vacuum = 1."""
     wavelength_nm = energy2wavelength(ENERGY_EV) / ANGSTROM_PER_NM
-    (nx, ny), (width, height, _) = GPTS, cell.size_nm
+    (nx, ny), (width, height, _) = wave.shape, cell.size_nm
     qx, qy = np.fft.fftfreq(nx, width / nx)[:, None], np.fft.fftfreq(ny, height / ny)[None, :]
     shift = truth.aberrations["A0"]
     spectrum = np.fft.fft2(wave) * np.exp(-2j * np.pi * (qx * shift.real + qy * shift.imag))
@@ -234,7 +234,7 @@ def image_intensity(
         -quadrature.focus_range, quadrature.focus_range, quadrature.foci
     )
     focus_weights = np.exp(-((foci / truth.focus_spread) ** 2))
-    intensity = np.zeros(GPTS)
+    intensity = np.zeros((nx, ny))
     total = 0.0
     for tilt, tilt_weight in illumination_tilts(1e-3 * truth.semi_convergence, quadrature):
         tilted = angle + tilt
@@ -261,7 +261,7 @@ def record(
 
     Beyond Nyquist the MTF keeps its last value.
     """
-    (nx, ny), (width, height, _) = GPTS, cell.size_nm
+    (nx, ny), (width, height, _) = intensity.shape, cell.size_nm
     qx, qy = np.fft.fftfreq(nx, width / nx), np.fft.fftfreq(ny, height / ny)
     q = np.hypot(qx[:, None], qy[None, :])
     nyquist = 1.0 / (2.0 * frame.sampling_nm)

@@ -75,6 +75,8 @@ class Constraints:
     sites: Sites
     most: np.ndarray
     isolated: float  # chi-square that an isolated surface atom costs; 0 without the surface rule
+    per_cell: np.ndarray  # atoms of each chain in one cell
+    roughness: float | None = None  # std, in cells, of the lengths of chains side by side
 
     def allow(self, counts: np.ndarray) -> np.ndarray:
         """(...,) bool for whole `counts` (..., chains)."""
@@ -82,10 +84,15 @@ class Constraints:
         return inside & np.any(counts > 0, axis=-1)
 
     def penalty(self, counts: np.ndarray) -> np.ndarray:
-        """What the surface rule adds to chi-square, (...,) for whole `counts` (..., chains)."""
-        if self.isolated == 0.0:
-            return np.zeros(np.shape(counts)[:-1])
-        return self.isolated * isolated_surface_atom(self.sites, counts)
+        """What surface rule and roughness add to chi-square, (...,) for `counts` (..., chains)."""
+        total = np.zeros(np.shape(counts)[:-1])
+        if self.isolated:
+            total = total + self.isolated * isolated_surface_atom(self.sites, counts)
+        if self.roughness is not None:
+            length = counts / self.per_cell
+            rough = np.square(length - length.mean(axis=-1, keepdims=True)).sum(axis=-1)
+            total = total + rough / self.roughness**2
+        return total
 
     def repair(self, counts: np.ndarray) -> np.ndarray:
         """The nearest possible numbers (chains,) that removing isolated atoms leads to."""

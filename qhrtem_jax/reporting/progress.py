@@ -67,7 +67,7 @@ class ProgressLine:
         self.last, self.phase = time.monotonic(), now.phase
         left = ""
         done = now.evaluations - self.first.evaluations
-        if now.phase == "search" and done:
+        if now.phase == "search" and done and now.budget:
             rate = (now.seconds - self.first.seconds) / done
             left = f", about {rate * (now.budget - now.evaluations):.0f} s left"
         budget = f"/{now.budget}" if now.budget else ""

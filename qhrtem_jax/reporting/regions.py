@@ -57,6 +57,7 @@ def count_maps(path: Path, rois: list[dict[str, Any]], columns: Columns) -> None
         axis.set_title(f"{roi['name']}, {roi['thickness_nm']:.2f} nm", fontsize=8)
         axis.set_xticks([])
         axis.set_yticks([])
+    species_legend(axes[0], columns)
     save(figure, path)
 
 
@@ -86,6 +87,13 @@ def draw_counts(
                 va="center",
                 fontsize=0.85 * size,
             )
+
+
+def species_legend(axis: Axes, columns: Columns) -> None:
+    """Which colour is which species."""
+    for symbol, colour in species_colours(columns).items():
+        axis.plot([], [], "o", color=colour, label=symbol)
+    axis.legend(loc="upper right", fontsize=8)
 
 
 def regions_table(rois: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -12,7 +12,7 @@ from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.figures import save
 from qhrtem_jax.reporting.history import read_history
 from qhrtem_jax.reporting.numbers import with_error
-from qhrtem_jax.reporting.regions import draw_counts, regions_table
+from qhrtem_jax.reporting.regions import draw_counts, regions_table, species_legend
 from qhrtem_jax.reporting.report import render
 from qhrtem_jax.stages.stitch import StitchProblem
 
@@ -102,6 +102,7 @@ def model_map(
     axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     axis.set_xlabel("x (nm)")
     axis.set_ylabel("y (nm)")
+    species_legend(axis, columns)
     save(figure, path)
 
 

@@ -5,11 +5,16 @@ import dataclasses
 import jax
 import numpy as np
 
-from qhrtem_jax.matching.noise import NoiseModel, measure_noise, misfit_variance
+from qhrtem_jax.matching.noise import (
+    NoiseModel,
+    effective_variance,
+    measure_noise,
+    misfit_variance,
+)
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import Columns, Sites, columns_of
-from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope
 from qhrtem_jax.physics.specimen import Crystal
 from qhrtem_jax.physics.structured import Layout, StructuredSimulator, make_structured
@@ -154,6 +159,30 @@ def pixel_weights(
     return NoiseModel(max(float(np.mean(misfits)), mse), (), "misfit"), False
 
 
-def imaging_of(points: np.ndarray) -> np.ndarray:
-    """The imaging parameters of points."""
-    return points[..., : len(NAMES)]
+@dataclasses.dataclass(frozen=True)
+class ErrorScale:
+    """From errors that follow from the weights of a fit to those that results give.
+
+    `noise`: factor to the error from the noise alone; `misfit`: from that to the error scaled by
+    the misfit, sqrt(max(1, chi2)); `chi2`: reduced chi-square against the noise.
+    """
+
+    noise: float
+    misfit: float
+    chi2: float
+
+
+def error_scale(
+    weights: NoiseModel,
+    is_noise: bool,
+    noise: NoiseModel | None,
+    image: np.ndarray,
+    residual: np.ndarray,
+    weighted_chi2: float,
+) -> ErrorScale:
+    """`weighted_chi2`: reduced chi-square against the weights."""
+    if is_noise or noise is None:
+        return ErrorScale(1.0, float(np.sqrt(max(1.0, weighted_chi2))), weighted_chi2)
+    chi2 = float(np.mean(residual**2)) / noise.variance
+    share = float(np.sqrt(effective_variance(noise, image) / weights.variance))
+    return ErrorScale(share, float(np.sqrt(max(1.0, chi2))), chi2)

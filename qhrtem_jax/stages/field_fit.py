@@ -6,6 +6,7 @@ field once and adds, to every region's periodic image, the difference that its n
 parameters shared by all.
 """
 
+import dataclasses
 import logging
 
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import moved_plane
-from qhrtem_jax.refine.integers import UNLIKELY, Constraints, fix_surest
+from qhrtem_jax.refine.integers import UNLIKELY, fix_surest
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.regions import Coordinates, whitening
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown, put
@@ -56,7 +57,7 @@ class FieldFit:
             [lattice_drift(r.origin, task.specimen, task.field.frame) for r in task.regions]
         )
         rule = task.settings.reconstruct.surface_rule
-        self.constraints = Constraints(task.sites, fit.most, UNLIKELY if rule else 0.0)
+        self.constraints = dataclasses.replace(fit.constraints, isolated=UNLIKELY if rule else 0.0)
         self.per_cell = self.columns.atoms_per_cell()
         self.unit_nm = self.columns.size_nm[2]
         self.max_cells = task.settings.specimen.max_cells
@@ -244,7 +245,8 @@ class FieldFit:
         """One field simulation, then least squares of everything but the `fixed` numbers
         (regions, chains)."""
         targets, residuals = self.deferred_targets()
-        self._weigh(residuals)
+        if self.task.field.noise is None or fixed.all():
+            self._weigh(residuals)
         coordinates, local = self.coordinates()
         if self.settled:
             self.points = self.snapped()
@@ -281,6 +283,11 @@ class FieldFit:
         Returns which numbers are fixed (regions, chains): all.
         """
         none = np.zeros((len(self.points), self.layout.chains), dtype=bool)
+        given = self.task.field.noise
+        if given is not None:
+            # whatever is missed at first: weights that a misfit lowers would let priors hold what
+            # has to move (they return once all numbers are whole)
+            self.set_weights(given, True)
         self.points = self.fit.relaxed_points.copy()
         self.find_heights()
         self.forget_unknown()

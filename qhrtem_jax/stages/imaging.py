@@ -17,7 +17,7 @@ from qhrtem_jax.matching.noise import (
     misfit_variance,
 )
 from qhrtem_jax.matching.objective import make_objective
-from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.refine.jacobian import image_and_jacobian
 from qhrtem_jax.refine.uncertainty import Errors, fit_errors
@@ -27,6 +27,7 @@ from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_s
 from qhrtem_jax.stages.result import figures_of_merit, header, parameter_table
 from qhrtem_jax.stages.search import Found, Progress, Search
 from qhrtem_jax.stages.settings import RunSettings
+from qhrtem_jax.stages.several_means import fit_several, means_table
 
 log = logging.getLogger(__name__)
 
@@ -134,13 +135,48 @@ def run(
             "compile_s": stopwatch.compile_s,
         },
     }
-    stopwatch.stop()
     arrays = {
         "experiment": image.astype(np.float32),
         "simulation": simulation.astype(np.float32),
         "difference": residual.astype(np.float32),
     }
+    if task.experiment.others:
+        _add_means(task, found.vector, result, arrays)
+        result["cost"] |= {"wall_s": stopwatch.wall_s, "compile_s": stopwatch.compile_s}
+    stopwatch.stop()
     return result, arrays
+
+
+def _add_means(
+    task: ImagingProblem,
+    vector: np.ndarray,
+    result: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+) -> None:
+    """Fit all means together from what the first one gave; `result` and `arrays` take it over."""
+    images = np.array([task.experiment.image, *task.experiment.others])
+    noise = task.experiment.noise
+    fit = fit_several(task.settings, task.space, images, task.experiment.frame, noise, vector)
+    entries, scale = means_table(fit, images, noise)
+    residuals = fit.simulations - images
+    known = {n: s for n, s in zip(NAMES, fit.std[0], strict=True) if np.isfinite(s)}
+    std_noise: dict[str, float | None] = {n: float(s * scale.noise) for n, s in known.items()}
+    std: dict[str, float | None] = {
+        n: float(s * scale.noise * scale.misfit) for n, s in known.items()
+    }
+    free = {n for n, entry in result["parameters"].items() if entry["free"]}
+    chi2 = result["fit"]["chi2_reduced"]
+    if chi2 is not None and noise is not None:
+        chi2 = float(np.mean(residuals[0] ** 2) / noise.variance)
+    result["parameters"] = parameter_table(fit.vectors[0], free, std_noise, std)
+    result["fit"] = figures_of_merit(fit.simulations[0], images[0]) | {"chi2_reduced": chi2}
+    result["means"] = entries
+    result["correlations"] = []
+    result["cost"]["gradient_evaluations"] += fit.gradient_evaluations
+    arrays["simulation"] = fit.simulations[0].astype(np.float32)
+    arrays["difference"] = residuals[0].astype(np.float32)
+    arrays["means_experiment"] = images.astype(np.float32)
+    arrays["means_simulation"] = fit.simulations.astype(np.float32)
 
 
 def _search(

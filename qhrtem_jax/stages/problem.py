@@ -32,11 +32,13 @@ Origins = tuple[tuple[int, int], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The image that is fitted, and its noise (None: to be taken from the residual)."""
+    """The image that is fitted, and its noise (None: to be taken from the residual); `others`:
+    further means that are fitted together with it."""
 
     image: np.ndarray  # (rows, cols), vacuum 1
     frame: Frame
     noise: NoiseModel | None
+    others: tuple[np.ndarray, ...] = ()
 
 
 def with_example(content: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -128,10 +130,12 @@ def mean_region(data: DataSettings, image: np.ndarray, origins: Origins) -> np.n
 
 
 def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
-    """The image to fit: the whole image, a crop of it, or the (first) mean of some of its ROIs."""
+    """The image to fit: the whole image, a crop of it, or the mean of some of its ROIs; with
+    several means, the first, and the others beside it."""
     field = load_field(data, warn)
     image, noise = field.image, field.noise
     groups = averages(data, image, noise)
+    others = tuple(mean_region(data, image, group) for group in groups[1:])
     if groups:
         image = mean_region(data, image, groups[0])
         if noise is not None and noise.source == "vacuum":
@@ -143,7 +147,7 @@ def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
             "say with data.average=[[row0,col0],...] which ROIs to fit, or crop with data.frame"
         )
     frame = Frame(image.shape, field.frame.sampling_nm)  # type: ignore[arg-type]
-    return Experiment(image, frame, noise)
+    return Experiment(image, frame, noise, others)
 
 
 def _noise(data: DataSettings, whole: np.ndarray) -> NoiseModel | None:

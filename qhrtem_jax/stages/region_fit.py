@@ -55,7 +55,13 @@ class RegionFit:
         self.columns, self.sites, self.targets = columns, task.sites, task.targets
         self.most = columns.most_atoms(settings.specimen.max_cells)
         rule = settings.reconstruct.surface_rule
-        self.constraints = Constraints(task.sites, self.most, REJECTED if rule else 0.0)
+        self.constraints = Constraints(
+            task.sites,
+            self.most,
+            REJECTED if rule else 0.0,
+            columns.atoms_per_cell(),
+            settings.reconstruct.roughness_cells,
+        )
         self.choice = task.specimen.grids(task.frame, vector, task.sites.stack)
         local = len(LOCAL) + layout.chains + 2 * layout.columns + len(NAMES)
         self.simulator: StructuredSimulator = task.specimen.simulator(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.stages.column_fit import error_scale
 from qhrtem_jax.stages.column_results import columns_table, counts_table
 from qhrtem_jax.stages.region_fit import LOCAL, RegionFit
 from qhrtem_jax.stages.result import figures_of_merit, parameter_table
@@ -51,24 +52,21 @@ def region_entry(
     """Entry of region `k`; `std` over its whole point, from the weights of the fit."""
     task, layout, columns = fit.task, fit.layout, fit.columns
     region, point = task.regions[k], fit.points[k]
-    noise = task.field.noise
-    scale, reported = float(np.sqrt(max(1.0, chi2))), chi2
-    if not fit.is_noise and noise is not None:
-        scale = float(np.sqrt(fit.noise.variance / noise.variance))
-        reported = float(np.mean((simulation - region.image) ** 2)) / noise.variance
-        std = std / scale
+    residual = simulation - region.image
+    scale = error_scale(fit.noise, fit.is_noise, task.field.noise, region.image, residual, chi2)
+    std = std * scale.noise
     std_noise = {name: _finite(std[INDEX[name]]) for name in free}
-    scaled = {name: _finite(std[INDEX[name]] * scale) for name in free}
+    scaled = {name: _finite(std[INDEX[name]] * scale.misfit) for name in free}
     counts = np.rint(point[layout.counts])
     first, last = fit.sites.extent(counts)
     return {
         "name": region.name,
         "origin_px": list(region.origin),
         "fit": figures_of_merit(simulation, region.image)
-        | {"chi2_reduced": None if fit.noise.source == "residual" else reported},
+        | {"chi2_reduced": None if fit.noise.source == "residual" else scale.chi2},
         "parameters": parameter_table(vector, set(free), std_noise, scaled),
         "counts": counts_table(columns, counts, probabilities),
-        "columns": columns_table(columns, layout, point, std, scale, occupancies=False),
+        "columns": columns_table(columns, layout, point, std, scale.misfit, occupancies=False),
         "thickness_nm": float((int(last) - int(first)) * columns.slice_nm),
         "certified": bool(fit.counted.certified[k]) if fit.counted is not None else None,
     }

@@ -173,11 +173,12 @@ class ReconstructSettings:
 
     positions: bool = True
     surface_rule: bool = True
+    roughness_cells: float | None = 1.0
     position_std_nm: float = 0.01
     max_evaluations: int = 64
     passes: int = 8
 
-    POSITIVE: typing.ClassVar = ("position_std_nm", "passes")
+    POSITIVE: typing.ClassVar = ("position_std_nm", "passes", "roughness_cells")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.refine.integers import isolated_surface_atom
 from qhrtem_jax.stages import problem, reconstruct
+from qhrtem_jax.stages.column_fit import error_scale
 from qhrtem_jax.stages.field_counting import FieldCounts, certify
 from qhrtem_jax.stages.field_fit import FieldFit
 from qhrtem_jax.stages.field_results import (
@@ -238,7 +239,15 @@ def _refined_entries(
         entry["surfaces"] = surfaces(field, k)
         at = [j for j, index in enumerate(free[:local]) if index in _shift_indices(field)]
         if at:
-            scale = float(np.sqrt(max(1.0, chi2)))
+            known = error_scale(
+                field.noise,
+                field.is_noise,
+                field.task.field.noise,
+                region.image,
+                simulations[k] - region.image,
+                chi2,
+            )
+            scale = known.noise * known.misfit
             shifts = field.points[k, layout.shifts].reshape(-1, 2)
             spread = covariance[np.ix_(at, at)]
             entry["displacement"] = displacements(field.columns, shifts, spread, scale)
@@ -248,14 +257,18 @@ def _refined_entries(
                 )
         entries.append(entry)
     chi2 = [entry["fit"]["chi2_reduced"] for entry in entries]
-    scale = float(np.sqrt(max(1.0, np.mean([c or 1.0 for c in chi2]))))
-    noise_share = 1.0
-    given = field.task.field.noise
-    if not field.is_noise and given is not None:
-        noise_share = float(np.sqrt(given.variance / field.noise.variance))
-        scale = 1.0 / noise_share
-    std_noise = {n: float(s * noise_share) for n, s in zip(names, std_shared, strict=True)}
-    scaled = {n: s * scale for n, s in std_noise.items()}
+    whole = field.cut(field.task.field.image)
+    mean = float(np.mean([c or 1.0 for c in chi2]))
+    known = error_scale(
+        field.noise,
+        field.is_noise,
+        field.task.field.noise,
+        whole[0],
+        (simulations - field.targets).reshape(-1, whole.shape[-1]),
+        mean,
+    )
+    std_noise = {n: float(s * known.noise) for n, s in zip(names, std_shared, strict=True)}
+    scaled = {n: s * known.misfit for n, s in std_noise.items()}
     return entries, chi2, (set(names), std_noise, scaled)
 
 

@@ -21,6 +21,7 @@ from qhrtem_jax.stages.column_fit import (
     GUESSED_VARIANCE,
     Bounds,
     Specimen,
+    error_scale,
     load_specimen,
     pixel_weights,
 )
@@ -258,21 +259,19 @@ class _Fit:
             for j in range(i)
             if abs(r[i, j]) >= STRONG_CORRELATION and not (undetermined[i] or undetermined[j])
         ]
-        noise = self.task.experiment.noise
-        scale, reported = np.sqrt(max(1.0, chi2)), chi2
-        if not self.is_noise and noise is not None:
-            # the fit was weighed with the misfit; the noise alone gives smaller errors
-            scale = np.sqrt(self.noise.variance / noise.variance)
-            std = std / scale
-            reported = chi2 * self.noise.variance / noise.variance
+        residual = np.asarray(lin.image[0]) - image
+        scale = error_scale(
+            self.noise, self.is_noise, self.task.experiment.noise, image, residual, chi2
+        )
+        if not self.is_noise:
             remarks.append(
-                f"the misfit is {reported:.1f} times what the noise explains: `std` is scaled "
+                f"the misfit is {scale.chi2:.1f} times what the noise explains: `std` is scaled "
                 "accordingly, and systematic errors may be larger"
             )
         return StructureErrors(
-            std,
-            float(scale),
-            None if self.noise.source == "residual" else reported,
+            std * scale.noise,
+            scale.misfit,
+            None if self.noise.source == "residual" else scale.chi2,
             sorted(pairs, key=lambda p: -abs(p["r"])),
             remarks,
         )

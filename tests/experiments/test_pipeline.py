@@ -1,0 +1,112 @@
+"""The whole pipeline on the embedded example, killed and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = (
+    "+stage=pipeline",
+    "microscope.aberration_convention=drprobe",
+    "specimen.max_cells=5",
+    "specimen.grid=[36,54]",
+    "reconstruct.max_evaluations=16",
+    "stitch.sweeps=1",
+    "structure.rounds=1",
+)
+
+
+def command(folder: Path, truth: Path, *more: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "experiments.run",
+        *OPTIONS,
+        f"imaging.result={truth}",
+        f"hydra.run.dir={folder}",
+        *more,
+    ]
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory) -> Path:
+    """The example's imaging parameters, as a file that hands them over."""
+    example = resources.files("qhrtem_jax").joinpath("example", "truth.json")
+    known = json.loads(example.read_text("utf-8"))["parameters"]
+    path = tmp_path_factory.mktemp("truth") / "imaging.json"
+    path.write_text(json.dumps({"parameters": {k: {"value": v} for k, v in known.items()}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, truth) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    subprocess.run(command(folder, truth), cwd=ROOT, check=True, timeout=600)
+    return folder
+
+
+def test_every_stage_leaves_its_folder(whole):
+    found = result(whole)
+    assert set(found["stages"]) == {"structure", "reconstruct", "stitch"}
+    for name in found["stages"].values():
+        assert result(whole / name)["status"] == "done"
+        assert (whole / name / "report.html").is_file()
+    assert (whole / "stitch" / "structures" / "field.cif").is_file()
+    arrays = np.load(whole / "stitch" / "arrays.npz")
+    for name in ("simulation", "simulation_refined", "difference", "difference_mean_adjusted"):
+        assert arrays[name].shape == arrays["experiment"].shape
+        assert np.all(np.isfinite(arrays[name]))
+    assert "NaN" not in (whole / "result.json").read_text()
+
+
+def test_the_counted_crystal_is_the_one_that_was_simulated(whole):
+    # abTEM's crystal: 18 slices of full columns, entrance at the first
+    (roi,) = result(whole)["rois"]
+    full = {"Sr": (4, 5), "Ti": (4, 5), "O": (4, 5, 9)}
+    for entry in roi["counts"]:
+        assert entry["n"] in full[entry["species"]]
+        assert sum(entry["probability"].values()) == pytest.approx(1.0, abs=0.01)
+    assert roi["thickness_nm"] == pytest.approx(18 * 0.3905 / 2**0.5 / 2, abs=0.15)
+    refined = result(whole)["field"]["fit_refined"]
+    assert refined["mse"] < 2.2e-4
+    assert refined["ncc"] > 0.99
+
+
+def test_a_killed_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(command(folder, truth), cwd=ROOT, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (folder / "structure" / "result.json").is_file():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "result.json").exists()
+    before = (folder / "structure" / "result.json").stat().st_mtime_ns
+    resumed = command(folder, truth, "resume=true")
+    subprocess.run(resumed, cwd=ROOT, check=True, timeout=600)
+    assert (folder / "structure" / "result.json").stat().st_mtime_ns == before
+    one, other = result(whole), result(folder)
+    assert [c["n"] for c in one["rois"][0]["counts"]] == [
+        c["n"] for c in other["rois"][0]["counts"]
+    ]
+    for name, entry in one["parameters"].items():
+        assert other["parameters"][name]["value"] == pytest.approx(
+            entry["value"], rel=1e-3, abs=1e-6
+        )
+    assert one["fit"]["mse"] == pytest.approx(other["fit"]["mse"], rel=1e-3)

@@ -1,0 +1,52 @@
+"""Models that other programs read."""
+
+import ase.io
+import numpy as np
+import pytest
+
+from qhrtem_jax.io.models import write_model
+from qhrtem_jax.io.structures import read_structure
+from qhrtem_jax.physics.specimen import Atoms
+
+SIZE = (0.55, 0.4, 2.2)
+
+
+@pytest.fixture
+def written(tmp_path):
+    rng = np.random.default_rng(0)
+    atoms = Atoms(
+        ("Sr", "Ti", "O", "O"),
+        rng.uniform(0.05, 0.95, size=(4, 3)),
+        np.array([1.0, 0.9, 1.0, 0.8]),
+        np.array([0.006, 0.004, 0.007, 0.007]),
+    )
+    write_model(tmp_path / "model.cel", SIZE, atoms, "a model")
+    return tmp_path / "model", atoms
+
+
+@pytest.mark.parametrize("suffix", [".cel", ".cif"])
+def test_our_own_reader_gets_back_what_was_written(written, suffix):
+    path, atoms = written
+    crystal = read_structure(path.with_suffix(suffix), 4)
+    np.testing.assert_allclose(crystal.size_nm, SIZE, atol=1e-6)
+    order = np.argsort(crystal.atoms.positions[:, 0])
+    expected = np.argsort(atoms.positions[:, 0])
+    found = crystal.atoms
+    np.testing.assert_allclose(found.positions[order], atoms.positions[expected], atol=2e-6)
+    np.testing.assert_allclose(found.occupancy[order], atoms.occupancy[expected], atol=1e-6)
+    np.testing.assert_allclose(found.b_nm2[order], atoms.b_nm2[expected], atol=2e-6)
+    assert [found.symbols[k] for k in order] == [atoms.symbols[k] for k in expected]
+
+
+@pytest.mark.parametrize("suffix", [".cif", ".xyz"])
+def test_ase_opens_it(written, suffix):
+    path, atoms = written
+    model = ase.io.read(path.with_suffix(suffix))
+    assert sorted(model.get_chemical_symbols()) == sorted(atoms.symbols)
+    np.testing.assert_allclose(model.cell.lengths(), 10 * np.array(SIZE), atol=1e-4)
+    places = model.get_scaled_positions()
+    np.testing.assert_allclose(
+        places[np.argsort(places[:, 0])],
+        atoms.positions[np.argsort(atoms.positions[:, 0])],
+        atol=1e-5,
+    )

@@ -1,0 +1,109 @@
+"""Whole numbers of atoms: bootstrapping, constraints, changes, probabilities."""
+
+import numpy as np
+import pytest
+
+from qhrtem_jax.physics.columns import columns_of, sites_of
+from qhrtem_jax.refine.integers import (
+    REJECTED,
+    Constraints,
+    degenerate_changes,
+    fix_surest,
+    isolated_surface_atom,
+    marginals,
+    paired_changes,
+    single_changes,
+)
+from tests.physics import crystal as sto
+
+COLUMNS = columns_of(sto.crystal())
+MOST = COLUMNS.most_atoms(5)
+SITES = sites_of(COLUMNS, 5)
+
+
+def constraints(isolated=REJECTED, roughness=None):
+    return Constraints(SITES, MOST, isolated, COLUMNS.atoms_per_cell(), roughness)
+
+
+def chain(symbol, number=0):
+    return [k for k, c in enumerate(COLUMNS.chains) if c.symbol == symbol][number]
+
+
+def test_fixing_the_surest_first_corrects_those_that_hang_on_it():
+    # two numbers that err together: alone the second rounds to 4, given the first it is 3
+    covariance = np.array([[0.04, 0.12], [0.12, 0.37]])
+    numbers = np.array([5.2, 3.6])
+    np.testing.assert_array_equal(np.rint(numbers), [5, 4])
+    found = fix_surest(numbers, covariance, np.array([9, 9]), -np.inf)
+    np.testing.assert_array_equal(found, [5, 3])
+
+
+def test_unsure_numbers_stay_free():
+    found = fix_surest(np.array([4.05, 2.5]), np.diag([0.01, 0.3]), np.array([9, 9]), 3.0)
+    assert found[0] == 4
+    assert np.isnan(found[1])
+
+
+def test_an_atom_alone_at_the_surface_is_found_and_removed():
+    counts = COLUMNS.most_atoms(3)
+    assert not isolated_surface_atom(SITES, counts)
+    lonely = counts.copy()
+    late = next(k for k, c in enumerate(COLUMNS.chains) if c.symbol == "Sr" and c.slices == (2,))
+    lonely[late] += 1  # two slices above all others
+    assert isolated_surface_atom(SITES, lonely)
+    np.testing.assert_array_equal(constraints().repair(lonely), counts)
+    np.testing.assert_array_equal(constraints(isolated=0.0).repair(lonely), lonely)
+    assert constraints().penalty(lonely) == REJECTED
+    assert constraints().penalty(counts) == 0.0
+
+
+def test_columns_side_by_side_are_about_as_long():
+    rough = constraints(isolated=0.0, roughness=1.0)
+    flat, hole = COLUMNS.most_atoms(4), COLUMNS.most_atoms(4)
+    hole[chain("O")] -= 4
+    assert rough.penalty(flat) == 0.0
+    length = hole / COLUMNS.atoms_per_cell()
+    assert rough.penalty(hole) == pytest.approx(np.sum((length - length.mean()) ** 2))
+
+
+def test_impossible_numbers_are_refused():
+    too_many, empty = MOST + 1, np.zeros(8)
+    allowed = constraints().allow(np.array([MOST, too_many, empty]))
+    np.testing.assert_array_equal(allowed, [True, False, False])
+
+
+def test_changes_cover_singles_pairs_and_degenerate_states():
+    counts = COLUMNS.most_atoms(3).astype(float)
+    one = single_changes(COLUMNS, counts, MOST)
+    differing = np.sum(one != counts, axis=1)
+    assert set(differing) <= {0, 1}
+    for k in range(8):
+        for step in (-1, 1):
+            row = counts.copy()
+            row[k] += step
+            assert np.any(np.all(one == row, axis=1))
+    two = paired_changes(COLUMNS, counts, MOST)
+    assert len(two) == 4 * 28
+    assert np.all(np.sum(two != counts, axis=1) == 2)
+    degenerate = degenerate_changes(COLUMNS, counts, MOST)
+    heavy, light = chain("Sr"), None
+    for k, c in enumerate(COLUMNS.chains):
+        if c.symbol == "O" and c.column == COLUMNS.chains[heavy].column:
+            light = k
+    row = counts.copy()
+    row[heavy] += 1
+    row[light] = 0
+    assert np.any(np.all(degenerate == row, axis=1))
+    # shapes do not depend on the numbers, so nothing is compiled anew
+    assert single_changes(COLUMNS, MOST, MOST).shape == one.shape
+    assert degenerate_changes(COLUMNS, MOST, MOST).shape == degenerate.shape
+
+
+def test_probabilities_are_those_of_the_objectives():
+    states = np.array([[3, 5], [4, 5], [3, 6], [3, 5]])
+    chi2 = np.array([10.0, 12.0, 14.0, 10.0])  # the repeated state counts once
+    first, second = marginals(states, chi2)
+    weight = np.exp([0.0, -1.0, -2.0])
+    assert first[4] == pytest.approx(weight[1] / weight.sum())
+    assert second[6] == pytest.approx(weight[2] / weight.sum())
+    assert sum(first.values()) == pytest.approx(1.0)

@@ -1,0 +1,74 @@
+"""Arrow-shaped normal equations against dense ones."""
+
+import numpy as np
+import pytest
+
+from qhrtem_jax.refine.pooled import ArrowSystem
+
+REGIONS, OWN, SHARED = 4, 3, 2
+
+
+def system(active=None, shared_active=None):
+    rng = np.random.default_rng(3)
+    jacobians = rng.normal(size=(REGIONS, 30, OWN + SHARED))
+    residuals = rng.normal(size=(REGIONS, 30))
+    return ArrowSystem(
+        np.einsum("rnp,rnq->rpq", jacobians, jacobians),
+        np.einsum("rnp,rn->rp", jacobians, residuals),
+        np.array([0.5, 0.0, 2.0]),
+        rng.normal(size=(REGIONS, OWN)),
+        np.array([0.3, 1.0]),
+        rng.normal(size=SHARED),
+        np.ones((REGIONS, OWN), bool) if active is None else active,
+        np.ones(SHARED, bool) if shared_active is None else shared_active,
+    )
+
+
+def dense(arrow):
+    """(Hessian, half gradient) over all own coordinates, then the shared ones."""
+    size = REGIONS * OWN + SHARED
+    hessian, gradient = np.zeros((size, size)), np.zeros(size)
+    for r in range(REGIONS):
+        at = np.r_[r * OWN : (r + 1) * OWN, REGIONS * OWN : size]
+        hessian[np.ix_(at, at)] += arrow.hessian[r]
+        gradient[at] += arrow.gradient[r]
+        own = at[:OWN]
+        hessian[own, own] += arrow.local_precision
+        gradient[own] += arrow.local_pull[r]
+    shared = np.arange(REGIONS * OWN, size)
+    hessian[shared, shared] += arrow.shared_precision
+    gradient[shared] += arrow.shared_pull
+    return hessian, gradient
+
+
+def test_the_step_solves_the_dense_system():
+    arrow = system()
+    hessian, gradient = dense(arrow)
+    own, shared, fall = arrow.step(0.0)
+    expected = -np.linalg.solve(hessian, gradient)
+    np.testing.assert_allclose(np.r_[own.ravel(), shared], expected, rtol=1e-9)
+    assert fall == pytest.approx(-gradient @ expected, rel=1e-9)
+
+
+def test_fixed_coordinates_do_not_move_and_the_others_know_it():
+    active = np.ones((REGIONS, OWN), bool)
+    active[1, 2] = False
+    arrow = system(active, np.array([True, False]))
+    own, shared, _ = arrow.step(0.0)
+    assert own[1, 2] == 0.0
+    assert shared[1] == 0.0
+    hessian, gradient = dense(arrow)
+    keep = np.delete(np.arange(len(gradient)), [1 * OWN + 2, len(gradient) - 1])
+    expected = -np.linalg.solve(hessian[np.ix_(keep, keep)], gradient[keep])
+    np.testing.assert_allclose(np.r_[own.ravel(), shared][keep], expected, rtol=1e-9)
+
+
+def test_covariances_marginalise_what_is_shared():
+    arrow = system()
+    hessian, _ = dense(arrow)
+    inverse = np.linalg.inv(hessian)
+    own, shared = arrow.covariances()
+    np.testing.assert_allclose(shared, inverse[-SHARED:, -SHARED:], rtol=1e-9)
+    for r in range(REGIONS):
+        at = slice(r * OWN, (r + 1) * OWN)
+        np.testing.assert_allclose(own[r], inverse[at, at], rtol=1e-8, atol=1e-12)
