@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from qhrtem_jax.io.run_folder import RESULT, RunFolder
 from qhrtem_jax.reporting.report import render
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages import stitch as stitch_stage
+from qhrtem_jax.stages.inline_imaging import averaged_data
 from qhrtem_jax.stages.result import header
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -28,14 +30,19 @@ RUNNERS = {
 def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:
     """All stages in turn; `started` is called once all input is checked.
 
+    As in the paper, the imaging parameters of the imaging stage are handed to all others (the mean
+    structure of the averaged regions belongs to none of them), and the counts to the stitching.
     A stage that is done is not repeated when the run is resumed, and one that was interrupted goes
     on, so a kill at any point costs little and changes nothing.
     """
     stitch_stage.prepare(dataclasses.replace(settings, stage="stitch"))
-    averaged = averaged_data(settings)
+    averaged = dataclasses.replace(settings, data=averaged_data(settings.data))
     if not folder.prepare(problem.fingerprint(settings), settings.resume, settings.overwrite):
         return
     started()
+    if not settings.resume:
+        for name in RUNNERS:
+            shutil.rmtree(folder.path / name, ignore_errors=True)
     handed: dict[str, Path] = {}
     names = [n for n in RUNNERS if n != "imaging" or settings.imaging.result is None]
     for name in names:
@@ -44,22 +51,6 @@ def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -
         RUNNERS[name](chosen, sub_folder(folder, name), _nothing)
         handed[name] = folder.path / name
     write_result(settings, folder, names)
-
-
-def averaged_data(settings: RunSettings) -> RunSettings:
-    """Settings of the stages that fit a mean: which regions, chosen once, and its noise."""
-    data = settings.data
-    if data.average is None and data.roi_shape is not None:
-        data = dataclasses.replace(data, average="auto")
-    field = problem.load_field(data, lambda text: None)
-    groups = problem.averages(data, field.image, field.noise)
-    if groups:
-        variance = data.noise_variance
-        if variance is not None:  # given for a pixel of the field
-            variance = variance / len(groups[0])
-        average = groups[0] if len(groups) == 1 else tuple(groups)
-        data = dataclasses.replace(data, average=average, noise_variance=variance)
-    return dataclasses.replace(settings, data=data)
 
 
 def stage_settings(

@@ -8,6 +8,15 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each worker keeps to its own core: XLA's threads of several processes hinder each other."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 SHARED = Path(os.environ.get("QHRTEM_SHARED", Path(__file__).parents[2] / "shared"))
 
 

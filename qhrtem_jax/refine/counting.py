@@ -49,13 +49,15 @@ def search(
     targets: np.ndarray,
     *,
     precision: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
     passes: int = 8,
     report: Callable[[int, np.ndarray], None] = lambda done, objectives: None,
 ) -> Counted:
     """Improve whole numbers by single, paired and degenerate changes until none helps.
 
     **Arguments:** `points` (regions, point) with whole numbers; `precision` (regions, p, p), what
-    is known of the nuisances beyond their own priors, around `points`.
+    is known of the nuisances beyond their own priors, with half the gradient `slope` (regions, p)
+    at `points`. With it only one pass is made: whoever knows it finds the nuisances again.
     """
     layout = model.simulator.layout
     regions = len(points)
@@ -63,7 +65,7 @@ def search(
         np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float))), (regions, 1, 1)
     )
     outside = np.zeros_like(prior) if precision is None else precision
-    centre = np.asarray(nuisances.unit(points), float)
+    slope = np.zeros(prior.shape[:2]) if slope is None else slope
     method = LevenbergMarquardt(nuisances.prior_mean, nuisances.prior_std, 6, 1e-5)
     points = points.copy()
     objectives = np.full(regions, np.inf)
@@ -78,10 +80,10 @@ def search(
         effects = model.variations(nuisances, here, targets[open_regions], singles)
         pairs, foretold = [], []
         for k, region in enumerate(open_regions):
-            pull = _pull(nuisances, here[k], prior[region], outside[region], centre[region])
+            pull = _pull(nuisances, here[k], prior[region]) + slope[region]
             evaluate = _Quadratic(effects, k, prior[region] + outside[region], pull)
             objectives[region] = evaluate.objective + constraints.penalty(counts[k])
-            found = paired_changes(columns, counts[k], constraints.most)
+            found = paired_changes(counts[k], constraints.most)
             found = found[constraints.allow(found)]
             costs = evaluate.paired(singles[k], counts[k], found) + constraints.penalty(found)
             order = np.argsort(costs)
@@ -93,7 +95,7 @@ def search(
         exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs))
         moved = []
         for k, region in enumerate(open_regions):
-            pull = _pull(nuisances, here[k], prior[region], outside[region], centre[region])
+            pull = _pull(nuisances, here[k], prior[region]) + slope[region]
             evaluate = _Quadratic(exact, k, prior[region] + outside[region], pull)
             one, one_cost, two, two_cost = foretold[k]
             allowed = constraints.allow(one)
@@ -113,52 +115,17 @@ def search(
         if not moved:
             break
         open_regions = np.array(moved)
-        if precision is None:
-            refitted = model.fit(nuisances, points[open_regions], targets[open_regions], method)[0]
-            points[open_regions] = refitted
-        else:
-            points[open_regions] = _step(
-                model, nuisances, points, targets, open_regions, prior, outside, centre
-            )
+        if precision is not None:
+            break
+        refitted = model.fit(nuisances, points[open_regions], targets[open_regions], method)[0]
+        points[open_regions] = refitted
     return Counted(points, objectives, states, chi2, certified)
 
 
-def _step(
-    model: RegionModel,
-    nuisances: Coordinates,
-    points: np.ndarray,
-    targets: np.ndarray,
-    which: np.ndarray,
-    prior: np.ndarray,
-    outside: np.ndarray,
-    centre: np.ndarray,
-) -> np.ndarray:
-    """Two Gauss-Newton steps of the nuisances with their full prior."""
-    here = points[which]
-    for _ in range(2):
-        lin = model.linearise(nuisances, here, targets[which])
-        unit = np.array(nuisances.unit(here), float)
-        for k, region in enumerate(which):
-            pull = _pull(nuisances, here[k], prior[region], outside[region], centre[region])
-            hessian = lin.hessian[k] + prior[region] + outside[region]
-            unit[k] -= np.linalg.solve(hessian, lin.gradient[k] + pull)
-        free = np.array(nuisances.free)
-        moved = np.asarray(nuisances.low) + np.clip(unit, 0, 1) * np.asarray(nuisances.width)
-        here = here.copy()
-        here[:, free] = moved
-    return here
-
-
-def _pull(
-    nuisances: Coordinates,
-    point: np.ndarray,
-    prior: np.ndarray,
-    outside: np.ndarray,
-    centre: np.ndarray,
-) -> np.ndarray:
-    """Half the gradient of the priors at a point; the outside prior is centred at `centre`."""
+def _pull(nuisances: Coordinates, point: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Half the gradient of the priors at a point."""
     unit = np.asarray(nuisances.unit(point), float)
-    return prior @ (unit - np.asarray(nuisances.prior_mean, float)) + outside @ (unit - centre)
+    return prior @ (unit - np.asarray(nuisances.prior_mean, float))
 
 
 def _padded(rows: np.ndarray, filler: np.ndarray) -> np.ndarray:

@@ -98,10 +98,11 @@ class Constraints:
         """The nearest possible numbers (chains,) that removing isolated atoms leads to."""
         counts = np.clip(np.rint(counts), 0, self.most)
         while self.isolated and counts.sum() > 1 and isolated_surface_atom(self.sites, counts):
-            taken = self.sites.occupied(counts)
+            taken, per_slice = self.sites.occupied(counts), self.sites.per_slice(counts)
             outermost = taken & (self.sites.rank == counts[self.sites.chain] - 1)
             first, last = self.sites.extent(counts)
-            face = last - 1 if self.sites.fill != "exit" else first
+            at_exit = per_slice[max(int(last) - 2, 0) : int(last)].sum() == 1
+            face = last - 1 if at_exit and self.sites.fill != "exit" else first
             near = np.abs(self.sites.slice - face) + 1e6 * ~outermost
             counts[self.sites.chain[int(np.argmin(near))]] -= 1
         return counts
@@ -129,7 +130,7 @@ def single_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np
     return np.array(rows)
 
 
-def paired_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np.ndarray:
+def paired_changes(counts: np.ndarray, most: np.ndarray) -> np.ndarray:
     """Numbers that differ from `counts` by one in two chains; (k, chains), within the limits."""
     found = []
     for i, j in itertools.combinations(range(len(most)), 2):

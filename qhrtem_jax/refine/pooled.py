@@ -38,12 +38,14 @@ class ArrowSystem:
 
     def covariances(self) -> tuple[np.ndarray, np.ndarray]:
         """(covariance of each region's own coordinates (regions, local, local) with the shared
-        ones marginalised, covariance of the shared ones)."""
+        ones marginalised, covariance of the shared ones); NaN for what does not move."""
         _, _, (inverses, couplings, schur) = self._solve(0.0)
         shared = np.linalg.pinv(schur, hermitian=True)
         through = inverses @ couplings
         own = inverses + through @ shared @ np.swapaxes(through, 1, 2)
-        return own, shared
+        still = ~(self.active[:, :, None] & self.active[:, None, :])
+        shared_still = ~np.logical_and.outer(self.shared_active, self.shared_active)
+        return np.where(still, np.nan, own), np.where(shared_still, np.nan, shared)
 
     def _solve(self, damping: float) -> tuple[np.ndarray, np.ndarray, tuple]:
         local = self.active.shape[1]

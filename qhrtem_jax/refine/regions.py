@@ -60,7 +60,7 @@ def make_coordinates(
     dtype: jnp.dtype,
 ) -> Coordinates:
     """Coordinates from arrays over whole points; `std` is infinite where there is no prior."""
-    index = np.array(free)
+    index = np.array(free, dtype=int)
     width = (high - low)[index]
     known = np.where(np.isfinite(std[index]), mean[index], low[index])
     return Coordinates(

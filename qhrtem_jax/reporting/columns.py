@@ -12,7 +12,7 @@ from qhrtem_jax.reporting.figures import save
 
 
 def species_colours(columns: Columns) -> dict[str, str]:
-    """A colour for each species, the heaviest first."""
+    """A colour for each species, in the order of the columns."""
     weights: dict[str, int] = {}
     for chain in columns.chains:
         weights.setdefault(chain.symbol, len(weights))

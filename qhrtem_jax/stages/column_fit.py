@@ -19,6 +19,7 @@ from qhrtem_jax.physics.simulator import Microscope
 from qhrtem_jax.physics.specimen import Crystal
 from qhrtem_jax.physics.structured import Layout, StructuredSimulator, make_structured
 from qhrtem_jax.refine.regions import Coordinates, make_coordinates, regions_at_once
+from qhrtem_jax.refine.uncertainty import UNDETERMINED
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages.parameter_space import ParameterSpace
 from qhrtem_jax.stages.settings import RunSettings
@@ -108,11 +109,24 @@ class Bounds:
             if variable.prior_mean is not None and variable.prior_std is not None:
                 self.mean[k], self.std[k] = variable.prior_mean, variable.prior_std
 
-    def around(self, name: str, half_width: float, centre: float = 0.0) -> None:
-        """Bounds of an imaging parameter that hold whatever the configuration says."""
+    def widen(self, name: str, half_width: float, centre: float) -> None:
+        """Let an imaging parameter go so far from `centre`, beyond its bounds where needed."""
         k = INDEX[name]
-        self.low[k], self.high[k] = centre - half_width, centre + half_width
-        self.std[k] = np.inf
+        self.low[k] = min(self.low[k], centre - half_width)
+        self.high[k] = max(self.high[k], centre + half_width)
+
+    def without_prior(self, *names: str) -> None:
+        """Forget priors that belong to another image (C1 and A0 of the averaged one)."""
+        self.std[[INDEX[name] for name in names]] = np.inf
+
+    def include(self, vector: np.ndarray) -> None:
+        """Widen the bounds to hold `vector`: values that were found with other bounds."""
+        for name in self.imaging:
+            self.widen(name, 0.0, float(vector[INDEX[name]]))
+
+    def free_names(self, names: tuple[str, ...]) -> list[str]:
+        """Those of `names` that the configuration leaves free."""
+        return [name for name in names if name in self.imaging]
 
     def shifts(self, std_nm: float) -> None:
         """Columns within `LARGEST_SHIFT_NM` of the cell's, with a prior."""
@@ -157,6 +171,40 @@ def pixel_weights(
         return NoiseModel(mse, lags, "residual"), True
     misfits = [misfit_variance(r, i) for r, i in zip(residuals, images, strict=True)]
     return NoiseModel(max(float(np.mean(misfits)), mse), (), "misfit"), False
+
+
+def same_weights(one: NoiseModel, other: NoiseModel) -> bool:
+    """Whether two noises weigh pixels alike (within 5 %)."""
+    close = np.isclose(one.variance, other.variance, rtol=0.05)
+    return bool(close) and one.lags == other.lags and one.source == other.source
+
+
+def without_mean_shift(
+    covariance: np.ndarray, free: np.ndarray, layout: Layout, width: np.ndarray
+) -> np.ndarray:
+    """Covariance of the free coordinates (units of their widths) once the mean shift of the columns
+    has gone into A0, which is one with it."""
+    transform = np.eye(len(free))
+    for axis, name in enumerate(("A0_x", "A0_y")):
+        shifts = range(layout.shifts.start + axis, layout.shifts.stop, 2)
+        at = np.flatnonzero(np.isin(free, list(shifts)))
+        if not at.size:
+            continue
+        transform[np.ix_(at, at)] -= width[at] / width[at][:, None] / len(at)
+        for a0 in np.flatnonzero(free == INDEX[name]):
+            transform[a0, at] += width[at] / width[a0] / len(at)
+    return transform @ covariance @ transform.T
+
+
+def determined_std(std: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Standard errors, infinite where they say little more than what was `known` without the image
+    (the prior, or a uniform distribution over the bounds), or are no numbers."""
+    return np.where(np.isfinite(std) & (std < UNDETERMINED * known), std, np.inf)
+
+
+def known_without_image(coordinates: Coordinates) -> np.ndarray:
+    """Standard deviations of the free coordinates before any image, in the unit cube."""
+    return np.minimum(np.asarray(coordinates.prior_std, float), np.sqrt(1.0 / 12.0))
 
 
 @dataclasses.dataclass(frozen=True)

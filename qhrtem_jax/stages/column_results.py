@@ -19,7 +19,6 @@ def columns_table(
     scale: float,
     *,
     remove_mean: bool = True,
-    occupancies: bool = True,
 ) -> list[dict[str, Any]]:
     """The `columns` of a result; `std_noise` over the whole point, NaN where fixed, infinite where
     not determined."""
@@ -37,15 +36,14 @@ def columns_table(
             "std_dx_pm": _error(float(shift_std[k, 0] * PM), scale),
             "std_dy_pm": _error(float(shift_std[k, 1] * PM), scale),
         }
-        if occupancies:
-            row["occupancy"] = {
-                chain.symbol: {
-                    "value": float(point[layout.occupancies.start + c]),
-                    "std": _error(float(std_noise[layout.occupancies.start + c]), scale),
-                }
-                for c, chain in enumerate(columns.chains)
-                if chain.column == k
+        row["occupancy"] = {
+            chain.symbol: {
+                "value": float(point[layout.occupancies.start + c]),
+                "std": _error(float(std_noise[layout.occupancies.start + c]), scale),
             }
+            for c, chain in enumerate(columns.chains)
+            if chain.column == k
+        }
         table.append(row)
     return table
 

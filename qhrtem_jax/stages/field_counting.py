@@ -43,7 +43,8 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
     refused: set[tuple[float, ...]] = set()
     number = 0
     while True:
-        before, unknown, objective = field.points.copy(), field.unknown, field.objective()
+        before, unknown, pooled = field.points.copy(), field.unknown, field.pooled
+        objective = field.objective()
         found = compare(field)
         best = [int(np.argmin(c)) for c in found.chi2]
         gain = np.array([c[0] - c[k] for c, k in zip(found.chi2, best, strict=True)])
@@ -56,14 +57,14 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
         field.journal.note(f"certifying, {len(gain) - len(moved)} of {len(gain)} regions done")
         number += 1
         if not moved or number > sweeps:
-            field.sweep("final", fixed, iterations=4)
+            field.sweep("final", fixed, iterations=4, weigh=False)
             return found
         # all at once, and where that does not help, the most promising alone
         for trial in (moved, moved[:1]) if len(moved) > 1 else (moved,):
             field.points, field.unknown = before.copy(), unknown
             for k in trial:
                 field.points[k, part] = states[k]
-            field.sweep("whole numbers", fixed, iterations=3)
+            field.sweep("whole numbers", fixed, iterations=3, weigh=False)
             field.explain_unknown(LATER_STEPS)
             value = field.objective()
             log.info(
@@ -76,7 +77,7 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
             if value < objective:
                 break
         else:
-            field.points, field.unknown = before, unknown
+            field.points, field.unknown, field.pooled = before, unknown, pooled
             refused.add((moved[0], *states[moved[0]]))
 
 
@@ -87,7 +88,7 @@ def compare(field: FieldFit) -> FieldCounts:
     free = [k for k in coordinates.free if k not in numbers]
     nuisances = field.fit.bounds.coordinates(free, field.fit.simulator.simulator.dtype)
     own = [k for k, index in enumerate(coordinates.free[:local]) if index not in numbers]
-    known = _known_of_others(field, own, local, len(free))
+    known, known_pull = _known_of_others(field, own, local, len(free))
     targets, _ = field.deferred_targets()
     foretold = search(
         field.model,
@@ -97,13 +98,14 @@ def compare(field: FieldFit) -> FieldCounts:
         field.points,
         targets,
         precision=known,
+        slope=known_pull,
         passes=1,
     )
     present = np.rint(field.points[:, field.layout.counts])
     states = [
         _competitive(present[k], foretold.states[k], foretold.chi2[k]) for k in range(len(present))
     ]
-    simulated = _simulated(field, nuisances, known, states)
+    simulated = _simulated(field, nuisances, known, known_pull, states)
     merged_states, merged_chi2 = [], []
     for k, chosen in enumerate(states):
         count = len(chosen)
@@ -131,7 +133,11 @@ def _competitive(present: np.ndarray, states: np.ndarray, chi2: np.ndarray) -> n
 
 
 def _simulated(
-    field: FieldFit, nuisances: Coordinates, known: np.ndarray, states: list[np.ndarray]
+    field: FieldFit,
+    nuisances: Coordinates,
+    known: np.ndarray,
+    known_pull: np.ndarray,
+    states: list[np.ndarray],
 ) -> np.ndarray:
     """Objectives (regions, MOST_SIMULATED + 1) of states in the whole field, the region's own
     nuisances at their best to first order; infinite where there is no state."""
@@ -150,7 +156,7 @@ def _simulated(
     chi2, slopes, hessian = field.model.projections(nuisances, field.points, own)
     unit = np.asarray(nuisances.unit(field.points), float)
     prior = np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float)))
-    pull = (unit - np.asarray(nuisances.prior_mean, float)) @ prior
+    pull = (unit - np.asarray(nuisances.prior_mean, float)) @ prior + known_pull
     total = np.full((regions, size), np.inf)
     for k in range(regions):
         inverse = np.linalg.inv(hessian[k] + prior + known[k])
@@ -161,8 +167,11 @@ def _simulated(
     return total
 
 
-def _known_of_others(field: FieldFit, own: list[int], local: int, size: int) -> np.ndarray:
-    """What all other regions say about the shared coordinates, (regions, size, size)."""
+def _known_of_others(
+    field: FieldFit, own: list[int], local: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What all other regions say about the shared coordinates: their half Hessian (regions, size,
+    size) and half gradient (regions, size) around the present point."""
     assert field.pooled is not None
     system = field.pooled.system
     blocks = system.hessian[:, own][:, :, own] + np.diag(system.local_precision[own])
@@ -170,7 +179,13 @@ def _known_of_others(field: FieldFit, own: list[int], local: int, size: int) -> 
     schur = system.hessian[:, local:, local:] - np.swapaxes(couplings, 1, 2) @ np.linalg.solve(
         blocks, couplings
     )
-    others = np.sum(schur, axis=0) - schur + np.diag(system.shared_precision)
+    # their own priors of the shared coordinates come with the nuisances of the search
+    pulls = system.gradient[:, own] + system.local_pull[:, own]
+    slopes = system.gradient[:, local:] - np.einsum(
+        "rls,rl->rs", couplings, np.linalg.solve(blocks, pulls[..., None])[..., 0]
+    )
     precision = np.zeros((len(schur), size, size))
-    precision[:, len(own) :, len(own) :] = others
-    return precision
+    precision[:, len(own) :, len(own) :] = np.sum(schur, axis=0) - schur
+    gradient = np.zeros((len(schur), size))
+    gradient[:, len(own) :] = np.sum(slopes, axis=0) - slopes
+    return precision, gradient

@@ -143,7 +143,7 @@ class FieldFit:
             "counts": np.zeros((cells, layout.chains)),
             "starts": np.zeros((cells, layout.chains)),
             "shifts": np.zeros((cells, layout.columns, 2)),
-            "occupancies": np.ones((cells, layout.chains)),
+            "occupancies": np.tile([c.occupancy for c in self.columns.chains], (cells, 1)),
             "absorption": np.full(cells, vector[INDEX["absorption"]]),
         }
         for name, values in (
@@ -226,7 +226,7 @@ class FieldFit:
         """Own coordinates, then shared ones, and the number of own ones. Once the heights are
         settled, C1 is shared."""
         bounds, layout = self.fit.bounds, self.layout
-        own = ["absorption", *(() if self.settled else ("C1",)), "A0_x", "A0_y"]
+        own = bounds.free_names(("absorption", *(() if self.settled else ("C1",)), "A0_x", "A0_y"))
         shared = [n for n in bounds.imaging if n not in ("absorption", "A0_x", "A0_y", "C1")]
         shared += ["C1"] if self.settled else []
         positions = self.task.settings.reconstruct.positions
@@ -241,11 +241,13 @@ class FieldFit:
         periodic = self.model.images(self.snapped())
         return self.targets - (simulated - periodic), simulated - self.targets
 
-    def sweep(self, phase: str, fixed: np.ndarray, iterations: int = 6) -> Pooled:
+    def sweep(
+        self, phase: str, fixed: np.ndarray, iterations: int = 6, *, weigh: bool = True
+    ) -> Pooled:
         """One field simulation, then least squares of everything but the `fixed` numbers
-        (regions, chains)."""
+        (regions, chains); `weigh`: choose the weights of the pixels anew."""
         targets, residuals = self.deferred_targets()
-        if self.task.field.noise is None or fixed.all():
+        if weigh and (self.task.field.noise is None or fixed.all()):
             self._weigh(residuals)
         coordinates, local = self.coordinates()
         if self.settled:
@@ -319,6 +321,10 @@ class FieldFit:
             if not free.size:
                 continue
             covariance = own[k][np.ix_(at, at)] * np.outer(width, width)
+            # what is held at its bound by the image is sure
+            held = ~np.isfinite(np.diagonal(covariance))
+            covariance = np.where(np.isfinite(covariance), covariance, 0.0)
+            covariance[held, held] = 1e-6
             numbers = self.points[k, self.layout.counts]
             found = fix_surest(
                 numbers[free], covariance[np.ix_(free, free)], self.fit.most[free], sureness
@@ -330,14 +336,19 @@ class FieldFit:
             self.points[k, self.layout.counts] = numbers
 
     def objective(self) -> float:
-        """Whitened misfit of the regions in the simulation of the field."""
+        """What is minimised: whitened misfit of the regions in the simulation of the field, with
+        the priors of their own parameters and of their numbers."""
+        residual = np.asarray(self.model.whiten(self.cut(self.image()) - self.targets), float)
+        coordinates, local = self.coordinates()
+        unit = np.asarray(coordinates.unit(self.points), float)
+        pulls = (unit - np.asarray(coordinates.prior_mean)) / np.asarray(coordinates.prior_std)
+        counts = np.rint(self.points[:, self.layout.counts])
         return float(
-            np.sum(np.asarray(self.model.whiten(self.cut(self.image()) - self.targets)) ** 2)
+            np.sum(residual**2)
+            + np.sum(pulls[:, :local] ** 2)
+            + np.sum(pulls[0, local:] ** 2)
+            + np.sum(self.constraints.penalty(counts))
         )
-
-    def exit_vector(self, k: int) -> np.ndarray:
-        """Imaging parameters of a region at its own exit plane."""
-        return self.fit.exit_vector(k)
 
     def plane_vector(self) -> np.ndarray:
         """Imaging parameters at the lowest exit plane of all regions."""

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from qhrtem_jax.errors import InputError
 from qhrtem_jax.stages.lattice import cell_of
 from qhrtem_jax.stages.reconstruct import ReconstructProblem
 from qhrtem_jax.stages.regions import LEAST_CONTRAST
@@ -37,7 +38,15 @@ def field_layout(task: ReconstructProblem) -> FieldLayout:
     margin = [max(2, math.ceil(MARGIN_NM / s)) for s in size]
     shape = (int(visible[0] + margin[0]), int(visible[1] + margin[1]))
     places = np.array([cell_of(r.origin, task.specimen, frame) for r in task.regions])
-    region_of = {tuple(p): k for k, p in enumerate(places)}
+    region_of: dict[tuple[int, ...], int] = {}
+    for k, place in enumerate(places):
+        other = region_of.setdefault(tuple(int(n) for n in place), k)
+        if other != k:
+            raise InputError(
+                f"data.rois: {task.regions[other].name} at {list(task.regions[other].origin)} and "
+                f"{task.regions[k].name} at {list(task.regions[k].origin)} show the same cell of "
+                "the lattice, expected each cell once"
+            )
     pixels = size / np.array(frame.sampling_nm)
     strongest = max(float(np.std(r.image)) for r in task.regions)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from qhrtem_jax.io.run_folder import RESULT, RunFolder
-from qhrtem_jax.stages import imaging
+from qhrtem_jax.stages import imaging, problem
 from qhrtem_jax.stages.handover import imaging_vector, read_result
 from qhrtem_jax.stages.search import CHECKPOINT, Progress
-from qhrtem_jax.stages.settings import RunSettings
+from qhrtem_jax.stages.settings import DataSettings, RunSettings
 
 FOLDER = "imaging"
 
@@ -39,6 +39,23 @@ class ImagingSource:
         return imaging_vector(self.settings, read_result(sub.path, FOLDER), FOLDER)
 
 
+def averaged_data(data: DataSettings) -> DataSettings:
+    """Data of a mean of regions, from data of a field: which regions (`auto` where none are named),
+    and the noise, which is given for a pixel of the field, of their mean."""
+    if data.average is None and data.roi_shape is not None:
+        data = dataclasses.replace(data, average="auto")
+    field = problem.load_field(data, lambda text: None)
+    groups = problem.averages(data, field.image, field.noise)
+    if not groups:
+        return data
+    variance = data.noise_variance
+    return dataclasses.replace(
+        data,
+        average=groups[0] if len(groups) == 1 else tuple(groups),
+        noise_variance=None if variance is None else variance / len(groups[0]),
+    )
+
+
 def prepare_imaging(settings: RunSettings) -> ImagingSource:
     """Read what `imaging.result` hands over, or prepare the search for it.
 
@@ -49,8 +66,8 @@ def prepare_imaging(settings: RunSettings) -> ImagingSource:
         content = read_result(Path(path), "imaging.result")
         return ImagingSource(settings, imaging_vector(settings, content, path), None, [])
     data = settings.data
-    if data.average is None and data.roi_shape is not None and data.frame is None:
-        data = dataclasses.replace(data, average="auto")
+    if settings.stage in ("reconstruct", "stitch"):
+        data = averaged_data(data)
     alone = dataclasses.replace(settings, stage="imaging", data=data)
     return ImagingSource(
         settings,

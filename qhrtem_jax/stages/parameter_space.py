@@ -102,8 +102,8 @@ def default_values(settings: RunSettings) -> np.ndarray:
     return base
 
 
-def parameter_space(settings: RunSettings) -> ParameterSpace:
-    """The parameter space of a run.
+def parameter_space(settings: RunSettings, *, may_be_empty: bool = False) -> ParameterSpace:
+    """The parameter space of a run; `may_be_empty`: all may be fixed.
 
     **Raises:** `InputError` for bounds that cannot be, or a value or prior outside of them.
     """
@@ -161,7 +161,7 @@ def parameter_space(settings: RunSettings) -> ParameterSpace:
         leave_out |= set(SHIFT)
         profiled.append("shift")
     searched = tuple(variables[n] for n in free_names if n not in leave_out)
-    if not searched:
+    if not searched and not may_be_empty:
         raise InputError(
             "parameters: nothing is left to search: free some, or, where only the thickness or the "
             "shift is free, set optimizer.profile=[]"

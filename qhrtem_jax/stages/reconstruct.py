@@ -63,7 +63,7 @@ def prepare(settings: RunSettings) -> ReconstructProblem:
     **Raises:** `InputError` for input that cannot be used.
     """
     warnings: list[str] = []
-    space = parameter_space(settings)
+    space = parameter_space(settings, may_be_empty=True)
     field = problem.load_field(settings.data, warnings.append)
     specimen = load_specimen(settings, warnings.append)
     regions = find_regions(settings.data, field.image, field.noise)

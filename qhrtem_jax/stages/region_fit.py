@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.matching.objective import Objective, make_objective
@@ -18,7 +19,7 @@ from qhrtem_jax.refine.counting import Counted, search
 from qhrtem_jax.refine.integers import REJECTED, Constraints, fix_surest
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import Coordinates, make_region_model
-from qhrtem_jax.stages.column_fit import GUESSED_VARIANCE, Bounds, pixel_weights
+from qhrtem_jax.stages.column_fit import GUESSED_VARIANCE, Bounds, pixel_weights, same_weights
 from qhrtem_jax.stages.column_results import region_structure
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.lattice import lattice_drift
@@ -35,6 +36,7 @@ LOCAL = ("C1", "absorption", "A0_x", "A0_y")
 OFF_INTEGER = 0.3
 """Relaxed fits start so far above whole numbers, where the image has a kink."""
 
+C1_RANGE_NM = 15.0
 C1_REACH_NM = 3.0
 SHIFT_REACH_NM = 0.1
 """Shifts beyond this may be those of another column that looks alike."""
@@ -68,14 +70,16 @@ class RegionFit:
             task.sites, task.frame, self.choice, local
         )
         bounds = Bounds(layout, task.space)
-        bounds.around("C1", 15.0, float(vector[INDEX["C1"]]))
+        bounds.include(vector)
+        bounds.without_prior("C1", "A0_x", "A0_y")
+        bounds.widen("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
         for name in ("A0_x", "A0_y"):
-            bounds.around(name, 0.25, float(vector[INDEX[name]]))
+            bounds.widen(name, max(columns.size_nm[:2]), float(vector[INDEX[name]]))
         bounds.counts(self.most)
         bounds.shifts(settings.reconstruct.position_std_nm)
         self.bounds = bounds
         positions = bounds.of(layout.shifts) if settings.reconstruct.positions else []
-        nuisances = bounds.indices(list(LOCAL)) + positions
+        nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions
         dtype = self.simulator.simulator.dtype
         self.nuisances: Coordinates = bounds.coordinates(nuisances, dtype)
         self.relaxed: Coordinates = bounds.coordinates(nuisances + bounds.of(layout.counts), dtype)
@@ -102,14 +106,16 @@ class RegionFit:
         slice_nm, stack = columns.slice_nm, self.sites.stack
         thickness = max(1.0, float(self.vector[INDEX["thickness"]]))
         # the given C1 belongs to the exit plane of a slab of the given thickness
-        base = moved_plane(self.vector, (stack - min(thickness, stack)) * slice_nm)
+        slab = self._filled(round(min(thickness, stack)))
+        surplus = stack - int(self.sites.extent(np.floor(slab))[1])
+        base = moved_plane(self.vector, surplus * slice_nm)
         steps = np.arange(max(2, columns.slices // 2), stack + 1, THICKNESS_STEP)
         heights = np.arange(-C1_REACH_NM, C1_REACH_NM + 1e-9, 2.0 * slice_nm)
         errors = np.full((len(self.points), len(steps), len(heights)), np.inf)
         slabs = np.array(
             [
                 layout.point(
-                    moved_plane(base, 0.0),
+                    base,
                     np.zeros((layout.columns, 2)),
                     self._filled(int(n)),
                     np.array([c.occupancy for c in columns.chains]),
@@ -136,7 +142,10 @@ class RegionFit:
             found = _scan(
                 self.simulator, objective, jnp.asarray(moved, dtype), jnp.asarray(heights, dtype)
             )
-            errors[k], shifts = np.asarray(found[0]), np.asarray(found[1])
+            errors[k], shifts = (
+                np.nan_to_num(np.asarray(found[0]), nan=np.inf),
+                np.asarray(found[1]),
+            )
             n, h = np.unravel_index(int(np.argmin(errors[k])), errors[k].shape)
             self.points[k] = moved[n]
             self.points[k, INDEX["C1"]] += heights[h]
@@ -163,8 +172,10 @@ class RegionFit:
             residuals = images - self.targets
             self.journal.note("relaxed numbers", float(np.mean(residuals**2)))
             fine = np.all(np.isfinite(images), axis=(1, 2))
+            if not fine.any():
+                raise NonFiniteError("no region gave a finite image")
             noise, is_noise = pixel_weights(self.task.field.noise, residuals[fine], images[fine])
-            if np.isclose(noise.variance, self.noise.variance, rtol=0.05):
+            if same_weights(noise, self.noise):
                 break
             self.set_weights(noise, is_noise)
             self._least_squares(self.relaxed, 20)
@@ -186,11 +197,15 @@ class RegionFit:
         """Whole numbers: the surest first, then the search that certifies them."""
         layout = self.layout
         lin = self.model.linearise(self.relaxed, self.points, self.targets)
+        start = np.nan_to_num(self.points[:, layout.counts], nan=1.0)
         width = np.asarray(self.relaxed.width, float)
         precision = np.diag(1.0 / np.square(np.asarray(self.relaxed.prior_std, float)))
         at = slice(len(self.nuisances.free), len(self.relaxed.free))
         scale = width[at]
         for k in range(len(self.points)):
+            if not np.all(np.isfinite(lin.hessian[k])):
+                self.points[k, layout.counts] = np.rint(start[k])
+                continue
             covariance = np.linalg.pinv(lin.hessian[k] + precision, hermitian=True)[at, at]
             numbers = fix_surest(
                 self.points[k, layout.counts],

@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.stages.column_fit import error_scale
+from qhrtem_jax.stages.column_fit import (
+    determined_std,
+    error_scale,
+    known_without_image,
+    without_mean_shift,
+)
 from qhrtem_jax.stages.column_results import columns_table, counts_table
 from qhrtem_jax.stages.region_fit import LOCAL, RegionFit
 from qhrtem_jax.stages.result import figures_of_merit, parameter_table
@@ -19,11 +24,15 @@ def region_entries(fit: RegionFit) -> list[dict[str, Any]]:
     width = np.asarray(fit.nuisances.width, float)
     precision = np.diag(1.0 / np.square(np.asarray(fit.nuisances.prior_std, float)))
     free = np.array(fit.nuisances.free)
+    known = known_without_image(fit.nuisances)
     entries = []
     for k, region in enumerate(task.regions):
-        covariance = np.linalg.pinv(lin.hessian[k] + precision, hermitian=True)
         std = np.full(layout.size, np.nan)
-        std[free] = np.sqrt(np.diagonal(covariance)) * width
+        if np.all(np.isfinite(lin.hessian[k])):
+            covariance = np.linalg.pinv(lin.hessian[k] + precision, hermitian=True)
+            covariance = without_mean_shift(covariance, free, layout, width)
+            deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+            std[free] = determined_std(deviation, known) * width
         chi2 = float(lin.cost[k]) / max(region.image.size - len(free) - layout.chains, 1)
         entries.append(
             region_entry(
@@ -51,6 +60,7 @@ def region_entry(
 ) -> dict[str, Any]:
     """Entry of region `k`; `std` over its whole point, from the weights of the fit."""
     task, layout, columns = fit.task, fit.layout, fit.columns
+    free = tuple(name for name in free if name in fit.bounds.imaging)
     region, point = task.regions[k], fit.points[k]
     residual = simulation - region.image
     scale = error_scale(fit.noise, fit.is_noise, task.field.noise, region.image, residual, chi2)
@@ -66,7 +76,7 @@ def region_entry(
         | {"chi2_reduced": None if fit.noise.source == "residual" else scale.chi2},
         "parameters": parameter_table(vector, set(free), std_noise, scaled),
         "counts": counts_table(columns, counts, probabilities),
-        "columns": columns_table(columns, layout, point, std, scale.misfit, occupancies=False),
+        "columns": columns_table(columns, layout, point, std, scale.misfit),
         "thickness_nm": float((int(last) - int(first)) * columns.slice_nm),
         "certified": bool(fit.counted.certified[k]) if fit.counted is not None else None,
     }

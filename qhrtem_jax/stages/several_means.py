@@ -32,6 +32,7 @@ from qhrtem_jax.stages.settings import RunSettings
 log = logging.getLogger(__name__)
 
 OWN = ("C1", "absorption", "A0_x", "A0_y")
+C1_RANGE_NM = 15.0
 FIRST_STEP = 2
 ROUNDS = 2
 
@@ -66,13 +67,14 @@ def fit_several(
     choice = specimen.grids(frame, vector, last)
     simulator = specimen.simulator(sites, frame, choice, len(NAMES))
     bounds = Bounds(layout, space)
-    bounds.around("C1", 15.0, float(vector[INDEX["C1"]]))
-    for name in ("A0_x", "A0_y"):
-        bounds.around(name, 0.25, float(vector[INDEX[name]]))
+    bounds.include(vector)
+    bounds.without_prior("C1", "A0_x", "A0_y")
+    bounds.widen("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
     dtype = simulator.simulator.dtype
-    own = bounds.coordinates(bounds.indices(list(OWN)), dtype)
+    mine = bounds.free_names(OWN)
+    own = bounds.coordinates(bounds.indices(mine), dtype)
     shared = [n for n in bounds.imaging if n not in OWN]
-    both = bounds.coordinates(bounds.indices([*OWN, *shared]), dtype)
+    both = bounds.coordinates(bounds.indices([*mine, *shared]), dtype)
     weights = noise or NoiseModel(float(np.mean((images - images.mean()) ** 2)))
     model = make_region_model(simulator, weights)
     occupancies = np.array([chain.occupancy for chain in columns.chains])
@@ -121,10 +123,10 @@ def fit_several(
         pooled = pooled_fit(
             model,
             both,
-            len(OWN),
+            len(mine),
             points,
             images,
-            np.ones((len(images), len(OWN)), bool),
+            np.ones((len(images), len(mine)), bool),
             iterations=15,
         )
         jacobians += pooled.jacobians
@@ -136,14 +138,20 @@ def fit_several(
         points, slices = best_thickness(vectors, near)
         log.info("thickness of the means: %s slices", ", ".join(map(str, slices)))
     pooled = pooled_fit(
-        model, both, len(OWN), points, images, np.ones((len(images), len(OWN)), bool), iterations=15
+        model,
+        both,
+        len(mine),
+        points,
+        images,
+        np.ones((len(images), len(mine)), bool),
+        iterations=15,
     )
     own_covariance, shared_covariance = pooled.system.covariances()
     width = np.asarray(both.width, float)
     std = np.full((len(images), len(NAMES)), np.nan)
     free = np.array(both.free)
-    std[:, free[: len(OWN)]] = np.sqrt(np.einsum("rii->ri", own_covariance)) * width[: len(OWN)]
-    std[:, free[len(OWN) :]] = np.sqrt(np.diagonal(shared_covariance)) * width[len(OWN) :]
+    std[:, free[: len(mine)]] = np.sqrt(np.einsum("rii->ri", own_covariance)) * width[: len(mine)]
+    std[:, free[len(mine) :]] = np.sqrt(np.diagonal(shared_covariance)) * width[len(mine) :]
     return SeveralMeans(
         at_exit(pooled.points, slices),
         np.asarray(pooled.linearised.image),

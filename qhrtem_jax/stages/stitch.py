@@ -14,9 +14,15 @@ from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.refine.integers import isolated_surface_atom
 from qhrtem_jax.stages import problem, reconstruct
-from qhrtem_jax.stages.column_fit import error_scale
+from qhrtem_jax.stages.column_fit import (
+    determined_std,
+    error_scale,
+    known_without_image,
+    without_mean_shift,
+)
 from qhrtem_jax.stages.field_counting import FieldCounts, certify
 from qhrtem_jax.stages.field_fit import FieldFit
+from qhrtem_jax.stages.field_layout import field_layout
 from qhrtem_jax.stages.field_results import (
     displacements,
     lattice_offsets,
@@ -26,6 +32,7 @@ from qhrtem_jax.stages.field_results import (
 )
 from qhrtem_jax.stages.handover import read_result
 from qhrtem_jax.stages.journal import Journal
+from qhrtem_jax.stages.problem import describe_input
 from qhrtem_jax.stages.reconstruct import ReconstructProblem
 from qhrtem_jax.stages.region_fit import RegionFit
 from qhrtem_jax.stages.region_results import region_entries, region_entry, summary_fit
@@ -65,6 +72,7 @@ def prepare(settings: RunSettings) -> StitchProblem:
             raise InputError(
                 f"stitch.charges: found {sorted(charges)}, expected one of {sorted(species)} each"
             )
+    field_layout(regions)  # refuses regions that cannot be stitched, before any work
     path = settings.stitch.result
     return StitchProblem(regions, None if path is None else _read_counts(Path(path), regions))
 
@@ -73,6 +81,16 @@ def _read_counts(
     path: Path, regions: ReconstructProblem
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     result = read_result(path, "stitch.result")
+    now = describe_input(regions.settings)
+    before = result.get("input") or {}
+    for group in ("specimen", "microscope"):
+        theirs = before.get(group) or {}
+        wrong = [k for k, v in now[group].items() if theirs.get(k) != _plain(v)]
+        if wrong:
+            raise InputError(
+                f"stitch.result: {path} was counted with {group}.{wrong[0]}="
+                f"{theirs.get(wrong[0])!r}, expected {now[group][wrong[0]]!r} as in this run"
+            )
     arrays = RunFolder(path).read_arrays("arrays.npz") or {}
     origins = [list(r.origin) for r in regions.regions]
     shape = (len(origins), regions.layout.size)
@@ -85,6 +103,11 @@ def _read_counts(
         if name not in arrays or arrays[name].shape != shape:
             raise InputError(f"stitch.result: {path}/arrays.npz lacks {name} of shape {shape}")
     return arrays, result
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def run(
@@ -128,7 +151,7 @@ def run(
         integrated["C1_global_refined_nm"] = float(vector[INDEX["C1"]])
         integrated["heights_cells"] = field.heights.tolist()
     else:
-        entries = region_entries(fit)
+        entries = region_entries(fit) if task.counted is None else task.counted[1]["rois"]
     size_nm, atoms = supercell(field)
     folder.write_structure("field", size_nm, atoms, "stitched model of the field")
     noise = fit.noise
@@ -213,14 +236,23 @@ def _refined_entries(
     numbers = np.isin(free[:local], np.arange(layout.counts.start, layout.counts.stop))
     simulations = field.cut(image)
     offsets = lattice_offsets(field)
-    std_shared = np.sqrt(np.diagonal(shared_covariance)) * width[local:]
+    known_before = known_without_image(coordinates)
+    deviation_shared = np.sqrt(np.maximum(np.diagonal(shared_covariance), 0.0))
+    std_shared = determined_std(deviation_shared, known_before[local:]) * width[local:]
     names = [NAMES[k] for k in free[local:]]
     entries = []
     for k, region in enumerate(field.task.regions):
         std = np.full(layout.size, np.nan)
-        covariance = own_covariance[k] * np.outer(width[:local], width[:local])
-        std[free[:local]] = np.where(numbers, np.nan, np.sqrt(np.diagonal(covariance)))
-        std[INDEX["C1"]] = std_shared[names.index("C1")]
+        # what is held at a bound has no error of its own, and moves nothing else
+        scaled = np.nan_to_num(own_covariance[k])
+        scaled = without_mean_shift(scaled, free[:local], layout, width[:local])
+        covariance = scaled * np.outer(width[:local], width[:local])
+        deviation = np.sqrt(np.maximum(np.diagonal(scaled), 0.0))
+        deviation = np.where(np.isnan(np.diagonal(own_covariance[k])), np.inf, deviation)
+        deviation = determined_std(deviation, known_before[:local]) * width[:local]
+        std[free[:local]] = np.where(numbers, np.nan, deviation)
+        if "C1" in names:
+            std[INDEX["C1"]] = std_shared[names.index("C1")]
         whitened = np.asarray(field.model.whiten(simulations[k] - region.image))
         chi2 = float(np.sum(whitened**2)) / max(region.image.size - local, 1)
         entry = region_entry(
@@ -230,7 +262,7 @@ def _refined_entries(
             std,
             chi2,
             counts.probabilities(k),
-            field.exit_vector(k),
+            fit.exit_vector(k),
             ("C1", "absorption", "A0_x", "A0_y"),
         )
         entry["certified"] = bool(counts.certified[k])
@@ -267,9 +299,12 @@ def _refined_entries(
         (simulations - field.targets).reshape(-1, whole.shape[-1]),
         mean,
     )
-    std_noise = {n: float(s * known.noise) for n, s in zip(names, std_shared, strict=True)}
-    scaled = {n: s * known.misfit for n, s in std_noise.items()}
-    return entries, chi2, (set(names), std_noise, scaled)
+    std_noise = {
+        n: float(s * known.noise) if np.isfinite(s) else None
+        for n, s in zip(names, std_shared, strict=True)
+    }
+    std = {n: None if s is None else s * known.misfit for n, s in std_noise.items()}
+    return entries, chi2, (set(names), std_noise, std)
 
 
 def _shift_indices(field: FieldFit) -> set[int]:

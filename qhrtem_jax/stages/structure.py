@@ -24,6 +24,8 @@ from qhrtem_jax.stages.column_fit import (
     error_scale,
     load_specimen,
     pixel_weights,
+    same_weights,
+    without_mean_shift,
 )
 from qhrtem_jax.stages.column_results import columns_table, model_structure
 from qhrtem_jax.stages.inline_imaging import ImagingSource, prepare_imaging
@@ -58,7 +60,7 @@ def prepare(settings: RunSettings) -> StructureProblem:
     **Raises:** `InputError` for input that cannot be used.
     """
     warnings: list[str] = []
-    space = parameter_space(settings)
+    space = parameter_space(settings, may_be_empty=True)
     experiment = problem.load_experiment(settings.data, warnings.append)
     specimen = load_specimen(settings, warnings.append)
     imaging = prepare_imaging(settings)
@@ -166,10 +168,7 @@ class _Fit:
             bounds.mean[INDEX[name]] += moved
         structure = bounds.of(self.layout.shifts) + bounds.of(self.layout.occupancies)
         imaging = bounds.indices(bounds.imaging)
-        # results may lie outside of this run's bounds where they were found with others
-        for k in imaging:
-            bounds.low[k] = min(bounds.low[k], self.point[k])
-            bounds.high[k] = max(bounds.high[k], self.point[k])
+        bounds.include(self.point)
         dtype = self.simulator.simulator.dtype
         self.structure = bounds.coordinates(structure, dtype)
         self.imaging = bounds.coordinates(imaging, dtype)
@@ -182,12 +181,12 @@ class _Fit:
         """Fit, choose the weights of the pixels by what is missed, and fit again."""
         image = self.task.experiment.image
         # the weights against the priors depend on the misfit, which shrinks as the fit proceeds
-        for _ in range(3):
+        for number in range(3):
             residual = self.model.images(self.point[None])[0] - image
-            before = self.noise
-            self.noise, self.is_noise = pixel_weights(noise, residual[None], image[None])
-            if np.isclose(before.variance, self.noise.variance, rtol=0.05):
+            weights, is_noise = pixel_weights(noise, residual[None], image[None])
+            if number and same_weights(weights, self.noise):
                 break
+            self.noise, self.is_noise = weights, is_noise
             self.model = make_region_model(self.simulator, self.noise)
             self._rounds()
         if not np.all(np.isfinite(self.point)):
@@ -242,12 +241,12 @@ class _Fit:
         width = np.asarray(coordinates.width, float)
         known = np.minimum(np.asarray(coordinates.prior_std, float), np.sqrt(1.0 / 12.0))
         covariance = np.linalg.inv(lin.hessian[0] + np.diag(1.0 / known**2))
-        deviation = np.sqrt(np.diagonal(covariance))
         chi2 = float(lin.cost[0]) / max(image.size - len(free), 1)
         if self.mode != "fixed":
-            self._remove_mean_shift(covariance, free)
+            covariance = without_mean_shift(covariance, free, self.layout, width)
+        deviation = np.sqrt(np.diagonal(covariance))
         std = np.full(self.layout.size, np.nan)
-        std[free] = np.sqrt(np.diagonal(covariance)) * width
+        std[free] = deviation * width
         undetermined = deviation > UNDETERMINED * known
         std[free[undetermined]] = np.inf
         names = self._names()
@@ -275,16 +274,6 @@ class _Fit:
             sorted(pairs, key=lambda p: -abs(p["r"])),
             remarks,
         )
-
-    def _remove_mean_shift(self, covariance: np.ndarray, free: np.ndarray) -> None:
-        """Errors of shifts relative to their mean, which is one with A0."""
-        shifts = np.arange(self.layout.shifts.start, self.layout.shifts.stop)
-        at = np.array([int(np.flatnonzero(free == k)[0]) for k in shifts])
-        transform = np.eye(len(free))
-        for axis in (0, 1):
-            group = at[axis::2]
-            transform[np.ix_(group, group)] -= 1.0 / len(group)
-        covariance[:] = transform @ covariance @ transform.T
 
     def imaging_errors(
         self, errors: StructureErrors

@@ -226,7 +226,7 @@ def test_numbers_of_atoms_as_dr_probe_images_them(reference_dir, bto_dir):
         for axis in ("x", "y"):
             vector[INDEX[f"A0_{axis}"]] += surplus * vector[INDEX[f"tilt_{axis}"]] * 1e-3
         here = simulator.layout.point(vector, np.zeros((6, 2)), counts, np.ones(8))
-        image = simulator.images(jnp.asarray(here[None], jnp.float32))[0]
+        image = simulator.image(jnp.asarray(here, jnp.float32))
         # what is left is the surplus vacuum, which C1 and A0 replace but for the obliquity
         assert np.sqrt(np.mean((np.asarray(image) - clean) ** 2)) < 5e-4
 

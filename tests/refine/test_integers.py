@@ -82,7 +82,7 @@ def test_changes_cover_singles_pairs_and_degenerate_states():
             row = counts.copy()
             row[k] += step
             assert np.any(np.all(one == row, axis=1))
-    two = paired_changes(COLUMNS, counts, MOST)
+    two = paired_changes(counts, MOST)
     assert len(two) == 4 * 28
     assert np.all(np.sum(two != counts, axis=1) == 2)
     degenerate = degenerate_changes(COLUMNS, counts, MOST)
