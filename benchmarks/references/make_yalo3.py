@@ -6,7 +6,8 @@ The supercell holds 6 x 3 orthorhombic cells (Pbnm) seen along c, where (YO) and
 alternate: a row of vacuum, three rows that grow thicker, and, beyond the frame, a row of crystal and one of vacuum. The frame shows 4 x 2 cells. abTEM
 does multislice, tilt and aberrations as in `make_example.py`, whose conventions hold here too. Written:
 
-    YAlO3_001.cif        the cell, beam along c
+    YAlO3_001.cif        the published cell, beam along c
+    YAlO3_001.cel        the same with its origin moved, so that columns keep off the edges of regions
     yalo3.npy            float32 [240, 116] with camera-like noise; the first 60 rows are vacuum
     yalo3.mtf            camera MTF
     truth.json           parameters, and of each region: numbers of atoms, first cell, exit slice
@@ -55,6 +56,7 @@ OPERATIONS = (
     "-x+1/2, y+1/2, z",
     "x+1/2, -y+1/2, z+1/2",
 )
+ORIGIN = (0.145, 0.13)  # of the cell that is used, so that no column lies on its edges
 SLICES = 4  # per cell: (AlO2)/2, (YO) + O, ... the layers' atoms as floor(4 z)
 CELLS = (6, 3)  # rows, columns of the supercell
 STACK = 5  # cells along the beam
@@ -107,9 +109,19 @@ def cell_atoms() -> list[tuple[str, float, float, int, float]]:
                 for part in operation.split(",")
             ]
             px, py, pz = (v % 1.0 for v in values)
+            px, py = (px - ORIGIN[0]) % 1.0, (py - ORIGIN[1]) % 1.0
             key = (element, *(round(v % 1.0, 3) % 1.0 for v in (px, py, pz)))
             found.setdefault(key, (element, px, py, int((pz + 1e-6) % 1.0 * SLICES), b))
     return list(found.values())
+
+
+def cel_text(atoms: list[tuple[str, float, float, int, float]]) -> str:
+    """The cell with its origin moved, as a Dr. Probe CEL file; atoms in the middle of slices."""
+    lines = [f"# YAlO3 along c of Pbnm, origin at {ORIGIN} of the published cell"]
+    lines.append(" 0 " + " ".join(f"{s:.6f}" for s in SIZE_NM) + " 90 90 90")
+    for element, x, y, where, b in atoms:
+        lines.append(f" {element} {x:.6f} {y:.6f} {(where + 0.5) / SLICES:.6f} 1.0 {b:.6f} 0 0 0")
+    return "\n".join([*lines, "*", ""])
 
 
 def make(out: Path, seed: int) -> None:
@@ -117,6 +129,7 @@ def make(out: Path, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     atoms = cell_atoms()
     assert len(atoms) == 20, len(atoms)
+    (out / "YAlO3_001.cel").write_text(cel_text(atoms), encoding="utf-8")
     chains: dict[tuple, list] = {}
     for element, x, y, where, b in atoms:
         chains.setdefault((element, round(x, 4), round(y, 4)), [b]).append(where)

@@ -35,6 +35,9 @@ SURENESS = (6.0, 3.0, 1.0, -np.inf)
 """Log odds above which relaxed numbers are fixed, round by round: fixing the surest first lets the
 imaging parameters settle before the doubtful ones are decided."""
 
+MOST_SWEEPS, CONVERGED = 10, 0.98
+"""Sweeps with relaxed numbers end when the misfit falls by less than 2 %."""
+
 FIRST_STEPS, LATER_STEPS = 20, 6
 """Gradient steps of the unknown cells."""
 
@@ -299,9 +302,13 @@ class FieldFit:
             self.forget_unknown()
         self.settled = True
         self.points = self.snapped()
-        for k in range(3):
+        last = np.inf
+        for k in range(MOST_SWEEPS):
             self.explain_unknown(FIRST_STEPS if k < 2 else LATER_STEPS)
             self.sweep("relaxed field", none)
+            if k >= 2 and self.journal.best > CONVERGED * last:
+                break
+            last = self.journal.best
         fixed = none.copy()
         for sureness in SURENESS:
             self._fix(fixed, sureness)
