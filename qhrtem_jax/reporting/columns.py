@@ -32,23 +32,23 @@ def column_arrows(path: Path, table: list[dict[str, Any]], columns: Columns) -> 
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.2))
     colours = species_colours(columns)
     size = np.array(columns.size_nm[:2])
-    scale = 0.004  # nm on the page per pm
+    scale = 0.012  # nm on the page per pm
     for k, (row, label) in enumerate(zip(table, _labels(columns), strict=True)):
         symbol = next(c.symbol for c in columns.chains if c.column == k)
         x, y = np.array([row["x"], row["y"]]) * size
         left.plot(x, y, "o", ms=16, color=colours[symbol], alpha=0.5)
-        left.annotate(label, (x, y), ha="center", va="center", fontsize=7)
+        left.annotate(label, (x, y - 0.022), ha="center", va="bottom", fontsize=8)
         left.annotate(
             "",
             (x + row["dx_pm"] * scale, y + row["dy_pm"] * scale),
             (x, y),
-            arrowprops={"arrowstyle": "->", "lw": 1.5},
+            arrowprops={"arrowstyle": "->", "lw": 1.5, "shrinkA": 0.0, "shrinkB": 0.0},
         )
         std = row["std_dx_pm"], row["std_dy_pm"]
         text = f"{row['dx_pm']:+.1f}, {row['dy_pm']:+.1f}"
         if None not in std:
             text += f"\n±{std[0]:.1f}, {std[1]:.1f} pm"
-        left.annotate(text, (x, y + 0.035), ha="center", va="top", fontsize=7)
+        left.annotate(text, (x, y + 0.03), ha="center", va="top", fontsize=7)
     left.plot([0.02, 0.02 + 5 * scale], [-0.01, -0.01], "k-", lw=2)
     left.annotate("5 pm", (0.03 + 5 * scale, -0.01), va="center", fontsize=7)
     left.set(xlim=(0, size[0]), ylim=(size[1], -0.03), aspect="equal", xlabel="x (nm)")
@@ -67,7 +67,9 @@ def _occupancies(axis: Axes, table: list[dict[str, Any]], colours: dict[str, str
             colour.append(colours[symbol])
     place = np.arange(len(names))
     axis.errorbar(values, place, xerr=errors, fmt="none", ecolor="0.4", capsize=3)
-    axis.scatter(values, place, c=colour, zorder=3)
+    for value, at, error, fill in zip(values, place, errors, colour, strict=True):
+        # hollow: the image does not determine it
+        axis.plot(value, at, "o", color=fill, mfc=fill if error else "white", zorder=3)
     axis.set_yticks(place, names, fontsize=8)
     axis.invert_yaxis()
     axis.axvline(1.0, color="0.7", lw=1)
