@@ -16,7 +16,7 @@ demo: $(VENV)/.ready  ## run the imaging stage on the embedded example
 	$(BIN)/python -m experiments.run +stage=imaging overwrite=true hydra.run.dir=$(RUN_DIR)
 
 test: $(VENV)/.ready  ## pass the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .

@@ -1,12 +1,18 @@
 """Shared set-up: 64-bit mode, and the outside references where they are at hand."""
 
 import os
+import sys
 from pathlib import Path
 
+import absl.logging
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+# absl (through optax) closes the stream that was sys.stderr when it was imported as soon as Hydra
+# configures logging: that would be pytest's captured output.
+absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
 def pytest_configure(config: pytest.Config) -> None:
