@@ -14,6 +14,13 @@ LAGS = 4
 """Lags that are measured; beyond them the correlation is taken as zero."""
 
 
+GUESSED_VARIANCE = 1e-3
+"""Variance of a pixel that weighs the first fit where no noise is known."""
+
+MISFIT_MATTERS = 1.5
+"""Where a model misses by more than this many times the noise, its misfit weighs the pixels."""
+
+
 @dataclasses.dataclass(frozen=True)
 class NoiseModel:
     """`variance` of a pixel; `lags`: correlation to the next, second, ... pixel along an axis.

@@ -115,13 +115,10 @@ def single_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np
     light atoms beside heavy ones are the hardest to count. Values out of range repeat `counts`.
     """
     rows = []
-    shared = [c.column for c in columns.chains]
-    weight = [c.symbol for c in columns.chains]
     for k, limit in enumerate(most):
-        partners = [
-            j for j in range(len(most)) if shared[j] == shared[k] and weight[j] != weight[k]
-        ]
-        values = range(int(limit) + 1) if partners else counts[k] + np.array([-2, -1, 0, 1, 2])
+        shared = sum(c.column == columns.chains[k].column for c in columns.chains) > 1
+        near = counts[k] + np.arange(-REACH, REACH + 1)
+        values = range(int(limit) + 1) if shared else near
         for value in values:
             row = counts.copy()
             if 0 <= value <= limit:

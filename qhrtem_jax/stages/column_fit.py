@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from qhrtem_jax.matching.noise import (
+    MISFIT_MATTERS,
     NoiseModel,
     effective_variance,
     measure_noise,
@@ -23,12 +24,6 @@ from qhrtem_jax.refine.uncertainty import UNDETERMINED
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages.parameter_space import ParameterSpace
 from qhrtem_jax.stages.settings import RunSettings
-
-GUESSED_VARIANCE = 1e-3
-"""Variance of a pixel where no noise is known yet."""
-
-MISFIT_MATTERS = 1.5
-"""Where the model misses by more than this many times the noise, the misfit weighs the pixels."""
 
 LARGEST_SHIFT_NM = 0.05
 GRID_ERROR_FACTOR = 4.0

@@ -11,6 +11,8 @@ import numpy as np
 
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import (
+    GUESSED_VARIANCE,
+    MISFIT_MATTERS,
     NoiseModel,
     effective_variance,
     measure_noise,
@@ -24,18 +26,12 @@ from qhrtem_jax.refine.uncertainty import Errors, fit_errors
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages.cost import Stopwatch
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
-from qhrtem_jax.stages.result import figures_of_merit, header, parameter_table
+from qhrtem_jax.stages.result import describe_noise, figures_of_merit, header, parameter_table
 from qhrtem_jax.stages.search import Found, Progress, Search
 from qhrtem_jax.stages.settings import RunSettings
 from qhrtem_jax.stages.several_means import fit_several, means_table
 
 log = logging.getLogger(__name__)
-
-GUESSED_VARIANCE = 1e-3
-"""Variance that weighs the first fit against priors where no noise is known."""
-
-MISFIT_MATTERS = 1.5
-"""Where there are priors, a misfit above this many times the noise weighs the data instead."""
 
 AT_BOUND = 1e-3
 """A parameter within this share of its range from a bound is reported as lying there."""
@@ -119,11 +115,7 @@ def run(
     result = header(settings) | {
         "warnings": task.warnings + _remarks(found.vector, space, names, errors, noise),
         "grid": grid,
-        "noise": {
-            "variance": noise.variance,
-            "correlation": list(noise.lags),
-            "source": noise.source,
-        },
+        "noise": describe_noise(noise),
         "fit": figures_of_merit(simulation, image)
         | {"chi2_reduced": None if noise.source == "residual" else errors.chi2_reduced},
         "parameters": _parameters(found, space, names, errors, variance, image.size),

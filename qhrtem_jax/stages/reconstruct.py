@@ -19,7 +19,7 @@ from qhrtem_jax.stages.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.stages.region_fit import RegionFit
 from qhrtem_jax.stages.region_results import region_entries, summary_fit
 from qhrtem_jax.stages.regions import Region, find_regions
-from qhrtem_jax.stages.result import header, parameter_table
+from qhrtem_jax.stages.result import describe_noise, header, parameter_table
 from qhrtem_jax.stages.search import Progress
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -102,11 +102,7 @@ def run(
     result = header(task.settings) | {
         "warnings": task.warnings + task.imaging.warnings + fit.remarks,
         "grid": problem.describe_grid(fit.choice),
-        "noise": {
-            "variance": noise.variance,
-            "correlation": list(noise.lags),
-            "source": noise.source,
-        },
+        "noise": describe_noise(noise),
         "fit": summary_fit(simulations, experiment, [e["fit"]["chi2_reduced"] for e in entries]),
         "parameters": parameter_table(vector, set(), {}, {}),
         "correlations": [],

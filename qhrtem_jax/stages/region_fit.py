@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.matching.noise import GUESSED_VARIANCE, NoiseModel
 from qhrtem_jax.matching.objective import Objective, make_objective
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import StructuredSimulator, moved_plane
@@ -19,7 +19,7 @@ from qhrtem_jax.refine.counting import Counted, search
 from qhrtem_jax.refine.integers import REJECTED, Constraints, fix_surest
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import Coordinates, make_region_model
-from qhrtem_jax.stages.column_fit import GUESSED_VARIANCE, Bounds, pixel_weights, same_weights
+from qhrtem_jax.stages.column_fit import Bounds, pixel_weights, same_weights
 from qhrtem_jax.stages.column_results import region_structure
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.lattice import lattice_drift

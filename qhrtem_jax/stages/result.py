@@ -11,6 +11,7 @@ import numpy as np
 import qhrtem_jax
 from qhrtem_jax.io.run_folder import SCHEMA
 from qhrtem_jax.matching import criteria
+from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX, NAMES, UNITS
 from qhrtem_jax.stages.problem import describe_input
 from qhrtem_jax.stages.settings import RunSettings
@@ -80,6 +81,15 @@ def _peak(ncc_map: np.ndarray) -> tuple[float, float]:
     reach = ncc_map.shape[0] // 2
     row, col = np.unravel_index(np.argmax(ncc_map), ncc_map.shape)
     return float(row - reach), float(col - reach)
+
+
+def describe_noise(noise: NoiseModel) -> dict[str, Any]:
+    """The `noise` of a result."""
+    return {
+        "variance": noise.variance,
+        "correlation": list(noise.lags),
+        "source": noise.source,
+    }
 
 
 def parameter_table(

@@ -112,23 +112,19 @@ def fit_several(
             at += len(tried)
         return np.array(chosen), np.array(slices)
 
+    def pool(start: np.ndarray) -> Pooled:
+        """All means together."""
+        active = np.ones((len(images), len(mine)), bool)
+        return pooled_fit(model, both, len(mine), start, images, active, iterations=15)
+
     every = list(range(first, last + 1, FIRST_STEP))
     known = round(float(vector[INDEX["thickness"]]))
     points, slices = best_thickness(
         np.tile(vector, (len(images), 1)), [[known], *([every] * (len(images) - 1))]
     )
-    pooled: Pooled | None = None
     is_noise = noise is not None
     for _ in range(ROUNDS):
-        pooled = pooled_fit(
-            model,
-            both,
-            len(mine),
-            points,
-            images,
-            np.ones((len(images), len(mine)), bool),
-            iterations=15,
-        )
+        pooled = pool(points)
         jacobians += pooled.jacobians
         residuals = model.images(pooled.points) - images
         weights, is_noise = pixel_weights(noise, residuals, images)
@@ -137,15 +133,7 @@ def fit_several(
         near = [[n for n in range(s - 2, s + 3) if first <= n <= last] for s in slices]
         points, slices = best_thickness(vectors, near)
         log.info("thickness of the means: %s slices", ", ".join(map(str, slices)))
-    pooled = pooled_fit(
-        model,
-        both,
-        len(mine),
-        points,
-        images,
-        np.ones((len(images), len(mine)), bool),
-        iterations=15,
-    )
+    pooled = pool(points)
     own_covariance, shared_covariance = pooled.system.covariances()
     width = np.asarray(both.width, float)
     std = np.full((len(images), len(NAMES)), np.nan)

@@ -36,7 +36,7 @@ from qhrtem_jax.stages.problem import describe_input
 from qhrtem_jax.stages.reconstruct import ReconstructProblem
 from qhrtem_jax.stages.region_fit import RegionFit
 from qhrtem_jax.stages.region_results import region_entries, region_entry, summary_fit
-from qhrtem_jax.stages.result import header, parameter_table
+from qhrtem_jax.stages.result import describe_noise, header, parameter_table
 from qhrtem_jax.stages.search import Progress
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -158,11 +158,7 @@ def run(
     result = header(task.settings) | {
         "warnings": regions.warnings + regions.imaging.warnings + _remarks(entries, fit),
         "grid": problem.describe_grid(fit.choice),
-        "noise": {
-            "variance": noise.variance,
-            "correlation": list(noise.lags),
-            "source": noise.source,
-        },
+        "noise": describe_noise(noise),
         "fit": integrated.get("fit_refined", integrated["fit"]),
         "parameters": parameter_table(vector, free, std_noise, std),
         "correlations": correlations,

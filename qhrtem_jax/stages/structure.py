@@ -9,7 +9,7 @@ import numpy as np
 
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.matching.noise import GUESSED_VARIANCE, NoiseModel
 from qhrtem_jax.physics.columns import sites_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import Layout, StructuredSimulator, moved_plane
@@ -18,7 +18,6 @@ from qhrtem_jax.refine.regions import Coordinates, make_region_model
 from qhrtem_jax.refine.uncertainty import STRONG_CORRELATION, UNDETERMINED
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages.column_fit import (
-    GUESSED_VARIANCE,
     Bounds,
     Specimen,
     error_scale,
@@ -31,7 +30,7 @@ from qhrtem_jax.stages.column_results import columns_table, model_structure
 from qhrtem_jax.stages.inline_imaging import ImagingSource, prepare_imaging
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
-from qhrtem_jax.stages.result import figures_of_merit, header, parameter_table
+from qhrtem_jax.stages.result import describe_noise, figures_of_merit, header, parameter_table
 from qhrtem_jax.stages.search import Progress
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -89,11 +88,7 @@ def run(
     result = header(task.settings) | {
         "warnings": task.warnings + task.imaging.warnings + errors.remarks,
         "grid": problem.describe_grid(fit.choice),
-        "noise": {
-            "variance": noise.variance,
-            "correlation": list(noise.lags),
-            "source": noise.source,
-        },
+        "noise": describe_noise(noise),
         "fit": figures_of_merit(simulation, image) | {"chi2_reduced": chi2},
         "parameters": parameter_table(fit.result_vector(), free, std_noise, std),
         "correlations": errors.correlations,
