@@ -17,9 +17,9 @@ class TrustRegionOptions:
     """Lengths are sides of the box before it is stretched by the length scales."""
 
     initial_length: float = 0.8
-    minimum_length: float = 0.5**7
+    minimum_length: float = 0.5**9
     maximum_length: float = 1.6
-    successes_to_grow: int = 3
+    successes_to_grow: int = 10
     failures_to_shrink: int | None = None  # default: ceil(max(4, d) / batch)
     improvement: float = 1e-3  # relative, of the objective
 

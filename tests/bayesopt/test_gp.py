@@ -86,6 +86,26 @@ def test_padding_changes_nothing(case):
     np.testing.assert_allclose(values[2], values[0], rtol=1e-9)
 
 
+def test_gradient_of_the_likelihood_agrees_with_finite_differences():
+    rng = np.random.default_rng(4)
+    x, y, mask = padded(rng.uniform(size=(70, 3)), rng.normal(size=70), 90)
+    y = jnp.concatenate([y, jnp.where(mask[:, None], jnp.sin(5.0 * x[:, :1]), 0.0)], axis=1)
+    h = gp.Hyperparameters(
+        jnp.log(jnp.array([0.3, 0.6, 1.2])), jnp.log(1.3), jnp.log(0.02), jnp.asarray(0.1)
+    )
+    flat, unravel = jax.flatten_util.ravel_pytree(h)
+
+    def value(theta):
+        return gp.log_marginal_likelihood(x, y, mask, unravel(theta))
+
+    step = 1e-5
+    expected = [
+        (value(flat.at[k].add(step)) - value(flat.at[k].add(-step))) / (2.0 * step)
+        for k in range(flat.size)
+    ]
+    np.testing.assert_allclose(jax.grad(value)(flat), expected, rtol=1e-6)
+
+
 def test_posterior_and_qucb_agree_with_botorch():
     path = Path(__file__).parent / "data" / "botorch_qucb.json"
     case = {k: np.array(v) for k, v in json.loads(path.read_text()).items() if k != "botorch"}
