@@ -29,7 +29,9 @@ def _rows(atoms: Atoms):
 def _cel(size_nm: tuple[float, float, float], atoms: Atoms, comment: str) -> str:
     lines = [f"# {comment}", " 0 " + " ".join(f"{s:.6f}" for s in size_nm) + " 90 90 90"]
     for symbol, (x, y, z), occupancy, b in _rows(atoms):
-        lines.append(f" {symbol} {x:.6f} {y:.6f} {z:.6f} {occupancy:.6f} {b:.6f} 0 0 0")
+        # rounded up: an atom on the lower face of a slice belongs to it, not to the one before
+        z = np.ceil(1e8 * z - 1e-3) / 1e8
+        lines.append(f" {symbol} {x:.6f} {y:.6f} {z:.8f} {occupancy:.6f} {b:.6f} 0 0 0")
     return "\n".join([*lines, "*", ""])
 
 

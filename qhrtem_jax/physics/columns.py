@@ -27,13 +27,15 @@ SAME_COLUMN_NM = 0.002
 @dataclasses.dataclass(frozen=True)
 class Chain:
     """Atoms of one species in one column: `column`, its index; `slices`, the slice of the cell in
-    which each of its atoms lies, in the order of the beam."""
+    which each of its atoms lies, in the order of the beam; `z`, their heights in fractions of the
+    cell (the simulator knows slices only, models that are written keep the heights)."""
 
     symbol: str
     b_nm2: float
     column: int
     occupancy: float
     slices: tuple[int, ...]
+    z: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +112,13 @@ def columns_of(crystal: Crystal) -> Columns:
         else:
             column_of.append(len(centres))
             centres.append(point)
-    where = crystal.slice_of_atoms()
+    where, heights = crystal.slice_of_atoms(), crystal.heights_of_atoms()
     groups: dict[tuple[int, str], list[int]] = {}
     for k, symbol in enumerate(atoms.symbols):
         groups.setdefault((column_of[k], symbol), []).append(k)
     chains = []
     for (column, symbol), members in groups.items():
+        members.sort(key=lambda k: heights[k])
         first = members[0]
         if np.ptp(atoms.occupancy[members]) > 1e-9 or np.ptp(atoms.b_nm2[members]) > 1e-9:
             raise InputError(
@@ -128,7 +131,8 @@ def columns_of(crystal: Crystal) -> Columns:
                 float(atoms.b_nm2[first]),
                 column,
                 float(atoms.occupancy[first]),
-                tuple(sorted(int(where[k]) for k in members)),
+                tuple(int(where[k]) for k in members),
+                tuple(float(heights[k]) for k in members),
             )
         )
     chains.sort(key=lambda c: c.column)
@@ -139,11 +143,12 @@ def columns_of(crystal: Crystal) -> Columns:
 class Sites:
     """Where the atoms of chains may sit in a stack of slices.
 
-    One entry per site: its `slice`, the `chain` it belongs to, and its `rank` (the site is taken
-    when the chain has more than `rank` atoms).
+    One entry per site: its `slice`, its height `z` in cells from the entrance, the `chain` it
+    belongs to, and its `rank` (the site is taken when the chain has more than `rank` atoms).
     """
 
     slice: np.ndarray
+    z: np.ndarray
     chain: np.ndarray
     rank: np.ndarray
     stack: int
@@ -189,7 +194,7 @@ def sites_of(columns: Columns, cells: int, fill: str = "entrance") -> Sites:
     if fill not in FILLS:
         raise InputError(f"specimen.fill: found {fill!r}, expected one of {', '.join(FILLS)}")
     stack = cells * columns.slices
-    slices, chains, ranks = [], [], []
+    slices, heights, chains, ranks = [], [], [], []
     for index, chain in enumerate(columns.chains):
         at = np.array([m * columns.slices + s for m in range(cells) for s in chain.slices])
         middle = 0.5 * (stack - 1)
@@ -198,10 +203,12 @@ def sites_of(columns: Columns, cells: int, fill: str = "entrance") -> Sites:
         rank = np.empty(len(at), dtype=int)
         rank[order] = np.arange(len(at))
         slices.append(at)
+        heights.append(np.array([m + z for m in range(cells) for z in chain.z]))
         chains.append(np.full(len(at), index))
         ranks.append(rank)
     return Sites(
         np.concatenate(slices),
+        np.concatenate(heights),
         np.concatenate(chains),
         np.concatenate(ranks),
         stack,

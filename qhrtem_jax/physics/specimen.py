@@ -10,6 +10,9 @@ from qhrtem_jax.physics.constants import electron_wavelength_nm, relativistic_ga
 from qhrtem_jax.physics.grid import Grid
 from qhrtem_jax.physics.scattering import scattering_factor
 
+TYPED = 1e-6
+"""Coordinates typed with six digits err by less: 1/3 must not fall into the slice before it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Atoms:
@@ -62,9 +65,12 @@ class Crystal:
 
     def slice_of_atoms(self) -> NDArray[np.int64]:
         """Slice index of each atom; z is wrapped into the cell first."""
-        # A coordinate such as 1/3 typed with six digits must not fall into the slice before it.
-        z = np.mod(self.atoms.positions[:, 2] + 1e-6, 1.0)
+        z = self.heights_of_atoms() + TYPED
         return np.minimum((z * self.slices).astype(np.int64), self.slices - 1)
+
+    def heights_of_atoms(self) -> NDArray[np.float64]:
+        """z of each atom in fractions of the cell, wrapped into it."""
+        return np.maximum(np.mod(self.atoms.positions[:, 2] + TYPED, 1.0) - TYPED, 0.0)
 
     def grid(self, shape: tuple[int, int]) -> Grid:
         """The cell's wave grid of `shape` = (rows, columns)."""

@@ -28,7 +28,6 @@ def supercell(field: FieldFit) -> tuple[tuple[float, float, float], Atoms]:
     symbols: list[str] = []
     positions, occupancy, b_nm2 = [], [], []
     offsets = lattice_offsets(field)
-    stack = field.stack_cells * columns.slices
     for k, place in enumerate(places - corner):
         point = field.points[k]
         taken = field.sites.occupied(np.rint(point[layout.counts]))
@@ -37,9 +36,9 @@ def supercell(field: FieldFit) -> tuple[tuple[float, float, float], Atoms]:
             chain = columns.chains[field.sites.chain[site]]
             x, y = columns.xy_nm[chain.column] + shifts[chain.column]
             x, y = x + place[1] * columns.size_nm[0], y + place[0] * columns.size_nm[1]
-            z = field.sites.slice[site] + field.heights[k] * columns.slices + 0.5
+            z = field.sites.z[site] + field.heights[k]
             symbols.append(chain.symbol)
-            positions.append([x / size[0], y / size[1], z / stack])
+            positions.append([x / size[0], y / size[1], z / field.stack_cells])
             occupancy.append(point[layout.occupancies.start + field.sites.chain[site]])
             b_nm2.append(chain.b_nm2)
     atoms = Atoms(

@@ -50,3 +50,12 @@ def test_ase_opens_it(written, suffix):
         atoms.positions[np.argsort(atoms.positions[:, 0])],
         atol=1e-5,
     )
+
+
+def test_atoms_on_the_face_of_a_slice_stay_in_it(tmp_path):
+    z = np.arange(28) / 28.0
+    atoms = Atoms(("O",) * 28, np.stack([0 * z, 0 * z, z], axis=1), np.ones(28), np.full(28, 0.005))
+    write_model(tmp_path / "faces.cel", SIZE, atoms, "faces")
+    lines = (tmp_path / "faces.cel").read_text().splitlines()[2:-1]
+    slices = [int(28 * float(line.split()[3])) for line in lines]  # as Dr. Probe cuts
+    assert slices == list(range(28))

@@ -1,5 +1,6 @@
 """Columns of atoms: geometry, derivatives, and the field that is made of them."""
 
+import dataclasses
 import json
 
 import jax
@@ -72,6 +73,20 @@ def test_chains_fill_from_where_they_are_told(fill, first, last):
 def test_an_unknown_fill_is_refused():
     with pytest.raises(InputError, match=r"specimen\.fill.*'top'"):
         sites_of(COLUMNS, 2, "top")
+
+
+def test_sites_keep_the_heights_of_their_atoms():
+    moved = sto.crystal()
+    z = moved.atoms.positions[:, 2] + 0.07
+    positions = np.column_stack([moved.atoms.positions[:, :2], z])
+    atoms = dataclasses.replace(moved.atoms, positions=positions)
+    columns = columns_of(dataclasses.replace(moved, atoms=atoms))
+    sites = sites_of(columns, 3)
+    np.testing.assert_array_equal(np.floor(columns.slices * sites.z), sites.slice)
+    for k, chain in enumerate(columns.chains):
+        found = sites.z[sites.chain == k]
+        np.testing.assert_allclose(found[: len(chain.z)], chain.z)
+        np.testing.assert_allclose(np.mod(found - 0.07 + 1e-9, 0.25), 0.0, atol=1e-8)
 
 
 def test_full_columns_are_the_crystal():
