@@ -1,6 +1,7 @@
 """Standard errors of a least-squares fit under correlated noise."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,6 +12,25 @@ UNDETERMINED = 0.75
 uniform distribution over its bounds) is not determined by the image."""
 
 STRONG_CORRELATION = 0.9
+
+
+def strong_correlations(
+    covariance: np.ndarray, names: Sequence[str], determined: np.ndarray
+) -> list[dict]:
+    """Pairs of the `determined` parameters (d,) bool whose errors go together, strongest first.
+
+    `covariance` (d, d), in any units.
+    """
+    scale = np.sqrt(np.diagonal(covariance))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = covariance / np.outer(scale, scale)
+    pairs = [
+        {"a": names[i], "b": names[j], "r": float(r[i, j])}
+        for i in range(len(names))
+        for j in range(i)
+        if abs(r[i, j]) >= STRONG_CORRELATION and determined[i] and determined[j]
+    ]
+    return sorted(pairs, key=lambda pair: -abs(pair["r"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +56,7 @@ class Errors:
 
     def strong_correlations(self, names: tuple[str, ...]) -> list[dict]:
         """Pairs of determined parameters whose errors go together, strongest first."""
-        scale = self.std_noise
-        r = self.covariance / np.outer(scale, scale)
-        pairs = [
-            {"a": names[i], "b": names[j], "r": float(r[i, j])}
-            for i in range(len(names))
-            for j in range(i)
-            if abs(r[i, j]) >= STRONG_CORRELATION and self.determined[i] and self.determined[j]
-        ]
-        return sorted(pairs, key=lambda pair: -abs(pair["r"]))
+        return strong_correlations(self.covariance, names, self.determined)
 
 
 def fit_errors(

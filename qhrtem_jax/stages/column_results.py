@@ -5,10 +5,22 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.physics.columns import Columns, Sites
+from qhrtem_jax.physics.parameters import NAMES
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.physics.structured import Layout
 
 PM = 1e3
+
+
+def point_names(columns: Columns, layout: Layout) -> list[str]:
+    """What each entry of a point is, for messages."""
+    where = [f"column at {x:.3f}, {y:.3f}" for x, y in columns.xy]
+    return [
+        *NAMES,
+        *(f"{axis} of the {where[k]}" for k in range(layout.columns) for axis in "xy"),
+        *(f"number of {c.symbol} in the {where[c.column]}" for c in columns.chains),
+        *(f"occupancy of {c.symbol} in the {where[c.column]}" for c in columns.chains),
+    ]
 
 
 def columns_table(
@@ -92,7 +104,7 @@ def cell_structure(
 def model_structure(columns: Columns, layout: Layout, point: np.ndarray) -> Atoms:
     """The repeating cell with the fitted positions and occupancies."""
     shifts = point[layout.shifts].reshape(-1, 2)
-    heights = [(np.array(chain.slices) + 0.5) / columns.slices for chain in columns.chains]
+    heights = [np.array(chain.z) for chain in columns.chains]
     return cell_structure(columns, shifts, point[layout.occupancies], heights)
 
 
@@ -100,9 +112,9 @@ def region_structure(columns: Columns, sites: Sites, layout: Layout, point: np.n
     """The atoms of a region, in a cell as high as the stack."""
     counts = np.rint(point[layout.counts])
     taken = sites.occupied(counts)
+    cells = sites.stack // columns.slices
     heights = [
-        np.sort((sites.slice[taken & (sites.chain == c)] + 0.5) / sites.stack)
-        for c in range(len(columns.chains))
+        np.sort(sites.z[taken & (sites.chain == c)] / cells) for c in range(len(columns.chains))
     ]
     shifts = point[layout.shifts].reshape(-1, 2)
     return cell_structure(columns, shifts, point[layout.occupancies], heights)

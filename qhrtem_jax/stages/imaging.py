@@ -22,7 +22,7 @@ from qhrtem_jax.matching.objective import make_objective
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.refine.jacobian import image_and_jacobian
-from qhrtem_jax.refine.uncertainty import Errors, fit_errors
+from qhrtem_jax.refine.uncertainty import Errors, fit_errors, strong_correlations
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages.cost import Stopwatch
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
@@ -163,7 +163,8 @@ def _add_means(
     result["parameters"] = parameter_table(fit.vectors[0], free, std_noise, std)
     result["fit"] = figures_of_merit(fit.simulations[0], images[0]) | {"chi2_reduced": chi2}
     result["means"] = entries
-    result["correlations"] = []
+    free_to_move = np.isfinite(np.diagonal(fit.covariance))
+    result["correlations"] = strong_correlations(fit.covariance, fit.shared, free_to_move)
     result["cost"]["gradient_evaluations"] += fit.gradient_evaluations
     arrays["simulation"] = fit.simulations[0].astype(np.float32)
     arrays["difference"] = residuals[0].astype(np.float32)

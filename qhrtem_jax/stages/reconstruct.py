@@ -17,7 +17,7 @@ from qhrtem_jax.stages.inline_imaging import ImagingSource, prepare_imaging
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.stages.region_fit import RegionFit
-from qhrtem_jax.stages.region_results import region_entries, summary_fit
+from qhrtem_jax.stages.region_results import all_correlations, region_entries, summary_fit
 from qhrtem_jax.stages.regions import Region, find_regions
 from qhrtem_jax.stages.result import describe_noise, header, parameter_table
 from qhrtem_jax.stages.search import Progress
@@ -105,7 +105,7 @@ def run(
         "noise": describe_noise(noise),
         "fit": summary_fit(simulations, experiment, [e["fit"]["chi2_reduced"] for e in entries]),
         "parameters": parameter_table(vector, set(), {}, {}),
-        "correlations": [],
+        "correlations": all_correlations(entries),
         "rois": entries,
         "cost": journal.cost(),
     }

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.uncertainty import strong_correlations
 from qhrtem_jax.stages.column_fit import (
     determined_std,
     error_scale,
     known_without_image,
     without_mean_shift,
 )
-from qhrtem_jax.stages.column_results import columns_table, counts_table
+from qhrtem_jax.stages.column_results import columns_table, counts_table, point_names
 from qhrtem_jax.stages.region_fit import LOCAL, RegionFit
 from qhrtem_jax.stages.result import figures_of_merit, parameter_table
 
@@ -25,14 +26,18 @@ def region_entries(fit: RegionFit) -> list[dict[str, Any]]:
     precision = np.diag(1.0 / np.square(np.asarray(fit.nuisances.prior_std, float)))
     free = np.array(fit.nuisances.free)
     known = known_without_image(fit.nuisances)
+    every = point_names(fit.columns, layout)
+    names = [every[index] for index in free]
     entries = []
     for k, region in enumerate(task.regions):
         std = np.full(layout.size, np.nan)
+        correlations: list[dict[str, Any]] = []
         if np.all(np.isfinite(lin.hessian[k])):
             covariance = np.linalg.pinv(lin.hessian[k] + precision, hermitian=True)
             covariance = without_mean_shift(covariance, free, layout, width)
             deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
             std[free] = determined_std(deviation, known) * width
+            correlations = strong_correlations(covariance, names, np.isfinite(std[free]))
         chi2 = float(lin.cost[k]) / max(region.image.size - len(free) - layout.chains, 1)
         entries.append(
             region_entry(
@@ -44,6 +49,7 @@ def region_entries(fit: RegionFit) -> list[dict[str, Any]]:
                 fit.counted.probabilities(k),
                 fit.exit_vector(k),
             )
+            | {"correlations": correlations}
         )
     return entries
 
@@ -80,6 +86,15 @@ def region_entry(
         "thickness_nm": float((int(last) - int(first)) * columns.slice_nm),
         "certified": bool(fit.counted.certified[k]) if fit.counted is not None else None,
     }
+
+
+def all_correlations(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The `correlations` of all regions, with the region's name before the parameters'."""
+    return [
+        {"a": f"{e['name']}: {pair['a']}", "b": f"{e['name']}: {pair['b']}", "r": pair["r"]}
+        for e in entries
+        for pair in e.get("correlations", [])
+    ]
 
 
 def _finite(value: float) -> float | None:

@@ -40,11 +40,14 @@ ROUNDS = 2
 @dataclasses.dataclass(frozen=True)
 class SeveralMeans:
     """Fitted means: imaging parameters (means, parameters) at each exit plane, simulations, and the
-    errors of the shared and own parameters (NaN where fixed), from the weights of the fit."""
+    errors of the shared and own parameters (NaN where fixed), from the weights of the fit;
+    `covariance` of the `shared` ones, NaN for those held at a bound."""
 
     vectors: np.ndarray
     simulations: np.ndarray
     std: np.ndarray
+    shared: tuple[str, ...]
+    covariance: np.ndarray
     noise: NoiseModel
     is_noise: bool
     gradient_evaluations: int
@@ -144,6 +147,8 @@ def fit_several(
         at_exit(pooled.points, slices),
         np.asarray(pooled.linearised.image),
         std,
+        tuple(shared),
+        shared_covariance,
         weights,
         is_noise,
         jacobians + pooled.jacobians,

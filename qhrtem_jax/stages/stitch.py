@@ -13,6 +13,7 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.refine.integers import isolated_surface_atom
+from qhrtem_jax.refine.uncertainty import strong_correlations
 from qhrtem_jax.stages import problem, reconstruct
 from qhrtem_jax.stages.column_fit import (
     determined_std,
@@ -35,7 +36,12 @@ from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.problem import describe_input
 from qhrtem_jax.stages.reconstruct import ReconstructProblem
 from qhrtem_jax.stages.region_fit import RegionFit
-from qhrtem_jax.stages.region_results import region_entries, region_entry, summary_fit
+from qhrtem_jax.stages.region_results import (
+    all_correlations,
+    region_entries,
+    region_entry,
+    summary_fit,
+)
 from qhrtem_jax.stages.result import describe_noise, header, parameter_table
 from qhrtem_jax.stages.search import Progress
 from qhrtem_jax.stages.settings import RunSettings
@@ -145,6 +151,7 @@ def run(
         entries, chi2, shared = _refined_entries(
             field, counts, refined, task.settings.stitch.charges
         )
+        correlations = _correlations(field, shared[1])
         integrated["fit_refined"] = summary_fit(field.cut(refined), fit.targets, chi2)
         vector = field.plane_vector()
         free, std_noise, std = shared
@@ -152,6 +159,7 @@ def run(
         integrated["heights_cells"] = field.heights.tolist()
     else:
         entries = region_entries(fit) if task.counted is None else task.counted[1]["rois"]
+        correlations = all_correlations(entries)
     size_nm, atoms = supercell(field)
     folder.write_structure("field", size_nm, atoms, "stitched model of the field")
     noise = fit.noise
@@ -301,6 +309,14 @@ def _refined_entries(
     }
     std = {n: None if s is None else s * known.misfit for n, s in std_noise.items()}
     return entries, chi2, (set(names), std_noise, std)
+
+
+def _correlations(field: FieldFit, std_noise: dict[str, float | None]) -> list[dict[str, Any]]:
+    """Strong ones among the imaging parameters that all regions share."""
+    assert field.pooled is not None
+    _, covariance = field.pooled.system.covariances()
+    determined = np.array([s is not None for s in std_noise.values()])
+    return strong_correlations(covariance, list(std_noise), determined)
 
 
 def _shift_indices(field: FieldFit) -> set[int]:

@@ -15,7 +15,7 @@ from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import Layout, StructuredSimulator, moved_plane
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import Coordinates, make_region_model
-from qhrtem_jax.refine.uncertainty import STRONG_CORRELATION, UNDETERMINED
+from qhrtem_jax.refine.uncertainty import UNDETERMINED, strong_correlations
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages.column_fit import (
     Bounds,
@@ -26,7 +26,7 @@ from qhrtem_jax.stages.column_fit import (
     same_weights,
     without_mean_shift,
 )
-from qhrtem_jax.stages.column_results import columns_table, model_structure
+from qhrtem_jax.stages.column_results import columns_table, model_structure, point_names
 from qhrtem_jax.stages.inline_imaging import ImagingSource, prepare_imaging
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
@@ -244,15 +244,9 @@ class _Fit:
         std[free] = deviation * width
         undetermined = deviation > UNDETERMINED * known
         std[free[undetermined]] = np.inf
-        names = self._names()
+        names = point_names(self.task.specimen.columns, self.layout)
         remarks = [f"{names[k]} is not determined by this image" for k in free[undetermined]]
-        r = covariance / np.outer(deviation, deviation)
-        pairs = [
-            {"a": names[free[i]], "b": names[free[j]], "r": float(r[i, j])}
-            for i in range(len(free))
-            for j in range(i)
-            if abs(r[i, j]) >= STRONG_CORRELATION and not (undetermined[i] or undetermined[j])
-        ]
+        correlations = strong_correlations(covariance, [names[k] for k in free], ~undetermined)
         residual = np.asarray(lin.image[0]) - image
         scale = error_scale(
             self.noise, self.is_noise, self.task.experiment.noise, image, residual, chi2
@@ -266,7 +260,7 @@ class _Fit:
             std * scale.noise,
             scale.misfit,
             None if self.noise.source == "residual" else scale.chi2,
-            sorted(pairs, key=lambda p: -abs(p["r"])),
+            correlations,
             remarks,
         )
 
@@ -281,13 +275,3 @@ class _Fit:
             std_noise[name] = float(value) if known else None
             std[name] = float(value * errors.scale) if known else None
         return std_noise, std
-
-    def _names(self) -> list[str]:
-        layout, columns = self.layout, self.task.specimen.columns
-        where = [f"column at {x:.3f}, {y:.3f}" for x, y in columns.xy]
-        return [
-            *NAMES,
-            *(f"{axis} of the {where[k]}" for k in range(layout.columns) for axis in "xy"),
-            *(f"number of {c.symbol} in the {where[c.column]}" for c in columns.chains),
-            *(f"occupancy of {c.symbol} in the {where[c.column]}" for c in columns.chains),
-        ]
