@@ -1,10 +1,11 @@
 """Runs the imaging stage into a run folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from experiments.fitting import merit, run_fit
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.reporting import imaging as report
-from qhrtem_jax.reporting.progress import ProgressLine
 from qhrtem_jax.stages import imaging
 from qhrtem_jax.stages.search import CHECKPOINT
 from qhrtem_jax.stages.settings import RunSettings
@@ -12,20 +13,10 @@ from qhrtem_jax.stages.settings import RunSettings
 
 def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:
     """Fit one image; `started` is called once all input is checked."""
-    task = imaging.prepare(settings)
-    if not folder.prepare(task.fingerprint, settings.resume, settings.overwrite):
-        return
-    started()
-    with ProgressLine() as progress:
-        result, arrays = imaging.run(task, folder, progress)
-    folder.write_arrays("arrays.npz", arrays)
-    report.write(folder, result, arrays, task)
-    folder.write_json("result.json", result)
+    run_fit(imaging, report, settings, folder, started, _summary)
     folder.remove(CHECKPOINT)
-    fit = result["fit"]
-    for warning in result["warnings"]:
-        progress.say(f"note: {warning}")
-    progress.say(
-        f"MSE {fit['mse']:.6f}, NCC {100 * fit['ncc']:.2f} %, "
-        f"thickness {result['parameters']['thickness']['value']} slices"
-    )
+
+
+def _summary(result: dict[str, Any]) -> Iterable[str]:
+    thickness = result["parameters"]["thickness"]["value"]
+    yield f"{merit(result['fit'])}, thickness {thickness} slices"
