@@ -10,15 +10,19 @@ from qhrtem_jax.refine.integers import (
     Constraints,
     degenerate_changes,
     marginals,
+    nearest_integers,
     paired_changes,
     single_changes,
 )
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import Coordinates, RegionModel, Variations
 
-EXACT_PAIRS = 24
-"""So many paired changes, the most promising ones, are simulated; the others are foretold from the
-sum of their single changes. Degenerate changes are all simulated."""
+EXACT = 24
+"""So many paired and combined changes, the most promising ones, are simulated; the other pairs are
+foretold from the sum of their single changes. Degenerate changes are all simulated."""
+
+NEAREST = 32
+"""So many vectors of whole numbers nearest to the relaxed ones are looked at."""
 
 LEAST_GAIN = 1e-2
 """A change must lower chi-square by more than this."""
@@ -53,7 +57,7 @@ def search(
     passes: int = 8,
     report: Callable[[int, np.ndarray], None] = lambda done, objectives: None,
 ) -> Counted:
-    """Improve whole numbers by single, paired and degenerate changes until none helps.
+    """Improve whole numbers by single, paired, combined and degenerate changes until none helps.
 
     **Arguments:** `points` (regions, point) with whole numbers; `precision` (regions, p, p), what
     is known of the nuisances beyond their own priors, with half the gradient `slope` (regions, p)
@@ -83,15 +87,13 @@ def search(
             pull = _pull(nuisances, here[k], prior[region]) + slope[region]
             evaluate = _Quadratic(effects, k, prior[region] + outside[region], pull)
             objectives[region] = evaluate.objective + constraints.penalty(counts[k])
-            found = paired_changes(counts[k], constraints.most)
-            found = found[constraints.allow(found)]
-            costs = evaluate.paired(singles[k], counts[k], found) + constraints.penalty(found)
-            order = np.argsort(costs)
-            promising = _padded(found[order[:EXACT_PAIRS]], counts[k])
+            promising, two, two_cost = _several_at_once(
+                _Foretold(evaluate, singles[k], counts[k], constraints), counts[k]
+            )
             degenerate = degenerate_changes(columns, counts[k], constraints.most)
             pairs.append(np.concatenate([promising, degenerate]))
             single = evaluate.single() + constraints.penalty(singles[k])
-            foretold.append((singles[k], single, found[order], costs[order]))
+            foretold.append((singles[k], single, two, two_cost))
         exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs))
         moved = []
         for k, region in enumerate(open_regions):
@@ -102,9 +104,8 @@ def search(
             simulated = np.concatenate([one[allowed], pairs[k]])
             pair_cost = evaluate.single() + constraints.penalty(pairs[k])
             costs = np.concatenate([one_cost[allowed], pair_cost])
-            rest = slice(EXACT_PAIRS, None)
-            states[region] = np.concatenate([counts[k][None], simulated, two[rest]])
-            chi2[region] = np.concatenate([[objectives[region]], costs, two_cost[rest]])
+            states[region] = np.concatenate([counts[k][None], simulated, two])
+            chi2[region] = np.concatenate([[objectives[region]], costs, two_cost])
             best = int(np.argmin(costs)) if len(costs) else -1
             if best >= 0 and costs[best] < objectives[region] - LEAST_GAIN:
                 points[region, layout.counts] = simulated[best]
@@ -128,8 +129,24 @@ def _pull(nuisances: Coordinates, point: np.ndarray, prior: np.ndarray) -> np.nd
     return prior @ (unit - np.asarray(nuisances.prior_mean, float))
 
 
+def _several_at_once(
+    foretell: "_Foretold", counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(the `EXACT` most promising changes of several chains, all other pairs, their objectives)."""
+    constraints = foretell.constraints
+    pairs = paired_changes(counts, constraints.most)
+    pairs = pairs[constraints.allow(pairs)]
+    more = nearest_integers(*foretell.relaxed(), constraints.most, NEAREST)
+    more = more[constraints.allow(more) & (np.sum(more != counts, axis=1) > 2)]
+    costs, more_costs = foretell(pairs), foretell(more)
+    order = np.argsort(np.concatenate([costs, more_costs]))[:EXACT]
+    others = np.setdiff1d(np.arange(len(pairs)), order)
+    promising = np.concatenate([pairs, more])[order]
+    return _padded(promising, counts), pairs[others], costs[others]
+
+
 def _padded(rows: np.ndarray, filler: np.ndarray) -> np.ndarray:
-    missing = EXACT_PAIRS - len(rows)
+    missing = EXACT - len(rows)
     return np.concatenate([rows, np.tile(filler, (missing, 1))]) if missing > 0 else rows
 
 
@@ -144,8 +161,17 @@ class _Quadratic:
     def of(self, combinations: np.ndarray) -> np.ndarray:
         """`combinations` (n, k + 1): coefficients of the vectors."""
         gradient = combinations @ self.slopes.T + self.pull
-        gain = np.einsum("np,pq,nq->n", gradient, self.inverse, gradient)
-        return np.einsum("na,ab,nb->n", combinations, self.gram, combinations) - gain
+        gain = np.sum((gradient @ self.inverse) * gradient, axis=1)
+        return np.sum((combinations @ self.gram) * combinations, axis=1) - gain
+
+    def quadratic(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(half the gradient (n,), half the Hessian (n, n)) along `directions` (k + 1, n)."""
+        across = self.slopes @ directions
+        gradient = self.gram[0] @ directions - (self.slopes[:, 0] + self.pull) @ (
+            self.inverse @ across
+        )
+        hessian = directions.T @ self.gram @ directions - across.T @ self.inverse @ across
+        return np.asarray(gradient), 0.5 * np.asarray(hessian + hessian.T)
 
     @property
     def objective(self) -> float:
@@ -159,17 +185,43 @@ class _Quadratic:
         rows[:, 0] = 1.0
         return self.of(rows)
 
-    def paired(self, singles: np.ndarray, counts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Of pairs (n, chains), as the sum of their single changes."""
-        which = {}
+
+class _Foretold:
+    """Objectives of whole numbers as the sum of their single changes; infinite where they are
+    impossible or further off than single changes go."""
+
+    def __init__(
+        self,
+        evaluate: _Quadratic,
+        singles: np.ndarray,
+        counts: np.ndarray,
+        constraints: Constraints,
+    ) -> None:
+        self.evaluate, self.counts, self.constraints = evaluate, counts, constraints
+        self.vector = np.zeros((len(counts), int(constraints.most.max()) + 1), dtype=int)
         for k, row in enumerate(singles):
-            different = np.flatnonzero(row != counts)
-            if different.size == 1:
-                chain = int(different[0])
-                which[chain, int(row[chain])] = k + 1
-        rows = np.zeros((len(pairs), len(self.gram)))
-        rows[:, 0] = 1.0
-        for n, pair in enumerate(pairs):
-            for chain in np.flatnonzero(pair != counts):
-                rows[n, which[int(chain), int(pair[chain])]] = 1.0
-        return self.of(rows)
+            for chain in np.flatnonzero(row != counts):
+                self.vector[chain, int(row[chain])] = k + 1
+        self.size = len(singles) + 1
+
+    def __call__(self, states: np.ndarray) -> np.ndarray:
+        rows = np.zeros((len(states), self.size))
+        allowed = self.constraints.allow(states)
+        inside = np.clip(states, 0, self.vector.shape[1] - 1).astype(int)
+        which = self.vector[np.arange(states.shape[1]), inside]
+        known = np.all((which > 0) | (states == self.counts), axis=1)
+        np.put_along_axis(rows, which, 1.0, axis=1)
+        rows[:, 0] = 1.0  # the present residual; what has not changed points here too
+        costs = self.evaluate.of(rows) + self.constraints.penalty(states)
+        return np.where(allowed & known, costs, np.inf)
+
+    def relaxed(self) -> tuple[np.ndarray, np.ndarray]:
+        """(best relaxed numbers, their precision), from the effects of one atom more or less."""
+        slopes = np.zeros((self.size, len(self.counts)))
+        for chain, count in enumerate(self.counts.astype(int)):
+            steps = [s for s in (-1, 1) if 0 <= count + s <= self.constraints.most[chain]]
+            for step in steps:
+                slopes[self.vector[chain, count + step], chain] = step / len(steps)
+        gradient, precision = self.evaluate.quadratic(slopes)
+        precision = precision + np.diag(1.0 / np.maximum(self.constraints.most, 1) ** 2)
+        return self.counts - np.linalg.solve(precision, gradient), precision
