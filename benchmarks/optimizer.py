@@ -53,13 +53,17 @@ def ours(
 
 
 def botorch(objective: Objective, d: int, seed: int, acquisition: str) -> dict:
-    """One run of BoTorch's TuRBO."""
+    """One run of BoTorch's TuRBO; `failed` where BoTorch gives up fitting its model."""
     import torch
+    from botorch.exceptions.errors import ModelFittingError
 
     from benchmarks.peers.botorch_turbo import Options, minimise
 
     torch.set_num_threads(1)
-    found = minimise(objective, d, MARKS[-1], BATCH, seed, Options(acquisition=acquisition))
+    try:
+        found = minimise(objective, d, MARKS[-1], BATCH, seed, Options(acquisition=acquisition))
+    except ModelFittingError as error:
+        return {"failed": str(error)}
     return summary(np.asarray(found["best_so_far"]), found["seconds"], found["trained_on"])
 
 
@@ -119,7 +123,7 @@ def table(content: dict) -> str:
         lines += ["", problem, f"{'':18} seeds  " + "".join(f"{m:>12}" for m in MARKS)]
         lines[-1] += "   step n=300   step n=700"
         for label, by_seed in optimizers.items():
-            rows = list(by_seed.values())
+            rows = [row for row in by_seed.values() if "best" in row]
             medians = [np.median([r["best"][str(m)] for r in rows]) for m in MARKS]
             steps = [np.median([r[k] for r in rows]) for k in ("step_s_n300", "step_s_n700")]
             numbers = "".join(f"{m:12.5g}" for m in medians)

@@ -19,16 +19,22 @@ REACH = 2
 
 
 def fix_surest(
-    numbers: np.ndarray, covariance: np.ndarray, most: np.ndarray, log_odds: float
+    numbers: np.ndarray,
+    covariance: np.ndarray,
+    most: np.ndarray,
+    log_odds: float,
+    at_most: int | None = None,
 ) -> np.ndarray:
-    """Whole numbers for those whose odds against the next number exceed exp(log_odds), else NaN.
+    """Whole numbers for those whose odds against the next number exceed exp(log_odds), else NaN;
+    `at_most` so many, the surest.
 
     **Arguments:** `numbers` (n,), relaxed; `covariance` (n, n); `most` (n,), largest numbers.
     """
     mean, covariance = numbers.astype(float).copy(), covariance.astype(float).copy()
     fixed = np.full(len(mean), np.nan)
     left = list(range(len(mean)))
-    while left:
+    end = 0 if at_most is None else max(len(mean) - at_most, 0)
+    while len(left) > end:
         variance = np.maximum(np.diagonal(covariance)[left], 1e-8)
         nearest = np.clip(np.rint(mean[left]), 0, most[left])
         odds = (1.0 - 2.0 * np.abs(mean[left] - nearest)) / (2.0 * variance)

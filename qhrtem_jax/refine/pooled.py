@@ -47,6 +47,19 @@ class ArrowSystem:
         shared_still = ~np.logical_and.outer(self.shared_active, self.shared_active)
         return np.where(still, np.nan, own), np.where(shared_still, np.nan, shared)
 
+    def eliminated(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(inverse own blocks (regions, local, local), those times the couplings (regions, local,
+        shared), inverse Schur complement (shared, shared)); what does not move is a unit block."""
+        _, _, (inverses, couplings, schur) = self._solve(damping)
+        return inverses, inverses @ couplings, np.linalg.pinv(schur, hermitian=True)
+
+    def diagonals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Diagonals of half the Hessians of (own (regions, local), shared (shared,)) coordinates,
+        without priors."""
+        local = self.active.shape[1]
+        diagonal = np.einsum("rii->ri", self.hessian)
+        return diagonal[:, :local], np.sum(diagonal[:, local:], axis=0)
+
     def _solve(self, damping: float) -> tuple[np.ndarray, np.ndarray, tuple]:
         local = self.active.shape[1]
         free = self.active.astype(float)

@@ -24,6 +24,11 @@ MOST_SIMULATED = 6
 """... but at most so many of each region."""
 
 
+UNSURE = 0.5
+"""Standard deviation of the numbers of all other regions when the probabilities of one region's are
+computed: taking them as certain would make all regions together surer than the image is."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FieldCounts:
     """Compared states of each region with their objectives; `certified`: none of them is better."""
@@ -57,14 +62,14 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
         field.journal.note(f"certifying, {len(gain) - len(moved)} of {len(gain)} regions done")
         number += 1
         if not moved or number > sweeps:
-            field.sweep("final", fixed, iterations=4, weigh=False)
+            field.advance("final", fixed, iterations=4, weigh=False)
             return found
         # all at once, and where that does not help, the most promising alone
         for trial in (moved, moved[:1]) if len(moved) > 1 else (moved,):
             field.points, field.unknown = before.copy(), unknown
             for k in trial:
                 field.points[k, part] = states[k]
-            field.sweep("whole numbers", fixed, iterations=3, weigh=False)
+            field.advance("whole numbers", fixed, iterations=3, weigh=False)
             field.explain_unknown(LATER_STEPS)
             value = field.objective()
             log.info(
@@ -174,13 +179,17 @@ def _known_of_others(
     size) and half gradient (regions, size) around the present point."""
     assert field.pooled is not None
     system = field.pooled.system
-    blocks = system.hessian[:, own][:, :, own] + np.diag(system.local_precision[own])
-    couplings = system.hessian[:, own][:, :, local:]
+    numbers = [k for k in range(local) if k not in own]
+    width = np.asarray(field.coordinates()[0].width, float)
+    prior = system.local_precision.copy()
+    prior[numbers] += np.square(width[numbers] / UNSURE)
+    blocks = system.hessian[:, :local, :local] + np.diag(prior)
+    couplings = system.hessian[:, :local, local:]
     schur = system.hessian[:, local:, local:] - np.swapaxes(couplings, 1, 2) @ np.linalg.solve(
         blocks, couplings
     )
     # their own priors of the shared coordinates come with the nuisances of the search
-    pulls = system.gradient[:, own] + system.local_pull[:, own]
+    pulls = system.gradient[:, :local] + system.local_pull
     slopes = system.gradient[:, local:] - np.einsum(
         "rls,rl->rs", couplings, np.linalg.solve(blocks, pulls[..., None])[..., 0]
     )

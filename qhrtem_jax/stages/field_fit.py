@@ -14,12 +14,13 @@ import numpy as np
 
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
-from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import moved_plane
 from qhrtem_jax.refine.integers import UNLIKELY, fix_surest
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.regions import Coordinates, whitening
-from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown, put
+from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
+from qhrtem_jax.refine.whole_field import Eliminated, Placement, WholeField, gauss_newton
 from qhrtem_jax.stages.column_fit import pixel_weights
 from qhrtem_jax.stages.field_layout import FieldLayout, field_layout
 from qhrtem_jax.stages.lattice import lattice_drift
@@ -27,16 +28,24 @@ from qhrtem_jax.stages.region_fit import RegionFit
 
 log = logging.getLogger(__name__)
 
-SHIFT = [INDEX["A0_x"], INDEX["A0_y"]]
-TILT = [INDEX["tilt_x"], INDEX["tilt_y"]]
 C1 = INDEX["C1"]
 
-SURENESS = (6.0, 3.0, 1.0, -np.inf)
+SURENESS = (6.0, 3.0, 1.0)
 """Log odds above which relaxed numbers are fixed, round by round: fixing the surest first lets the
-imaging parameters settle before the doubtful ones are decided."""
+imaging parameters settle before the doubtful ones are decided ..."""
+
+DOUBTFUL = 2
+"""... of which each region then fixes so many in a round."""
 
 MOST_SWEEPS, CONVERGED = 10, 0.98
 """Sweeps with relaxed numbers end when the misfit falls by less than 2 %."""
+
+GAUSS_NEWTON_TRIALS, PRODUCTS = 4, 12
+"""Steps over the whole field at a time, and products with its Jacobian in each."""
+
+PROMISING, LEAST_SHARE = 2e-3, 1e-3
+"""They are worth their time where one product alone promises such a share of the objective, and end
+when the objective falls by less than such a share."""
 
 FIRST_STEPS, LATER_STEPS = 20, 6
 """Gradient steps of the unknown cells."""
@@ -113,15 +122,37 @@ class FieldFit:
         """Distance from the end of each region's stack to that of the field's."""
         return (self.stack_cells - self.max_cells - self.heights) * self.unit_nm
 
+    def placement(self) -> Placement:
+        """Where the regions and the unknown cells are in the field."""
+        counts = self.points[:, self.layout.counts]
+        step = 1e-4
+        starts = self.sites.starts(counts)
+        slope = (self.sites.starts(np.maximum(counts - step, 0.0)) - starts) / -step
+        dtype = self.fit.simulator.simulator.dtype
+
+        def array(values: np.ndarray) -> jnp.ndarray:
+            return jnp.asarray(values, dtype)
+
+        return Placement(
+            self.layout,
+            self.cells.shape[0] * self.cells.shape[1],
+            jnp.asarray(self.cells.region_cells),
+            jnp.asarray(self.cells.unknown_cells),
+            jnp.asarray(self.cells.nearest_region),
+            array(self.above_plane_nm()),
+            array(self.drift),
+            array(counts),
+            array(self.heights[:, None] * self.per_cell + starts),
+            array(slope),
+            array(np.array([c.occupancy for c in self.columns.chains])),
+            array(self.first),
+            array(self.fit.most),
+            self.unknown,
+        )
+
     def global_imaging(self) -> np.ndarray:
         """Imaging parameters at the end of the field's stack."""
-        vector = self.points[0, : len(NAMES)].copy()
-        above = self.above_plane_nm()
-        vector[C1] = np.mean(self.points[:, C1] - above)
-        place = self.points[:, SHIFT] - self.drift + above[:, None] * 1e-3 * vector[TILT]
-        vector[SHIFT] = np.mean(place, axis=0)
-        vector[INDEX["absorption"]] = np.mean(self.points[:, INDEX["absorption"]])
-        return vector
+        return np.asarray(self.placement().imaging(jnp.asarray(self.points)), float)
 
     def snapped(self) -> np.ndarray:
         """Points with C1 as the heights demand."""
@@ -133,46 +164,9 @@ class FieldFit:
 
     def state(self, absorption: float | None = None) -> FieldState:
         """The whole field; `absorption`: one value for all cells instead of each region's."""
-        cells = self.cells.shape[0] * self.cells.shape[1]
-        layout, known = self.layout, self.cells.region_cells
-        vector = self.global_imaging()
-        counts = self.points[:, layout.counts]
-        starts = self.heights[:, None] * self.per_cell + self.sites.starts(counts)
-        lattice = vector[SHIFT] + self.drift - self.above_plane_nm()[:, None] * 1e-3 * vector[TILT]
-        shifts = self.points[:, layout.shifts].reshape(-1, layout.columns, 2)
-        shifts = shifts + (self.points[:, SHIFT] - lattice)[:, None]
-        own = self.points[:, INDEX["absorption"]] if absorption is None else absorption
-        table = {
-            "counts": np.zeros((cells, layout.chains)),
-            "starts": np.zeros((cells, layout.chains)),
-            "shifts": np.zeros((cells, layout.columns, 2)),
-            "occupancies": np.tile([c.occupancy for c in self.columns.chains], (cells, 1)),
-            "absorption": np.full(cells, vector[INDEX["absorption"]]),
-        }
-        for name, values in (
-            ("counts", counts),
-            ("starts", starts),
-            ("shifts", shifts),
-            ("occupancies", self.points[:, layout.occupancies]),
-            ("absorption", own),
-        ):
-            table[name][known] = values
-        if self.cells.unknown_cells.size:
-            table["counts"][self.cells.unknown_cells] = self.first
-            table["starts"][self.cells.unknown_cells] = starts[self.cells.nearest_region]
         dtype = self.fit.simulator.simulator.dtype
-        state = FieldState(
-            jnp.asarray(vector, dtype), *(jnp.asarray(table[k], dtype) for k in table)
-        )
-        if not self.cells.unknown_cells.size:
-            return state
-        return put(
-            state,
-            jnp.asarray(self.cells.unknown_cells),
-            jnp.asarray(self.first, dtype),
-            jnp.asarray(self.fit.most, dtype),
-            self.unknown,
-        )
+        value = None if absorption is None else jnp.asarray(absorption, dtype)
+        return self.placement().state(jnp.asarray(self.points, dtype), value)
 
     def image(self, absorption: float | None = None) -> np.ndarray:
         """Simulation of the whole field."""
@@ -267,6 +261,82 @@ class FieldFit:
         self.journal.note(phase, float(np.mean(residuals**2)))
         return self.pooled
 
+    def advance(
+        self, phase: str, fixed: np.ndarray, iterations: int = 6, *, weigh: bool = True
+    ) -> None:
+        """A sweep, kept where it lowers the objective, then steps over the whole field."""
+        points, model = self.points, self.model
+        objective = self.objective()
+        self.sweep(phase, fixed, iterations, weigh=weigh)
+        if self.model is model and self.objective() > objective:
+            self.points = points
+        self.polish(phase)
+
+    def polish(self, phase: str) -> None:
+        """Gauss-Newton steps over the whole field, of what the last sweep left free.
+
+        Sweeps end where the regions' own pixels are explained by their own atoms; these steps use
+        what atoms do to the pixels of the neighbours too, and lower the objective itself. They
+        matter where columns lie close to the edges of regions.
+        """
+        assert self.pooled is not None
+        assert self.field is not None
+        system = self.pooled.system
+        coordinates, _ = self.coordinates()
+        free, width = np.array(coordinates.free), np.asarray(coordinates.width, float)
+        low = np.asarray(coordinates.low, float)
+        dtype = self.fit.simulator.simulator.dtype
+        model = WholeField(
+            self.field,
+            self.placement(),
+            self.model.white_y,
+            self.model.white_x,
+            jnp.asarray(self.targets, dtype),
+            tuple(region.origin for region in self.task.regions),
+        )
+        own_diagonal, shared_diagonal = system.diagonals()
+
+        def step(damping: float, products: int) -> tuple[np.ndarray, float]:
+            (own, shared), gain = gauss_newton(
+                model,
+                coordinates,
+                jnp.asarray(self.points, dtype),
+                Eliminated(*(jnp.asarray(a, dtype) for a in system.eliminated(damping))),
+                (
+                    jnp.asarray(damping * own_diagonal, dtype),
+                    jnp.asarray(damping * shared_diagonal, dtype),
+                ),
+                (jnp.asarray(system.active), jnp.asarray(system.shared_active)),
+                jnp.int32(products),
+            )
+            self.journal.gradient_evaluations += products + 1
+            shared = np.broadcast_to(shared, (len(own), len(shared)))
+            return np.concatenate([own, shared], axis=1, dtype=float), float(gain)
+
+        objective, damping, gain = self.objective(), 1e-3, 0.0
+        if step(damping, 1)[1] < PROMISING * objective:
+            return
+        for _ in range(GAUSS_NEWTON_TRIALS):
+            before = self.points
+            moved, _ = step(damping, PRODUCTS)
+            self.points = before.copy()
+            unit = np.clip((before[:, free] - low) / width + moved, 0.0, 1.0)
+            self.points[:, free] = low + unit * width
+            found = self.objective()
+            log.debug("%s: chi-square %.1f after %.1f", phase, found, objective)
+            if found < objective:
+                gain, objective = objective - found, found
+                damping = max(damping / 10.0, 1e-6)
+                if gain < LEAST_SHARE * objective:
+                    break
+            else:
+                self.points = before
+                damping *= 30.0
+                if gain > 0.0:
+                    break
+        residual = self.cut(self.image()) - self.targets
+        self.journal.note(phase, float(np.mean(residual**2)))
+
     def count_indices(self) -> list[int]:
         return list(range(self.layout.counts.start, self.layout.counts.stop))
 
@@ -305,18 +375,22 @@ class FieldFit:
         last = np.inf
         for k in range(MOST_SWEEPS):
             self.explain_unknown(FIRST_STEPS if k < 2 else LATER_STEPS)
-            self.sweep("relaxed field", none)
+            self.advance("relaxed field", none)
             if k >= 2 and self.journal.best > CONVERGED * last:
                 break
             last = self.journal.best
         fixed = none.copy()
-        for sureness in SURENESS:
-            self._fix(fixed, sureness)
-            self.explain_unknown(LATER_STEPS)
-            self.sweep("whole numbers", fixed)
+        rounds = [(sureness, None) for sureness in SURENESS]
+        rounds += [(-np.inf, DOUBTFUL)] * -(-self.layout.chains // DOUBTFUL)
+        for sureness, at_most in rounds:
+            before = fixed.sum()
+            self._fix(fixed, sureness, at_most)
+            if fixed.sum() > before:
+                self.explain_unknown(LATER_STEPS)
+                self.advance("whole numbers", fixed)
         return fixed
 
-    def _fix(self, fixed: np.ndarray, sureness: float) -> None:
+    def _fix(self, fixed: np.ndarray, sureness: float, at_most: int | None) -> None:
         """Fix the numbers that are sure enough; `fixed` and the points change."""
         assert self.pooled is not None
         coordinates, _ = self.coordinates()
@@ -334,7 +408,11 @@ class FieldFit:
             covariance[held, held] = 1e-6
             numbers = self.points[k, self.layout.counts]
             found = fix_surest(
-                numbers[free], covariance[np.ix_(free, free)], self.fit.most[free], sureness
+                numbers[free],
+                covariance[np.ix_(free, free)],
+                self.fit.most[free],
+                sureness,
+                at_most,
             )
             sure = np.isfinite(found)
             numbers = numbers.copy()

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.stages.column_results import PM
-from qhrtem_jax.stages.field_fit import SHIFT, TILT, FieldFit
+from qhrtem_jax.stages.field_fit import FieldFit
 
 ANION = "O"
 ELEMENTARY_CHARGE_C = 1.602176634e-19
@@ -52,9 +53,7 @@ def supercell(field: FieldFit) -> tuple[tuple[float, float, float], Atoms]:
 
 def lattice_offsets(field: FieldFit) -> np.ndarray:
     """Shift of each region as a whole against the ideal lattice, (regions, 2) in nm."""
-    vector = field.global_imaging()
-    lattice = vector[SHIFT] + field.drift - field.above_plane_nm()[:, None] * 1e-3 * vector[TILT]
-    return field.points[:, SHIFT] - lattice
+    return np.asarray(field.placement().offsets(jnp.asarray(field.points)), float)
 
 
 def surfaces(field: FieldFit, k: int) -> list[dict[str, Any]]:

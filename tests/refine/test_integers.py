@@ -45,6 +45,10 @@ def test_unsure_numbers_stay_free():
     found = fix_surest(np.array([4.05, 2.5]), np.diag([0.01, 0.3]), np.array([9, 9]), 3.0)
     assert found[0] == 4
     assert np.isnan(found[1])
+    both = np.array([4.05, 2.4])
+    one = fix_surest(both, np.diag([0.01, 0.3]), np.array([9, 9]), -np.inf, at_most=1)
+    assert one[0] == 4
+    assert np.isnan(one[1])
 
 
 def test_an_atom_alone_at_the_surface_is_found_and_removed():

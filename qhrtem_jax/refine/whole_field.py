@@ -1,0 +1,174 @@
+"""Gauss-Newton steps over a whole field, with what regions do to their neighbours' pixels.
+
+The Jacobian of the field is never formed: conjugate gradients need only its products with vectors,
+one simulation of the field forward and one backward each. The normal equations of periodic cells
+(`refine.pooled`) precondition them, so that a dozen products suffice.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.sparse.linalg import cg
+from jaxtyping import Array, Bool, Float, Int
+
+from qhrtem_jax.physics.field import FieldSimulator, FieldState
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.structured import Layout
+from qhrtem_jax.refine.regions import Coordinates
+from qhrtem_jax.refine.unknown_cells import UnknownCells, put
+
+C1, ABSORPTION = INDEX["C1"], INDEX["absorption"]
+SHIFT = np.array([INDEX["A0_x"], INDEX["A0_y"]])
+TILT = np.array([INDEX["tilt_x"], INDEX["tilt_y"]])
+
+
+class Placement(eqx.Module):
+    """Puts regions and unknown cells into the cells of a field.
+
+    A region's point refers to the end of its own stack, `above_nm` before that of the field;
+    `drift_nm` is that of the lattice against the region's pixels. `starts`: rank of each chain's
+    first atom in the field's stack at the numbers `counts`, and its `slope` by them.
+    """
+
+    layout: Layout = eqx.field(static=True)
+    cells: int = eqx.field(static=True)
+    region_cells: Int[Array, " regions"]
+    unknown_cells: Int[Array, " unknown"]
+    nearest_region: Int[Array, " unknown"]
+    above_nm: Float[Array, " regions"]
+    drift_nm: Float[Array, "regions 2"]
+    counts: Float[Array, "regions chains"]
+    starts: Float[Array, "regions chains"]
+    slope: Float[Array, "regions chains"]
+    occupancies: Float[Array, " chains"]
+    first: Float[Array, "unknown chains"]
+    most: Float[Array, " chains"]
+    unknown: UnknownCells
+
+    def imaging(self, points: Float[Array, "regions point"]) -> Float[Array, " parameters"]:
+        """Imaging parameters at the end of the field's stack."""
+        vector = points[0, self.layout.imaging]
+        place = points[:, SHIFT] - self.drift_nm + self.above_nm[:, None] * 1e-3 * vector[TILT]
+        vector = vector.at[C1].set(jnp.mean(points[:, C1] - self.above_nm))
+        vector = vector.at[SHIFT].set(jnp.mean(place, axis=0))
+        return vector.at[ABSORPTION].set(jnp.mean(points[:, ABSORPTION]))
+
+    def offsets(self, points: Float[Array, "regions point"]) -> Float[Array, "regions 2"]:
+        """Shift of each region as a whole against the ideal lattice, in nm."""
+        vector = self.imaging(points)
+        tilted = self.above_nm[:, None] * 1e-3 * vector[TILT]
+        return points[:, SHIFT] - (vector[SHIFT] + self.drift_nm - tilted)
+
+    def state(
+        self, points: Float[Array, "regions point"], absorption: Float[Array, ""] | None = None
+    ) -> FieldState:
+        """The field; `absorption`: one value for all cells instead of each region's."""
+        layout, chains = self.layout, self.layout.chains
+        vector = self.imaging(points)
+        counts = points[:, layout.counts]
+        starts = self.starts + self.slope * (counts - self.counts)
+        shifts = points[:, layout.shifts].reshape(-1, layout.columns, 2)
+        shifts = shifts + self.offsets(points)[:, None]
+        own = points[:, ABSORPTION] if absorption is None else jnp.full(len(points), absorption)
+        empty = jnp.zeros((self.cells, chains), points.dtype)
+        known, unknown = self.region_cells, self.unknown_cells
+        state = FieldState(
+            vector,
+            empty.at[known].set(counts),
+            empty.at[known].set(starts).at[unknown].set(starts[self.nearest_region]),
+            jnp.zeros((self.cells, layout.columns, 2), points.dtype).at[known].set(shifts),
+            jnp.tile(self.occupancies, (self.cells, 1))
+            .at[known]
+            .set(points[:, layout.occupancies]),
+            jnp.full(self.cells, vector[ABSORPTION]).at[known].set(own),
+        )
+        if not self.unknown_cells.size:
+            return state
+        return put(state, unknown, self.first, self.most, self.unknown)
+
+
+class WholeField(eqx.Module):
+    """Whitened residuals of the regions in the simulation of the field."""
+
+    simulator: FieldSimulator
+    placement: Placement
+    white_y: Float[Array, "rows rows"]
+    white_x: Float[Array, "cols cols"]
+    targets: Float[Array, "regions rows cols"]
+    corners: tuple[tuple[int, int], ...] = eqx.field(static=True)
+
+    def residuals(self, points: Float[Array, "regions point"]) -> Float[Array, "regions rows cols"]:
+        rows, cols = self.targets.shape[1:]
+        image = self.simulator.image(self.placement.state(points))
+        cut = jnp.stack([image[r : r + rows, c : c + cols] for r, c in self.corners])
+        return self.white_y @ (cut - self.targets) @ self.white_x.T
+
+
+class Eliminated(eqx.Module):
+    """Normal equations of the regions, factorised: own coordinates eliminated from shared ones."""
+
+    inverses: Float[Array, "regions own own"]
+    through: Float[Array, "regions own shared"]
+    shared: Float[Array, "shared shared"]  # inverse of the Schur complement
+
+    def solve(self, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        own, shared = step
+        rest = shared - jnp.einsum("rls,rl->s", self.through, own)
+        found = self.shared @ rest
+        return jnp.einsum("rlm,rm->rl", self.inverses, own) - self.through @ found, found
+
+
+@eqx.filter_jit
+def gauss_newton(
+    model: WholeField,
+    coordinates: Coordinates,
+    points: Float[Array, "regions point"],
+    preconditioner: Eliminated,
+    damping: tuple[Array, Array],
+    free: tuple[Bool[Array, "regions own"], Bool[Array, " shared"]],
+    products: Int[Array, ""],
+) -> tuple[tuple[Float[Array, "regions own"], Float[Array, " shared"]], Float[Array, ""]]:
+    """(a step of the own and the shared coordinates, in units of their widths; what it takes off
+    the objective to first order).
+
+    **Arguments:** `coordinates`: own ones, then the shared ones (all regions take the same step in
+    those); `damping`, added to the diagonal; `free`: what may move; `products`, at most so many
+    products with the Jacobian.
+    """
+    regions, own = preconditioner.inverses.shape[:2]
+    index = np.array(coordinates.free)
+    width, mean = coordinates.width, coordinates.prior_mean
+    weight = 1.0 / coordinates.prior_std**2
+
+    def moved(step: tuple[Array, Array]) -> Array:
+        both = jnp.concatenate(
+            [step[0], jnp.broadcast_to(step[1], (regions, len(index) - own))], axis=1
+        )
+        return model.residuals(points.at[:, index].add(both * width))
+
+    def masked(step: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jnp.where(free[0], step[0], 0.0), jnp.where(free[1], step[1], 0.0)
+
+    start = (jnp.zeros((regions, own), points.dtype), jnp.zeros(len(index) - own, points.dtype))
+    residual, forward = jax.linearize(moved, start)
+    transposed = jax.linear_transpose(forward, start)
+
+    def product(step: tuple[Array, Array]) -> tuple[Array, Array]:
+        (one, two) = transposed(forward(masked(step)))[0]
+        one = one + step[0] * (weight[:own] + damping[0])
+        two = two + step[1] * (weight[own:] + damping[1])
+        return masked((one, two))
+
+    unit = coordinates.unit(points)
+    pull = (unit - mean) * weight
+    (one, two) = transposed(residual)[0]
+    slope = masked((-(one + pull[:, :own]), -(two + pull[0, own:])))
+
+    def precondition(step: tuple[Array, Array]) -> tuple[Array, Array]:
+        return masked(preconditioner.solve(masked(step)))
+
+    found, _ = cg(product, slope, tol=1e-2, maxiter=products, M=precondition)
+    own_step, shared_step = masked(found)
+    gain = jnp.sum(own_step * slope[0]) + jnp.sum(shared_step * slope[1])
+    return (own_step, shared_step), gain

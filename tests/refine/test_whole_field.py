@@ -1,0 +1,172 @@
+"""Gauss-Newton steps over a whole field against the dense least-squares solution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.columns import columns_of
+from qhrtem_jax.physics.field import make_field
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.simulator import Microscope
+from qhrtem_jax.physics.structured import Layout
+from qhrtem_jax.refine.regions import make_coordinates, whitening
+from qhrtem_jax.refine.unknown_cells import UnknownCells
+from qhrtem_jax.refine.whole_field import Eliminated, Placement, WholeField, gauss_newton
+from tests.physics import crystal as sto
+
+COLUMNS = columns_of(sto.crystal())
+LAYOUT = Layout(len(COLUMNS.xy), len(COLUMNS.chains))
+ROWS, COLS = 38, 54
+SHAPE = (2, 3)
+OWN = [INDEX["A0_x"], INDEX["A0_y"], *range(LAYOUT.counts.start, LAYOUT.counts.stop)]
+SHARED = [INDEX[name] for name in ("A1_x", "tilt_y", "C1", "focus_spread")]
+
+
+@pytest.fixture(scope="module")
+def case():
+    """(model, coordinates, points) of two regions side by side and one unknown cell."""
+    sampling = (0.0102, 0.0102)
+    field = make_field(
+        COLUMNS,
+        SHAPE,
+        5,
+        Microscope(mtf=sto.MTF),
+        Frame((ROWS, 2 * COLS), sampling),
+        grid_shape=(24, 36),
+        image_shape=(20, 28),
+        precision="float64",
+    )
+    per_cell = COLUMNS.atoms_per_cell()
+    above = np.array([1.0, 0.0]) * COLUMNS.size_nm[2]
+    counts = np.array([3 * per_cell - 0.3, 4 * per_cell - 0.3])
+    vector = sto.vector(C1=4.0, A1_x=0.8, tilt_y=1.5)
+    points = np.array(
+        [LAYOUT.point(vector, np.zeros((LAYOUT.columns, 2)), c, np.ones(8)) for c in counts]
+    )
+    points[:, INDEX["C1"]] += above
+    points[:, INDEX["A0_y"]] -= above * 1.5e-3
+    placement = Placement(
+        LAYOUT,
+        SHAPE[0] * SHAPE[1],
+        jnp.array([0, 1]),
+        jnp.array([2]),
+        jnp.array([1]),
+        jnp.asarray(above),
+        jnp.zeros((2, 2)),
+        jnp.asarray(counts),
+        jnp.zeros((2, 8)),
+        jnp.zeros((2, 8)),
+        jnp.ones(8),
+        jnp.asarray(counts[1:]),
+        jnp.asarray(5.0 * per_cell),
+        UnknownCells(jnp.zeros((1, 8)), jnp.zeros((1, LAYOUT.columns, 2))),
+    )
+    noise = NoiseModel(1e-4, (0.5, 0.1))
+    rng = np.random.default_rng(0)
+    image = np.asarray(field.image(placement.state(jnp.asarray(points))))
+    image = image + 0.01 * rng.normal(size=image.shape)
+    targets = np.array([image[:, :COLS], image[:, COLS:]])
+    model = WholeField(
+        field,
+        placement,
+        jnp.asarray(whitening(noise, ROWS)),
+        jnp.asarray(whitening(noise, COLS)),
+        jnp.asarray(targets),
+        ((0, 0), (0, COLS)),
+    )
+    low, high = np.full(LAYOUT.size, -1.0), np.full(LAYOUT.size, 1.0)
+    low[LAYOUT.counts], high[LAYOUT.counts] = 0.0, 5.0 * per_cell
+    low[INDEX["C1"]], high[INDEX["C1"]] = 0.0, 10.0
+    low[INDEX["focus_spread"]], high[INDEX["focus_spread"]] = 2.0, 6.0
+    std = np.full(LAYOUT.size, np.inf)
+    std[INDEX["A1_x"]] = 0.5
+    coordinates = make_coordinates(
+        OWN + SHARED, low, high, np.zeros(LAYOUT.size), std, jnp.dtype("float64")
+    )
+    moved = points.copy()
+    moved[:, LAYOUT.counts] += rng.uniform(-0.2, 0.2, size=(2, 8))
+    moved[:, INDEX["A1_x"]] += 0.05
+    return model, coordinates, moved
+
+
+def steps(coordinates, own, shared):
+    both = jnp.concatenate([own, jnp.tile(shared, (2, 1))], axis=1)
+    return both * coordinates.width
+
+
+def dense(model, coordinates, points, free):
+    """(step, Jacobian blocks of the regions' own coordinates and of the shared ones)."""
+    own, count = len(OWN), 2 * len(OWN) + len(SHARED)
+
+    def residual(x):
+        step = steps(coordinates, x[: 2 * own].reshape(2, own), x[2 * own :])
+        return model.residuals(jnp.asarray(points).at[:, jnp.array(coordinates.free)].add(step))
+
+    jacobian = np.asarray(jax.jacfwd(residual)(jnp.zeros(count))).reshape(-1, count)
+    r = np.asarray(residual(jnp.zeros(count))).ravel()
+    weight = 1.0 / np.square(np.asarray(coordinates.prior_std))
+    pull = (np.asarray(coordinates.unit(points)) - np.asarray(coordinates.prior_mean)) * weight
+    prior = np.concatenate([weight[:own], weight[:own], weight[own:]])
+    slope = jacobian.T @ r + np.concatenate([pull[0, :own], pull[1, :own], pull[0, own:]])
+    hessian = jacobian.T @ jacobian + np.diag(prior)
+    at = np.flatnonzero(free)
+    step = np.zeros(count)
+    step[at] = -np.linalg.solve(hessian[np.ix_(at, at)], slope[at])
+    return step, hessian
+
+
+def test_the_step_is_that_of_the_dense_normal_equations(case):
+    model, coordinates, points = case
+    own = len(OWN)
+    free = np.ones(2 * own + len(SHARED), dtype=bool)
+    free[own + 4] = False  # a number that is fixed
+    expected, hessian = dense(model, coordinates, points, free)
+    # a rough preconditioner: the regions' own blocks, the shared ones as if alone
+    blocks = np.array([hessian[k * own : (k + 1) * own, k * own : (k + 1) * own] for k in (0, 1)])
+    preconditioner = Eliminated(
+        jnp.asarray(np.linalg.inv(blocks)),
+        jnp.zeros((2, own, len(SHARED))),
+        jnp.asarray(np.linalg.inv(hessian[2 * own :, 2 * own :])),
+    )
+    found, foretold = gauss_newton(
+        model,
+        coordinates,
+        jnp.asarray(points),
+        preconditioner,
+        (jnp.zeros((2, own)), jnp.zeros(len(SHARED))),
+        (jnp.asarray(free[: 2 * own].reshape(2, own)), jnp.asarray(free[2 * own :])),
+        jnp.int32(200),
+    )
+    together = np.concatenate([np.ravel(found[0]), found[1]])
+    assert together[own + 4] == 0.0
+    scale = np.sqrt(np.diagonal(np.linalg.inv(hessian)))
+    np.testing.assert_allclose(together / scale, expected / scale, atol=0.15)
+    step = steps(coordinates, *found)
+    before = np.sum(np.square(model.residuals(jnp.asarray(points))))
+    moved = jnp.asarray(points).at[:, jnp.array(coordinates.free)].add(step)
+    gain = before - np.sum(np.square(model.residuals(moved)))
+    assert float(foretold) == pytest.approx(expected @ hessian @ expected, rel=0.05)
+    assert gain == pytest.approx(float(foretold), rel=0.3)
+    assert gain > 50.0
+
+
+def test_what_a_region_does_to_its_neighbour_counts(case):
+    model, _, points = case
+    atoms = points.copy()
+    atoms[1, LAYOUT.counts] += 0.5  # some of its columns lie on the edge between the two
+    change = np.asarray(model.residuals(jnp.asarray(atoms)) - model.residuals(jnp.asarray(points)))
+    across, inside = np.sum(change[0] ** 2), np.sum(change[1] ** 2)
+    assert 0.01 < across / inside < 1.0
+
+
+def test_offsets_follow_the_tilt_of_what_lies_above(case):
+    model, _, points = case
+    straight = np.asarray(model.placement.offsets(jnp.asarray(points)))
+    np.testing.assert_allclose(straight, 0.0, atol=1e-9)
+    aside = points.copy()
+    aside[1, INDEX["A0_x"]] += 0.02
+    offsets = np.asarray(model.placement.offsets(jnp.asarray(aside)))
+    np.testing.assert_allclose(offsets[1] - offsets[0], [0.02, 0.0], atol=1e-9)
