@@ -1,4 +1,7 @@
-"""All benchmarks, each with its defaults: python -m benchmarks.run_all [--bto DIR]."""
+"""All benchmarks, each with its defaults:
+
+python -m benchmarks.run_all [--bto DIR] [--reference DIR]
+"""
 
 import argparse
 import subprocess
@@ -11,6 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bto", type=Path, default=Path("../shared/data/bto110"))
+    parser.add_argument("--reference", type=Path, default=Path("../shared/reference"))
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
     image = ["--bto", str(options.bto)] if options.bto.is_dir() else []
@@ -25,9 +29,16 @@ def main() -> None:
         commands.append(["optimizer", *image, *seeds, "--peers", "--bto-peers"])
     else:
         commands.append(["optimizer", *image, *seeds])
+    field = options.reference / "synthetic_field.npz"
+    if image and field.is_file():
+        result = ["--result", str(RESULTS / "field.json")]
+        commands.append(["field", *image, "--field", str(field), *result])
+        result = ["--result", str(RESULTS / "counting.json")]
+        commands.append(["counting", *image, "--reference", str(options.reference), *result])
     for name, *arguments in commands:
-        out = ["--out", str(RESULTS / f"{name}.json")]
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments, *out], check=True)
+        written = f"runs/benchmark_{name}" if "--result" in arguments else f"{RESULTS / name}.json"
+        command = [sys.executable, "-m", f"benchmarks.{name}", *arguments, "--out", written]
+        subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -123,11 +123,13 @@ def property_maps(path: Path, rois: list[dict[str, Any]], columns: Columns) -> N
     )
     for axis, (title, values, cmap, text) in zip(axes, maps, strict=False):
         table = np.full((len(rows), len(cols)), np.nan)
+        middle = 0.5 * (np.nanmin(values) + np.nanmax(values))
         for (i, j), value in zip(place, values, strict=True):
             table[i, j] = value
             if np.isfinite(value):
+                color = "black" if value > middle else "white"
                 axis.annotate(
-                    text % value, (j, i), ha="center", va="center", color="white", fontsize=8
+                    text % value, (j, i), ha="center", va="center", color=color, fontsize=8
                 )
         shown = axis.imshow(table, cmap=cmap, aspect="auto")
         axis.set_title(title, fontsize=9)
@@ -148,12 +150,14 @@ def _displacement_panel(axis, rois: list[dict[str, Any]], place, shape: tuple[in
     largest = max(np.hypot(d["mean"]["dx_pm"], d["mean"]["dy_pm"]) for _, d in known) or 1.0
     for (i, j), moved in known:
         mean = moved["mean"]
-        x, y = (0.4 * mean[k] / largest for k in ("dx_pm", "dy_pm"))
-        axis.annotate("", (j + x, i + y), (j, i), arrowprops={"arrowstyle": "->", "lw": 2})
+        # the arrow keeps to the lower part of its cell, its numbers to the upper
+        x, y = (0.25 * mean[k] / largest for k in ("dx_pm", "dy_pm"))
+        start, end = (j - x, i + 0.15 - y), (j + x, i + 0.15 + y)
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "lw": 2})
         axis.annotate(
             f"{mean['dx_pm']:+.1f}, {mean['dy_pm']:+.1f}\n"
             f"±{mean['std_dx_pm']:.1f}, {mean['std_dy_pm']:.1f}",
-            (j, i - 0.32),
+            (j, i - 0.3),
             ha="center",
             va="center",
             fontsize=6,

@@ -7,7 +7,7 @@ import pytest
 
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.columns import columns_of
-from qhrtem_jax.physics.parameters import INDEX, NAMES, default_vector
+from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.stages import stitch
 from qhrtem_jax.stages.problem import load_crystal
 from qhrtem_jax.stages.settings import run_settings
@@ -20,22 +20,7 @@ OFF = {"C1": 0.25, "A1_x": -0.15, "A1_y": 0.1, "tilt_x": 0.4, "absorption": 0.00
 
 def imaging(known: dict) -> dict:
     """The field's imaging parameters, at the plane of its deepest exit, moved by `OFF`."""
-    true = known["parameters_drprobe"]
-    vector = default_vector()
-    for name in ("A1", "B2", "A2", "S3", "A3"):
-        vector[[INDEX[f"{name}_x"], INDEX[f"{name}_y"]]] = true[name]
-    vector[[INDEX["A0_x"], INDEX["A0_y"]]] = true["A0_nm"]
-    vector[[INDEX["tilt_x"], INDEX["tilt_y"]]] = true["tilt_mrad"]
-    for ours, theirs in (
-        ("C1", "C1_global"),
-        ("C3", "C3"),
-        ("C5", "C5"),
-        ("focus_spread", "focus_spread_nm"),
-        ("semi_convergence", "semi_convergence_mrad"),
-        ("image_spread", "image_spread_nm"),
-        ("absorption", "absorption"),
-    ):
-        vector[INDEX[ours]] = true[theirs]
+    vector = truth.field_vector(known)
     vector[INDEX["thickness"]] = 16
     for name, amount in OFF.items():
         vector[INDEX[name]] += amount
