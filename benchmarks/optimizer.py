@@ -124,11 +124,16 @@ def table(content: dict) -> str:
         lines[-1] += "   step n=300   step n=700"
         for label, by_seed in optimizers.items():
             rows = [row for row in by_seed.values() if "best" in row]
+            failed = len(by_seed) - len(rows)
+            if not rows:
+                lines.append(f"{label:18} no run finished")
+                continue
             medians = [np.median([r["best"][str(m)] for r in rows]) for m in MARKS]
             steps = [np.median([r[k] for r in rows]) for k in ("step_s_n300", "step_s_n700")]
             numbers = "".join(f"{m:12.5g}" for m in medians)
             times = "".join(f"{s:11.3f} s" for s in steps)
-            lines.append(f"{label:18} {len(rows):5d}  {numbers}{times}")
+            gave_up = f"   {failed} failed, not in the medians" if failed else ""
+            lines.append(f"{label:18} {len(rows):5d}  {numbers}{times}{gave_up}")
     return "\n".join(lines)
 
 

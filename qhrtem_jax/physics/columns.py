@@ -112,7 +112,9 @@ def columns_of(crystal: Crystal) -> Columns:
         else:
             column_of.append(len(centres))
             centres.append(point)
-    where, heights = crystal.slice_of_atoms(), crystal.heights_of_atoms()
+    where = crystal.slice_of_atoms()
+    # a coordinate typed with few digits may lie a little before its slice, but not be written so
+    heights = np.maximum(crystal.heights_of_atoms(), where / crystal.slices)
     groups: dict[tuple[int, str], list[int]] = {}
     for k, symbol in enumerate(atoms.symbols):
         groups.setdefault((column_of[k], symbol), []).append(k)
@@ -199,11 +201,12 @@ def sites_of(columns: Columns, cells: int, fill: str = "entrance") -> Sites:
         at = np.array([m * columns.slices + s for m in range(cells) for s in chain.slices])
         middle = 0.5 * (stack - 1)
         key = {"entrance": at, "exit": -at, "centre": np.abs(at - middle) + 1e-3 * (at > middle)}
-        order = np.argsort(key[fill], kind="stable")
+        along = np.array([m + z for m in range(cells) for z in chain.z])
+        order = np.lexsort((-along if fill == "exit" else along, key[fill]))
         rank = np.empty(len(at), dtype=int)
         rank[order] = np.arange(len(at))
         slices.append(at)
-        heights.append(np.array([m + z for m in range(cells) for z in chain.z]))
+        heights.append(along)
         chains.append(np.full(len(at), index))
         ranks.append(rank)
     return Sites(

@@ -137,7 +137,9 @@ def _several_at_once(
     pairs = paired_changes(counts, constraints.most)
     pairs = pairs[constraints.allow(pairs)]
     more = nearest_integers(*foretell.relaxed(), constraints.most, NEAREST)
-    more = more[constraints.allow(more) & (np.sum(more != counts, axis=1) > 2)]
+    change = np.abs(more - counts)
+    listed = (change.sum(axis=1) <= 2) & (change.max(axis=1, initial=0) <= 1)  # a pair, or nothing
+    more = more[constraints.allow(more) & ~listed & (np.sum(change > 0, axis=1) > 1)]
     costs, more_costs = foretell(pairs), foretell(more)
     order = np.argsort(np.concatenate([costs, more_costs]))[:EXACT]
     others = np.setdiff1d(np.arange(len(pairs)), order)
@@ -188,7 +190,7 @@ class _Quadratic:
 
 class _Foretold:
     """Objectives of whole numbers as the sum of their single changes; infinite where they are
-    impossible or further off than single changes go."""
+    impossible or further off than single changes go (such states are not proposed)."""
 
     def __init__(
         self,
@@ -223,5 +225,10 @@ class _Foretold:
             for step in steps:
                 slopes[self.vector[chain, count + step], chain] = step / len(steps)
         gradient, precision = self.evaluate.quadratic(slopes)
-        precision = precision + np.diag(1.0 / np.maximum(self.constraints.most, 1) ** 2)
+        if not np.all(np.isfinite(precision)):
+            return self.counts, precision
+        # rounding may leave slightly negative curvatures where the image says nothing
+        curvature, axes = np.linalg.eigh(precision)
+        least = 1.0 / max(self.constraints.most.max(), 1) ** 2
+        precision = (axes * np.maximum(curvature, least)) @ axes.T
         return self.counts - np.linalg.solve(precision, gradient), precision

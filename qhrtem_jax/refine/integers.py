@@ -1,8 +1,9 @@
 """Whole numbers of atoms: from relaxed ones, by search, and how probable each is.
 
 Bootstrapping fixes relaxed numbers one by one, the surest first, and conditions the others on each
-(Teunissen, J. Geodesy 72, 606, 1998: integers of satellite ranging). A search over single, paired
-and degenerate changes then certifies the result, and its candidates carry the probabilities.
+(Teunissen, J. Geodesy 72, 606, 1998: integers of satellite ranging). A search over single, paired,
+combined and degenerate changes then certifies the result, and its candidates carry the
+probabilities.
 """
 
 import dataclasses
@@ -155,12 +156,15 @@ def nearest_integers(
     mean: np.ndarray, precision: np.ndarray, most: np.ndarray, number: int
 ) -> np.ndarray:
     """The `number` vectors of whole numbers in 0..`most` nearest to `mean` in the metric of
-    `precision`, (<= number, n), nearest first.
+    `precision`, (<= number, n), nearest first: the best found within `MOST_NODES`, and none where
+    `mean` or `precision` is not finite.
 
     Enumeration of Schnorr and Euchner (Math. Program. 66, 181, 1994), as for the ambiguities of
     satellite ranging: numbers that trade against each other (light atoms in neighbouring columns)
     are found together, however many they are.
     """
+    if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(precision))):
+        return np.zeros((0, len(mean)))
     order = np.argsort(-np.diagonal(np.linalg.inv(precision)))  # the surest at the root, the last
     centre, limit = mean[order], most[order].astype(int)
     factor = np.linalg.cholesky(precision[np.ix_(order, order)]).T

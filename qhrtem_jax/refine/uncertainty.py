@@ -21,7 +21,7 @@ def strong_correlations(
 
     `covariance` (d, d), in any units.
     """
-    scale = np.sqrt(np.diagonal(covariance))
+    scale = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = covariance / np.outer(scale, scale)
     pairs = [

@@ -130,7 +130,7 @@ def gauss_newton(
     products: Int[Array, ""],
 ) -> tuple[tuple[Float[Array, "regions own"], Float[Array, " shared"]], Float[Array, ""]]:
     """(a step of the own and the shared coordinates, in units of their widths; what it takes off
-    the objective to first order).
+    the damped quadratic model of the objective).
 
     **Arguments:** `coordinates`: own ones, then the shared ones (all regions take the same step in
     those); `damping`, added to the diagonal; `free`: what may move; `products`, at most so many

@@ -25,8 +25,8 @@ MOST_SIMULATED = 6
 
 
 UNSURE = 0.5
-"""Standard deviation of the numbers of all other regions when the probabilities of one region's are
-computed: taking them as certain would make all regions together surer than the image is."""
+"""Standard deviation of the numbers of all other regions when changes of one region's are compared:
+taking them as certain would make all regions together surer than the image is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,8 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
         number += 1
         if not moved or number > sweeps:
             field.advance("final", fixed, iterations=4, weigh=False)
-            return found
+            tried = [gain[k] <= LEAST_GAIN or (k, *states[k]) in refused for k in range(len(gain))]
+            return dataclasses.replace(found, certified=np.array(tried))
         # all at once, and where that does not help, the most promising alone
         for trial in (moved, moved[:1]) if len(moved) > 1 else (moved,):
             field.points, field.unknown = before.copy(), unknown
@@ -79,7 +80,7 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
                 objective,
                 float(np.sum(gain[trial])),
             )
-            if value < objective:
+            if value < objective - LEAST_GAIN:
                 break
         else:
             field.points, field.unknown, field.pooled = before, unknown, pooled

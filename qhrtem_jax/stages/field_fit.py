@@ -3,7 +3,8 @@
 A region is no periodic cell: its neighbours reach into its pixels. Each sweep simulates the whole
 field once and adds, to every region's periodic image, the difference that its neighbours make
 (deferred correction); least squares and counting then go on region by region, with the imaging
-parameters shared by all.
+parameters shared by all. Where that does not reach the minimum, steps over the whole field follow
+(`field_steps`).
 """
 
 import dataclasses
@@ -20,9 +21,10 @@ from qhrtem_jax.refine.integers import UNLIKELY, fix_surest
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.regions import Coordinates, whitening
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
-from qhrtem_jax.refine.whole_field import Eliminated, Placement, WholeField, gauss_newton
+from qhrtem_jax.refine.whole_field import Placement
 from qhrtem_jax.stages.column_fit import pixel_weights
 from qhrtem_jax.stages.field_layout import FieldLayout, field_layout
+from qhrtem_jax.stages.field_steps import polish
 from qhrtem_jax.stages.lattice import lattice_drift
 from qhrtem_jax.stages.region_fit import RegionFit
 
@@ -39,13 +41,6 @@ DOUBTFUL = 2
 
 MOST_SWEEPS, CONVERGED = 10, 0.98
 """Sweeps with relaxed numbers end when the misfit falls by less than 2 %."""
-
-GAUSS_NEWTON_TRIALS, PRODUCTS = 4, 12
-"""Steps over the whole field at a time, and products with its Jacobian in each."""
-
-PROMISING, LEAST_SHARE = 2e-3, 1e-3
-"""They are worth their time where one product alone promises such a share of the objective, and end
-when the objective falls by less than such a share."""
 
 FIRST_STEPS, LATER_STEPS = 20, 6
 """Gradient steps of the unknown cells."""
@@ -124,10 +119,11 @@ class FieldFit:
 
     def placement(self) -> Placement:
         """Where the regions and the unknown cells are in the field."""
-        counts = self.points[:, self.layout.counts]
-        step = 1e-4
-        starts = self.sites.starts(counts)
-        slope = (self.sites.starts(np.maximum(counts - step, 0.0)) - starts) / -step
+        counts, step = self.points[:, self.layout.counts], 1e-4
+        some = np.maximum(counts, 2.0 * step)  # an empty chain has no start, one about to grow has
+        starts = self.sites.starts(some)
+        ahead = np.where(np.mod(some, 1.0) < 0.5, step, -step)
+        slope = (self.sites.starts(some + ahead) - starts) / ahead
         dtype = self.fit.simulator.simulator.dtype
 
         def array(values: np.ndarray) -> jnp.ndarray:
@@ -225,7 +221,7 @@ class FieldFit:
         bounds, layout = self.fit.bounds, self.layout
         own = bounds.free_names(("absorption", *(() if self.settled else ("C1",)), "A0_x", "A0_y"))
         shared = [n for n in bounds.imaging if n not in ("absorption", "A0_x", "A0_y", "C1")]
-        shared += ["C1"] if self.settled else []
+        shared += ["C1"] if self.settled and "C1" in bounds.imaging else []
         positions = self.task.settings.reconstruct.positions
         structure = bounds.of(layout.counts) + (bounds.of(layout.shifts) if positions else [])
         free = bounds.indices(own) + structure + bounds.indices(shared)
@@ -240,26 +236,31 @@ class FieldFit:
 
     def sweep(
         self, phase: str, fixed: np.ndarray, iterations: int = 6, *, weigh: bool = True
-    ) -> Pooled:
+    ) -> None:
         """One field simulation, then least squares of everything but the `fixed` numbers
         (regions, chains); `weigh`: choose the weights of the pixels anew."""
         targets, residuals = self.deferred_targets()
         if weigh and (self.task.field.noise is None or fixed.all()):
             self._weigh(residuals)
-        coordinates, local = self.coordinates()
         if self.settled:
             self.points = self.snapped()
+        self.pooled = self._pool(fixed, targets, iterations)
+        self.points = self.pooled.points
+        self.journal.note(phase, float(np.mean(residuals**2)))
+
+    def _pool(self, fixed: np.ndarray, targets: np.ndarray, iterations: int) -> Pooled:
+        """Least squares of the regions against `targets`; without `iterations`, their normal
+        equations at the present points."""
+        coordinates, local = self.coordinates()
         active = np.ones((len(self.points), local), dtype=bool)
         numbers = [coordinates.free.index(k) for k in self.count_indices()]
         active[:, numbers] = ~fixed
-        self.pooled = pooled_fit(
+        pooled = pooled_fit(
             self.model, coordinates, local, self.points, targets, active, iterations=iterations
         )
-        self.points = self.pooled.points
-        self.journal.gradient_evaluations += self.pooled.jacobians
-        self.journal.evaluations += self.pooled.jacobians
-        self.journal.note(phase, float(np.mean(residuals**2)))
-        return self.pooled
+        self.journal.gradient_evaluations += pooled.jacobians
+        self.journal.evaluations += pooled.jacobians
+        return pooled
 
     def advance(
         self, phase: str, fixed: np.ndarray, iterations: int = 6, *, weigh: bool = True
@@ -270,72 +271,9 @@ class FieldFit:
         self.sweep(phase, fixed, iterations, weigh=weigh)
         if self.model is model and self.objective() > objective:
             self.points = points
-        self.polish(phase)
-
-    def polish(self, phase: str) -> None:
-        """Gauss-Newton steps over the whole field, of what the last sweep left free.
-
-        Sweeps end where the regions' own pixels are explained by their own atoms; these steps use
-        what atoms do to the pixels of the neighbours too, and lower the objective itself. They
-        matter where columns lie close to the edges of regions.
-        """
-        assert self.pooled is not None
-        assert self.field is not None
-        system = self.pooled.system
-        coordinates, _ = self.coordinates()
-        free, width = np.array(coordinates.free), np.asarray(coordinates.width, float)
-        low = np.asarray(coordinates.low, float)
-        dtype = self.fit.simulator.simulator.dtype
-        model = WholeField(
-            self.field,
-            self.placement(),
-            self.model.white_y,
-            self.model.white_x,
-            jnp.asarray(self.targets, dtype),
-            tuple(region.origin for region in self.task.regions),
-        )
-        own_diagonal, shared_diagonal = system.diagonals()
-
-        def step(damping: float, products: int) -> tuple[np.ndarray, float]:
-            (own, shared), gain = gauss_newton(
-                model,
-                coordinates,
-                jnp.asarray(self.points, dtype),
-                Eliminated(*(jnp.asarray(a, dtype) for a in system.eliminated(damping))),
-                (
-                    jnp.asarray(damping * own_diagonal, dtype),
-                    jnp.asarray(damping * shared_diagonal, dtype),
-                ),
-                (jnp.asarray(system.active), jnp.asarray(system.shared_active)),
-                jnp.int32(products),
-            )
-            self.journal.gradient_evaluations += products + 1
-            shared = np.broadcast_to(shared, (len(own), len(shared)))
-            return np.concatenate([own, shared], axis=1, dtype=float), float(gain)
-
-        objective, damping, gain = self.objective(), 1e-3, 0.0
-        if step(damping, 1)[1] < PROMISING * objective:
-            return
-        for _ in range(GAUSS_NEWTON_TRIALS):
-            before = self.points
-            moved, _ = step(damping, PRODUCTS)
-            self.points = before.copy()
-            unit = np.clip((before[:, free] - low) / width + moved, 0.0, 1.0)
-            self.points[:, free] = low + unit * width
-            found = self.objective()
-            log.debug("%s: chi-square %.1f after %.1f", phase, found, objective)
-            if found < objective:
-                gain, objective = objective - found, found
-                damping = max(damping / 10.0, 1e-6)
-                if gain < LEAST_SHARE * objective:
-                    break
-            else:
-                self.points = before
-                damping *= 30.0
-                if gain > 0.0:
-                    break
-        residual = self.cut(self.image()) - self.targets
-        self.journal.note(phase, float(np.mean(residual**2)))
+            self.pooled = self._pool(fixed, self.deferred_targets()[0], 0)
+        if polish(self, phase):
+            self.pooled = self._pool(fixed, self.deferred_targets()[0], 0)
 
     def count_indices(self) -> list[int]:
         return list(range(self.layout.counts.start, self.layout.counts.stop))
@@ -376,9 +314,10 @@ class FieldFit:
         for k in range(MOST_SWEEPS):
             self.explain_unknown(FIRST_STEPS if k < 2 else LATER_STEPS)
             self.advance("relaxed field", none)
-            if k >= 2 and self.journal.best > CONVERGED * last:
+            objective = self.objective()
+            if k >= 2 and objective > CONVERGED * last:
                 break
-            last = self.journal.best
+            last = objective
         fixed = none.copy()
         rounds = [(sureness, None) for sureness in SURENESS]
         rounds += [(-np.inf, DOUBTFUL)] * -(-self.layout.chains // DOUBTFUL)
@@ -388,6 +327,8 @@ class FieldFit:
             if fixed.sum() > before:
                 self.explain_unknown(LATER_STEPS)
                 self.advance("whole numbers", fixed)
+        # with all numbers whole the weights follow what is missed, once that has settled
+        self.advance("whole numbers", fixed)
         return fixed
 
     def _fix(self, fixed: np.ndarray, sureness: float, at_most: int | None) -> None:
@@ -422,17 +363,18 @@ class FieldFit:
 
     def objective(self) -> float:
         """What is minimised: whitened misfit of the regions in the simulation of the field, with
-        the priors of their own parameters and of their numbers."""
+        the priors of their own parameters and, where all are whole, of their numbers."""
         residual = np.asarray(self.model.whiten(self.cut(self.image()) - self.targets), float)
         coordinates, local = self.coordinates()
         unit = np.asarray(coordinates.unit(self.points), float)
         pulls = (unit - np.asarray(coordinates.prior_mean)) / np.asarray(coordinates.prior_std)
         counts = np.rint(self.points[:, self.layout.counts])
+        whole = np.all(np.abs(counts - self.points[:, self.layout.counts]) < 1e-3, axis=1)
         return float(
             np.sum(residual**2)
             + np.sum(pulls[:, :local] ** 2)
             + np.sum(pulls[0, local:] ** 2)
-            + np.sum(self.constraints.penalty(counts))
+            + np.sum(self.constraints.penalty(counts)[whole])
         )
 
     def plane_vector(self) -> np.ndarray:

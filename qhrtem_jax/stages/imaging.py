@@ -163,8 +163,7 @@ def _add_means(
     result["parameters"] = parameter_table(fit.vectors[0], free, std_noise, std)
     result["fit"] = figures_of_merit(fit.simulations[0], images[0]) | {"chi2_reduced": chi2}
     result["means"] = entries
-    free_to_move = np.isfinite(np.diagonal(fit.covariance))
-    result["correlations"] = strong_correlations(fit.covariance, fit.shared, free_to_move)
+    result["correlations"] = strong_correlations(fit.covariance, fit.shared, fit.determined)
     result["cost"]["gradient_evaluations"] += fit.gradient_evaluations
     arrays["simulation"] = fit.simulations[0].astype(np.float32)
     arrays["difference"] = residuals[0].astype(np.float32)

@@ -22,7 +22,9 @@ from qhrtem_jax.refine.regions import make_region_model
 from qhrtem_jax.stages.column_fit import (
     Bounds,
     ErrorScale,
+    determined_std,
     error_scale,
+    known_without_image,
     load_specimen,
     pixel_weights,
 )
@@ -41,13 +43,14 @@ ROUNDS = 2
 class SeveralMeans:
     """Fitted means: imaging parameters (means, parameters) at each exit plane, simulations, and the
     errors of the shared and own parameters (NaN where fixed), from the weights of the fit;
-    `covariance` of the `shared` ones, NaN for those held at a bound."""
+    `covariance` of the `shared` ones, and which of them the images determine."""
 
     vectors: np.ndarray
     simulations: np.ndarray
     std: np.ndarray
     shared: tuple[str, ...]
     covariance: np.ndarray
+    determined: np.ndarray
     noise: NoiseModel
     is_noise: bool
     gradient_evaluations: int
@@ -139,6 +142,8 @@ def fit_several(
     pooled = pool(points)
     own_covariance, shared_covariance = pooled.system.covariances()
     width = np.asarray(both.width, float)
+    known = known_without_image(both)[len(mine) :]
+    determined = np.isfinite(determined_std(np.sqrt(np.diagonal(shared_covariance)), known))
     std = np.full((len(images), len(NAMES)), np.nan)
     free = np.array(both.free)
     std[:, free[: len(mine)]] = np.sqrt(np.einsum("rii->ri", own_covariance)) * width[: len(mine)]
@@ -149,6 +154,7 @@ def fit_several(
         std,
         tuple(shared),
         shared_covariance,
+        determined,
         weights,
         is_noise,
         jacobians + pooled.jacobians,

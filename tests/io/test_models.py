@@ -53,7 +53,7 @@ def test_ase_opens_it(written, suffix):
 
 
 def test_atoms_on_the_face_of_a_slice_stay_in_it(tmp_path):
-    z = np.arange(28) / 28.0
+    z = np.array([m + typed for m in range(7) for typed in (0.0, 0.25, 0.5, 0.75)]) / 7.0
     atoms = Atoms(("O",) * 28, np.stack([0 * z, 0 * z, z], axis=1), np.ones(28), np.full(28, 0.005))
     write_model(tmp_path / "faces.cel", SIZE, atoms, "faces")
     lines = (tmp_path / "faces.cel").read_text().splitlines()[2:-1]

@@ -16,6 +16,7 @@ from qhrtem_jax.physics.columns import columns_of, repeat_columns, sites_of
 from qhrtem_jax.physics.field import FieldState, make_field
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope
+from qhrtem_jax.physics.specimen import Atoms, Crystal
 from qhrtem_jax.physics.structured import make_structured
 from qhrtem_jax.refine.jacobian import structured_jacobian
 from tests import drprobe, truth
@@ -87,6 +88,15 @@ def test_sites_keep_the_heights_of_their_atoms():
         found = sites.z[sites.chain == k]
         np.testing.assert_allclose(found[: len(chain.z)], chain.z)
         np.testing.assert_allclose(np.mod(found - 0.07 + 1e-9, 0.25), 0.0, atol=1e-8)
+
+
+def test_heights_typed_with_few_digits_stay_in_their_slice():
+    atoms = Atoms(
+        ("O", "O"), np.array([[0, 0, 0.333333], [0, 0, 0.666666]]), np.ones(2), np.full(2, 0.005)
+    )
+    columns = columns_of(Crystal((0.4, 0.4, 0.6), atoms, 3))
+    sites = sites_of(columns, 10)
+    np.testing.assert_array_equal(np.floor(3 * sites.z + 1e-12), sites.slice)
 
 
 def test_full_columns_are_the_crystal():

@@ -118,6 +118,7 @@ def test_the_nearest_whole_numbers_are_enumerated():
         cost = np.einsum("na,ab,nb->n", off, precision, off)
         expected = every[np.argsort(cost)[:12]]
         np.testing.assert_array_equal(nearest_integers(mean, precision, most, 12), expected)
+    assert nearest_integers(np.full(4, np.nan), np.eye(4), most, 12).shape == (0, 4)
 
 
 def test_probabilities_are_those_of_the_objectives():

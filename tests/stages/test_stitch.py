@@ -95,6 +95,7 @@ def test_heights_and_exit_planes_are_found(refined):
 def test_the_model_explains_the_image_to_its_noise(refined):
     result, arrays, _, _, _ = refined
     merit = result["field"]["fit_refined"]
+    assert result["noise"]["source"] == "vacuum"
     assert merit["mse"] < 1.05 * result["noise"]["variance"]
     assert merit["mse"] < result["field"]["fit"]["mse"]
     inside = arrays["simulation_refined"][ROWS:] - arrays["experiment"][ROWS:]

@@ -1,0 +1,88 @@
+"""Gauss-Newton steps of a field's joint refinement over the whole field at once.
+
+Sweeps end where the regions' own pixels are explained by their own atoms; these steps use what
+atoms do to the pixels of the neighbours too, and lower the objective itself. They matter where
+columns lie close to the edges of regions.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+
+from qhrtem_jax.refine.whole_field import Eliminated, WholeField, gauss_newton
+
+if TYPE_CHECKING:
+    from qhrtem_jax.stages.field_fit import FieldFit
+
+log = logging.getLogger(__name__)
+
+TRIALS, PRODUCTS = 4, 12
+"""Steps at a time, and products with the field's Jacobian in each."""
+
+PROMISING, LEAST_SHARE = 2e-3, 1e-3
+"""Steps are worth their time where one product alone promises such a share of the objective, and
+end when the objective falls by less than such a share."""
+
+
+def polish(field: "FieldFit", phase: str) -> bool:
+    """Steps of what the last sweep left free, from its normal equations; whether points moved."""
+    assert field.pooled is not None
+    assert field.field is not None
+    system = field.pooled.system
+    coordinates, _ = field.coordinates()
+    free, width = np.array(coordinates.free), np.asarray(coordinates.width, float)
+    low = np.asarray(coordinates.low, float)
+    dtype = field.fit.simulator.simulator.dtype
+    model = WholeField(
+        field.field,
+        field.placement(),
+        field.model.white_y,
+        field.model.white_x,
+        jnp.asarray(field.targets, dtype),
+        tuple(region.origin for region in field.task.regions),
+    )
+    own_diagonal, shared_diagonal = system.diagonals()
+
+    def step(damping: float, products: int) -> tuple[np.ndarray, float]:
+        (own, shared), gain = gauss_newton(
+            model,
+            coordinates,
+            jnp.asarray(field.points, dtype),
+            Eliminated(*(jnp.asarray(a, dtype) for a in system.eliminated(damping))),
+            (
+                jnp.asarray(damping * own_diagonal, dtype),
+                jnp.asarray(damping * shared_diagonal, dtype),
+            ),
+            (jnp.asarray(system.active), jnp.asarray(system.shared_active)),
+            jnp.int32(products),
+        )
+        field.journal.gradient_evaluations += products + 1
+        shared = np.broadcast_to(shared, (len(own), len(shared)))
+        return np.concatenate([own, shared], axis=1, dtype=float), float(gain)
+
+    objective, damping, gain = field.objective(), 1e-3, 0.0
+    if step(damping, 1)[1] < PROMISING * objective:
+        return False
+    for _ in range(TRIALS):
+        before = field.points
+        moved, _ = step(damping, PRODUCTS)
+        unit = np.clip((before[:, free] - low) / width + moved, 0.0, 1.0)
+        field.points = before.copy()
+        field.points[:, free] = np.where(moved == 0.0, before[:, free], low + unit * width)
+        found = field.objective()
+        log.debug("%s: chi-square %.1f after %.1f", phase, found, objective)
+        if found < objective:
+            gain, objective = objective - found, found
+            damping = max(damping / 10.0, 1e-6)
+            if gain < LEAST_SHARE * objective:
+                break
+        else:
+            field.points = before
+            damping *= 30.0
+            if gain > 0.0:
+                break
+    residual = field.cut(field.image()) - field.targets
+    field.journal.note(phase, float(np.mean(residual**2)))
+    return gain > 0.0
