@@ -24,7 +24,7 @@ MOST_SIMULATED = 6
 """... but at most so many of each region."""
 
 
-UNSURE = 0.5
+UNSURE = 1.0
 """Standard deviation of the numbers of all other regions when changes of one region's are compared:
 taking them as certain would make all regions together surer than the image is."""
 

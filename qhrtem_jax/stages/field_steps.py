@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 TRIALS, PRODUCTS = 4, 12
 """Steps at a time, and products with the field's Jacobian in each."""
 
-PROMISING, LEAST_SHARE = 2e-3, 1e-3
-"""Steps are worth their time where one product alone promises such a share of the objective, and
-end when the objective falls by less than such a share."""
+PROMISING, LEAST = 5.0, 2.5
+"""Steps are worth their time where one product alone promises to lower chi-square by so much per
+region, and end when they lower it by less than that."""
 
 
 def polish(field: "FieldFit", phase: str) -> bool:
@@ -63,7 +63,8 @@ def polish(field: "FieldFit", phase: str) -> bool:
         return np.concatenate([own, shared], axis=1, dtype=float), float(gain)
 
     objective, damping, gain = field.objective(), 1e-3, 0.0
-    if step(damping, 1)[1] < PROMISING * objective:
+    regions = len(field.points)
+    if step(damping, 1)[1] < PROMISING * regions:
         return False
     for _ in range(TRIALS):
         before = field.points
@@ -76,7 +77,7 @@ def polish(field: "FieldFit", phase: str) -> bool:
         if found < objective:
             gain, objective = objective - found, found
             damping = max(damping / 10.0, 1e-6)
-            if gain < LEAST_SHARE * objective:
+            if gain < LEAST * regions:
                 break
         else:
             field.points = before
