@@ -166,7 +166,7 @@ def test_every_acquisition_stays_in_its_box_and_beats_random_points(data, name, 
 def test_trust_region_grows_shrinks_and_restarts():
     options = trust_region.TrustRegionOptions()
     region = trust_region.start(options)
-    for _ in range(3):
+    for _ in range(options.successes_to_grow):
         region, collapsed = trust_region.update(region, jnp.asarray(True), options, 2)
     assert float(region.length) == 1.6
     assert not collapsed
