@@ -112,9 +112,7 @@ def columns_of(crystal: Crystal) -> Columns:
         else:
             column_of.append(len(centres))
             centres.append(point)
-    where = crystal.slice_of_atoms()
-    # a coordinate typed with few digits may lie a little before its slice, but not be written so
-    heights = np.maximum(crystal.heights_of_atoms(), where / crystal.slices)
+    where, heights = crystal.slice_of_atoms(), crystal.heights_of_atoms()
     groups: dict[tuple[int, str], list[int]] = {}
     for k, symbol in enumerate(atoms.symbols):
         groups.setdefault((column_of[k], symbol), []).append(k)

@@ -65,12 +65,14 @@ class Crystal:
 
     def slice_of_atoms(self) -> NDArray[np.int64]:
         """Slice index of each atom; z is wrapped into the cell first."""
-        z = self.heights_of_atoms() + TYPED
+        z = np.mod(self.atoms.positions[:, 2] + TYPED, 1.0)
         return np.minimum((z * self.slices).astype(np.int64), self.slices - 1)
 
     def heights_of_atoms(self) -> NDArray[np.float64]:
-        """z of each atom in fractions of the cell, wrapped into it."""
-        return np.maximum(np.mod(self.atoms.positions[:, 2] + TYPED, 1.0) - TYPED, 0.0)
+        """z of each atom in fractions of the cell, wrapped into it, and not before its slice, where
+        few digits may have put it."""
+        z = np.mod(self.atoms.positions[:, 2] + TYPED, 1.0) - TYPED
+        return np.maximum(z, self.slice_of_atoms() / self.slices)
 
     def grid(self, shape: tuple[int, int]) -> Grid:
         """The cell's wave grid of `shape` = (rows, columns)."""

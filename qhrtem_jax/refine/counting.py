@@ -88,7 +88,7 @@ def search(
             evaluate = _Quadratic(effects, k, prior[region] + outside[region], pull)
             objectives[region] = evaluate.objective + constraints.penalty(counts[k])
             promising, two, two_cost = _several_at_once(
-                _Foretold(evaluate, singles[k], counts[k], constraints), counts[k]
+                _Foretold(evaluate, singles[k], counts[k], constraints)
             )
             degenerate = degenerate_changes(columns, counts[k], constraints.most)
             pairs.append(np.concatenate([promising, degenerate]))
@@ -129,11 +129,9 @@ def _pull(nuisances: Coordinates, point: np.ndarray, prior: np.ndarray) -> np.nd
     return prior @ (unit - np.asarray(nuisances.prior_mean, float))
 
 
-def _several_at_once(
-    foretell: "_Foretold", counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _several_at_once(foretell: "_Foretold") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(the `EXACT` most promising changes of several chains, all other pairs, their objectives)."""
-    constraints = foretell.constraints
+    constraints, counts = foretell.constraints, foretell.counts
     pairs = paired_changes(counts, constraints.most)
     pairs = pairs[constraints.allow(pairs)]
     more = nearest_integers(*foretell.relaxed(), constraints.most, NEAREST)

@@ -62,10 +62,10 @@ def polish(field: "FieldFit", phase: str) -> bool:
         shared = np.broadcast_to(shared, (len(own), len(shared)))
         return np.concatenate([own, shared], axis=1, dtype=float), float(gain)
 
-    objective, damping, gain = field.objective(), 1e-3, 0.0
-    regions = len(field.points)
+    damping, gain, regions = 1e-3, 0.0, len(field.points)
     if step(damping, 1)[1] < PROMISING * regions:
         return False
+    objective = field.objective()
     for _ in range(TRIALS):
         before = field.points
         moved, _ = step(damping, PRODUCTS)
