@@ -93,8 +93,7 @@ def _read_mrc(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
 def _read_digital_micrograph(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
     del shape
     try:
-        # an optional extra (GPL), absent where types are checked
-        from rsciio.digitalmicrograph import file_reader  # pyright: ignore[reportMissingImports]
+        from rsciio.digitalmicrograph import file_reader  # GPL, therefore an extra
     except ImportError:
         raise InputError(
             f"data.image: reading {path} needs RosettaSciIO: pip install 'qhrtem_jax[formats]'"

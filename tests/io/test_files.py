@@ -8,6 +8,7 @@ from qhrtem_jax.io.images import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.io.structures import read_structure
+from tests.io import digital_micrograph
 
 CIF = """data_cubic
 _cell_length_a 3.905
@@ -104,3 +105,15 @@ def test_resume_is_refused_for_another_run(tmp_path):
     assert not folder.prepare("a", resume=True, overwrite=False)
     with pytest.raises(InputError, match="already holds"):
         folder.check(resume=False, overwrite=False)
+
+
+@pytest.mark.parametrize("ending", ["dm3", "dm4"])
+def test_digital_micrograph(tmp_path, ending):
+    pytest.importorskip("rsciio", reason="needs the extra `formats`")
+    image = np.random.default_rng(0).uniform(0.5, 1.5, (9, 14)).astype(np.float32)
+    path = tmp_path / f"image.{ending}"
+    digital_micrograph.write(path, image, 0.00887)
+    np.testing.assert_array_equal(read_image(path), image)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match=rf"image\.{ending} cannot be read"):
+        read_image(path)
