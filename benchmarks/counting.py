@@ -1,11 +1,13 @@
 """Numbers of atoms on Dr. Probe's images over fresh noise: how many are exact, how honest.
 
     python -m benchmarks.counting --reference DIR --bto DIR --out RUNS [--draws 10] [--result JSON]
+                                  [--scaling 8 32 100]
 
 The `columns` experiments (random surfaces, imaging parameters known) and the BaTiO3 folder are not
 part of the repository. Each experiment's clean image gets `draws - 1` fresh draws of camera-like
 noise beside its own; all of them are regions of one image, counted by one command, once in the
-physical mode and once with Dr. Probe's frame and truncations.
+physical mode and once with Dr. Probe's frame and truncations. `--scaling`: seconds with so many
+regions, after a first run that compiles.
 """
 
 import argparse
@@ -39,8 +41,8 @@ def noise(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 def count(
     experiments: dict[str, np.ndarray], index: int, draws: int, bto: Path, out: Path, mode: str
-) -> list[dict]:
-    """The `rois` of one experiment's draws."""
+) -> dict:
+    """The result of one experiment's draws, each a region."""
     rng = np.random.default_rng(index)
     clean = experiments["columns_clean"][index]
     drawn = [clean + noise(clean.shape, rng) for _ in range(draws - 1)]
@@ -75,7 +77,7 @@ def count(
         f"hydra.run.dir={folder / 'run'}",
     ]
     subprocess.run([sys.executable, "-m", "experiments.run", *options], check=True)
-    return json.loads((folder / "run" / "result.json").read_text(encoding="utf-8"))["rois"]
+    return json.loads((folder / "run" / "result.json").read_text(encoding="utf-8"))
 
 
 def compare(rois: list[dict], true: np.ndarray) -> list[tuple[int, float, bool]]:
@@ -93,6 +95,7 @@ def main() -> None:
     parser.add_argument("--bto", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--scaling", type=int, nargs="*", default=[], help="numbers of regions")
     parser.add_argument("--result", type=Path, help="JSON to write")
     options = parser.parse_args()
     experiments = dict(np.load(options.reference / "drprobe_experiments.npz"))
@@ -105,7 +108,8 @@ def main() -> None:
         for index, record in enumerate(experiments["columns_truth"]):
             true = np.zeros(len(order), dtype=int)
             true[order] = json.loads(str(record))["counts"]
-            found += compare(count(experiments, index, options.draws, bto, out, mode), true)
+            run = count(experiments, index, options.draws, bto, out, mode)
+            found += compare(run["rois"], true)
         error, probability, given = (np.array(column) for column in zip(*found, strict=True))
         table[f"compatibility={mode}"] = {
             "numbers": len(error),
@@ -115,8 +119,15 @@ def main() -> None:
             "log_loss": float(np.mean(-np.log(np.maximum(probability, 1e-4)))),
         }
         print(mode, json.dumps(table[f"compatibility={mode}"]), flush=True)
+    seconds = {}
+    for draws in options.scaling:
+        for _ in range(2):  # the second finds its programs in the compilation cache
+            run = count(experiments, 0, draws, bto, out / f"{draws}regions", "none")
+        seconds[str(draws)] = run["cost"]["wall_s"]
+        print(f"{draws} regions: {seconds[str(draws)]:.0f} s", flush=True)
     if options.result is not None:
-        text = json.dumps({"versions": versions(), "columns": table}, indent=1)
+        content = {"versions": versions(), "columns": table, "seconds_of_regions": seconds}
+        text = json.dumps(content, indent=1)
         options.result.write_text(text + "\n", encoding="utf-8")
 
 

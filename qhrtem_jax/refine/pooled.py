@@ -28,20 +28,20 @@ class ArrowSystem:
     active: np.ndarray
     shared_active: np.ndarray
 
-    def step(self, damping: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """(own steps (regions, local), shared step (shared,), predicted fall of the objective).
-
-        `damping` is relative to the diagonals (Marquardt).
-        """
-        own, shared, _ = self._solve(damping)
-        return own, shared, self._predicted(own, shared)
+    def step(self, damping: float) -> tuple[np.ndarray, np.ndarray]:
+        """(own steps (regions, local), shared step (shared,)); `damping` is relative to the
+        diagonals (Marquardt)."""
+        inverses, through, schur, slopes = self._factors(damping)
+        rest = np.sum(slopes, axis=0) + self.shared_pull * self.shared_active
+        shared = -np.linalg.lstsq(schur, rest, rcond=1e-13)[0]
+        own = -np.einsum("rlm,rm->rl", inverses, self._own_pull()) - through @ shared
+        return own, shared
 
     def covariances(self) -> tuple[np.ndarray, np.ndarray]:
         """(covariance of each region's own coordinates (regions, local, local) with the shared
         ones marginalised, covariance of the shared ones); NaN for what does not move."""
-        _, _, (inverses, couplings, schur) = self._solve(0.0)
+        inverses, through, schur, _ = self._factors(0.0)
         shared = np.linalg.pinv(schur, hermitian=True)
-        through = inverses @ couplings
         own = inverses + through @ shared @ np.swapaxes(through, 1, 2)
         still = ~(self.active[:, :, None] & self.active[:, None, :])
         shared_still = ~np.logical_and.outer(self.shared_active, self.shared_active)
@@ -50,8 +50,15 @@ class ArrowSystem:
     def eliminated(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(inverse own blocks (regions, local, local), those times the couplings (regions, local,
         shared), inverse Schur complement (shared, shared)); what does not move is a unit block."""
-        _, _, (inverses, couplings, schur) = self._solve(damping)
-        return inverses, inverses @ couplings, np.linalg.pinv(schur, hermitian=True)
+        inverses, through, schur, _ = self._factors(damping)
+        return inverses, through, np.linalg.pinv(schur, hermitian=True)
+
+    def shares(self) -> tuple[np.ndarray, np.ndarray]:
+        """What each region says of the shared coordinates, its own ones at their best: (half
+        Hessians (regions, shared, shared), half gradients (regions, shared)), without priors."""
+        inverses, couplings, corners = self._blocks(0.0)
+        through = inverses @ couplings
+        return corners - np.swapaxes(couplings, 1, 2) @ through, self._slopes(through)
 
     def diagonals(self) -> tuple[np.ndarray, np.ndarray]:
         """Diagonals of half the Hessians of (own (regions, local), shared (shared,)) coordinates,
@@ -60,40 +67,37 @@ class ArrowSystem:
         diagonal = np.einsum("rii->ri", self.hessian)
         return diagonal[:, :local], np.sum(diagonal[:, local:], axis=0)
 
-    def _solve(self, damping: float) -> tuple[np.ndarray, np.ndarray, tuple]:
+    def _own_pull(self) -> np.ndarray:
         local = self.active.shape[1]
-        free = self.active.astype(float)
+        return (self.gradient[:, :local] + self.local_pull) * self.active
+
+    def _slopes(self, through: np.ndarray) -> np.ndarray:
+        shared = self.gradient[:, self.active.shape[1] :] * self.shared_active
+        return shared - np.einsum("rls,rl->rs", through, self._own_pull())
+
+    def _blocks(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(inverse own blocks, couplings, shared blocks) of each region."""
+        local = self.active.shape[1]
+        free, shared_free = self.active.astype(float), self.shared_active.astype(float)
         blocks = self.hessian[:, :local, :local] * free[:, :, None] * free[:, None, :]
         diagonal = np.einsum("rii->ri", blocks) * damping
         extra = free * (self.local_precision + diagonal) + (1.0 - free)
         blocks = blocks + extra[:, :, None] * np.eye(local)
-        couplings = self.hessian[:, :local, local:] * free[:, :, None] * self.shared_active
-        shared_free = self.shared_active.astype(float)
-        corner = np.sum(self.hessian[:, local:, local:], axis=0) * np.outer(
-            shared_free, shared_free
-        )
-        corner = corner + np.diag(
-            shared_free * (self.shared_precision + damping * np.diagonal(corner))
-            + (1.0 - shared_free)
-        )
-        own_pull = (self.gradient[:, :local] + self.local_pull) * free
-        shared_pull = (np.sum(self.gradient[:, local:], axis=0) + self.shared_pull) * shared_free
-        inverses = np.linalg.inv(blocks)
-        through = inverses @ couplings
-        schur = corner - np.einsum("rls,rlt->st", couplings, through)
-        rest = shared_pull - np.einsum("rls,rl->s", through, own_pull)
-        shared = -np.linalg.lstsq(schur, rest, rcond=1e-13)[0]
-        own = -np.einsum("rlm,rm->rl", inverses, own_pull) - through @ shared
-        return own, shared, (inverses, couplings, schur)
+        couplings = self.hessian[:, :local, local:] * free[:, :, None] * shared_free
+        corners = self.hessian[:, local:, local:] * np.outer(shared_free, shared_free)
+        return np.linalg.inv(blocks), couplings, corners
 
-    def _predicted(self, own: np.ndarray, shared: np.ndarray) -> float:
-        whole = np.concatenate([own, np.broadcast_to(shared, (len(own), shared.size))], axis=1)
-        fall = -2.0 * np.sum(self.gradient * whole) - np.einsum(
-            "rp,rpq,rq->", whole, self.hessian, whole
+    def _factors(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(inverse own blocks, those times the couplings, Schur complement, slopes of each region
+        along the shared coordinates)."""
+        inverses, couplings, corners = self._blocks(damping)
+        through = inverses @ couplings
+        free, corner = self.shared_active.astype(float), np.sum(corners, axis=0)
+        corner = corner + np.diag(
+            free * (self.shared_precision + damping * np.diagonal(corner)) + (1.0 - free)
         )
-        fall -= np.sum(2.0 * self.local_pull * own + self.local_precision * own**2)
-        fall -= np.sum(2.0 * self.shared_pull * shared + self.shared_precision * shared**2)
-        return float(fall)
+        schur = corner - np.einsum("rls,rlt->st", couplings, through)
+        return inverses, through, schur, self._slopes(through)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +173,7 @@ def pooled_fit(
     for _ in range(iterations):
         fall = 0.0
         for _ in range(6):
-            own, shared, _ = system.step(damping)
+            own, shared = system.step(damping)
             trial = np.clip(
                 np.concatenate([unit[:, :local] + own, unit[:, local:] + shared], 1), 0, 1
             )

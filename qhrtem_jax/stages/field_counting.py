@@ -146,19 +146,27 @@ def _simulated(
     states: list[np.ndarray],
 ) -> np.ndarray:
     """Objectives (regions, MOST_SIMULATED + 1) of states in the whole field, the region's own
-    nuisances at their best to first order; infinite where there is no state."""
-    regions = len(states)
+    nuisances at their best to first order; infinite where there is no state.
+
+    Regions whose surroundings do not overlap change in the same simulation, so the number of
+    simulations does not grow with the field.
+    """
+    regions, size = len(states), MOST_SIMULATED + 1
+    near = field.cells.near()
     present = field.cut(field.image()) - field.targets
-    size = MOST_SIMULATED + 1
     own = np.repeat(present[:, None], size, axis=1)
+    cost = _cost(field, present)
     others = np.full((regions, size), np.inf)
-    for k, chosen in enumerate(states):
-        for j, counts in enumerate(chosen):
-            residuals = present if j == 0 else field.cut(field.image_with(k, counts))
-            residuals = residuals if j == 0 else residuals - field.targets
-            own[k, j] = residuals[k]
-            white = np.asarray(field.model.whiten(np.delete(residuals, k, axis=0)), float)
-            others[k, j] = float(np.sum(white**2))
+    others[:, 0] = cost.sum() - cost
+    for group in field.cells.apart():
+        for j in range(1, max(len(states[k]) for k in group)):
+            changed = {k: states[k][j] for k in group if len(states[k]) > j}
+            residuals = field.cut(field.image_with(changed)) - field.targets
+            change = _cost(field, residuals) - cost
+            for k in changed:
+                own[k, j] = residuals[k]
+                beside = near[k] & (np.arange(regions) != k)
+                others[k, j] = others[k, 0] + change[beside].sum()
     chi2, slopes, hessian = field.model.projections(nuisances, field.points, own)
     unit = np.asarray(nuisances.unit(field.points), float)
     prior = np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float)))
@@ -173,6 +181,11 @@ def _simulated(
     return total
 
 
+def _cost(field: FieldFit, residuals: np.ndarray) -> np.ndarray:
+    """Whitened sum of squares of each region."""
+    return np.sum(np.asarray(field.model.whiten(residuals), float) ** 2, axis=(1, 2))
+
+
 def _known_of_others(
     field: FieldFit, own: list[int], local: int, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -184,16 +197,13 @@ def _known_of_others(
     width = np.asarray(field.coordinates()[0].width, float)
     prior = system.local_precision.copy()
     prior[numbers] += np.square(width[numbers] / UNSURE)
-    blocks = system.hessian[:, :local, :local] + np.diag(prior)
-    couplings = system.hessian[:, :local, local:]
-    schur = system.hessian[:, local:, local:] - np.swapaxes(couplings, 1, 2) @ np.linalg.solve(
-        blocks, couplings
-    )
-    # their own priors of the shared coordinates come with the nuisances of the search
-    pulls = system.gradient[:, :local] + system.local_pull
-    slopes = system.gradient[:, local:] - np.einsum(
-        "rls,rl->rs", couplings, np.linalg.solve(blocks, pulls[..., None])[..., 0]
-    )
+    # priors of the shared coordinates come with the nuisances of the search
+    schur, slopes = dataclasses.replace(
+        system,
+        local_precision=prior,
+        active=np.ones_like(system.active),
+        shared_active=np.ones_like(system.shared_active),
+    ).shares()
     precision = np.zeros((len(schur), size, size))
     precision[:, len(own) :, len(own) :] = np.sum(schur, axis=0) - schur
     gradient = np.zeros((len(schur), size))

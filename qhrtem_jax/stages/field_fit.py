@@ -73,6 +73,7 @@ class FieldFit:
         self.first = np.zeros((len(self.cells.unknown_cells), self.layout.chains))
         self.unknown = self._no_change()
         self.settled = False
+        self.damping = 1e-3  # of the steps over the whole field
         self.field: FieldSimulator | None = None
         self.stack_cells = 0
         self.heights = np.zeros(len(self.points), dtype=int)
@@ -170,11 +171,12 @@ class FieldFit:
         self.journal.evaluations += 1
         return np.asarray(self.field.image(self.state(absorption)), float)
 
-    def image_with(self, region: int, counts: np.ndarray) -> np.ndarray:
-        """Simulation of the field with other numbers of atoms in one region."""
+    def image_with(self, changed: dict[int, np.ndarray]) -> np.ndarray:
+        """Simulation of the field with other numbers of atoms (chains,) in some regions."""
         points = self.points
         self.points = points.copy()
-        self.points[region, self.layout.counts] = counts
+        for region, counts in changed.items():
+            self.points[region, self.layout.counts] = counts
         image = self.image()
         self.points = points
         return image

@@ -13,6 +13,9 @@ from qhrtem_jax.stages.regions import LEAST_CONTRAST
 MARGIN_NM = 0.8
 """Width of the cells beyond the frame, which separate its opposite edges."""
 
+REACH_NM = 0.35
+"""So far the atoms of a cell are seen in the pixels around it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class FieldLayout:
@@ -23,6 +26,28 @@ class FieldLayout:
     region_cells: np.ndarray  # (regions,)
     unknown_cells: np.ndarray
     nearest_region: np.ndarray  # (unknown,)
+    reach: tuple[int, int]  # rows and columns of cells that a cell's atoms reach around it
+
+    def near(self) -> np.ndarray:
+        """Which regions (regions, regions) see the atoms of which."""
+        return np.all(self._distances() <= self.reach, axis=2)
+
+    def apart(self) -> list[list[int]]:
+        """The regions in groups, in which no two are seen by the same third one."""
+        overlap = np.all(self._distances() <= 2 * np.array(self.reach), axis=2)
+        groups: list[list[int]] = []
+        for k in range(len(overlap)):
+            group = next((g for g in groups if not overlap[k, g].any()), None)
+            if group is None:
+                groups.append([k])
+            else:
+                group.append(k)
+        return groups
+
+    def _distances(self) -> np.ndarray:
+        """In rows and columns of cells (regions, regions, 2)."""
+        places = np.stack(np.divmod(self.region_cells, self.shape[1]), axis=1)
+        return np.abs(places[:, None] - places[None])
 
 
 def field_layout(task: ReconstructProblem) -> FieldLayout:
@@ -76,4 +101,5 @@ def field_layout(task: ReconstructProblem) -> FieldLayout:
         np.array([p[0] * shape[1] + p[1] for p in places], dtype=int),
         np.array(unknown, dtype=int),
         np.array(nearest, dtype=int),
+        (math.ceil(REACH_NM / size[0]), math.ceil(REACH_NM / size[1])),
     )

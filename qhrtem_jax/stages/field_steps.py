@@ -23,7 +23,8 @@ TRIALS, PRODUCTS = 4, 12
 
 PROMISING, LEAST = 5.0, 2.5
 """Steps are worth their time where one product alone promises to lower chi-square by so much per
-region, and end when they lower it by less than that."""
+region, and end when they lower it by less than that; where the model misses by more than the noise,
+in units of what it misses by."""
 
 
 def polish(field: "FieldFit", phase: str) -> bool:
@@ -62,13 +63,13 @@ def polish(field: "FieldFit", phase: str) -> bool:
         shared = np.broadcast_to(shared, (len(own), len(shared)))
         return np.concatenate([own, shared], axis=1, dtype=float), float(gain)
 
-    damping, gain, regions = 1e-3, 0.0, len(field.points)
-    if step(damping, 1)[1] < PROMISING * regions:
+    objective, gain = field.objective(), 0.0
+    worth = len(field.points) * max(1.0, objective / field.targets.size)
+    if step(field.damping, 1)[1] < PROMISING * worth:
         return False
-    objective = field.objective()
     for _ in range(TRIALS):
         before = field.points
-        moved, _ = step(damping, PRODUCTS)
+        moved, _ = step(field.damping, PRODUCTS)
         unit = np.clip((before[:, free] - low) / width + moved, 0.0, 1.0)
         field.points = before.copy()
         field.points[:, free] = np.where(moved == 0.0, before[:, free], low + unit * width)
@@ -76,12 +77,12 @@ def polish(field: "FieldFit", phase: str) -> bool:
         log.debug("%s: chi-square %.1f after %.1f", phase, found, objective)
         if found < objective:
             gain, objective = objective - found, found
-            damping = max(damping / 10.0, 1e-6)
-            if gain < LEAST * regions:
+            field.damping = max(field.damping / 10.0, 1e-6)
+            if gain < LEAST * worth:
                 break
         else:
             field.points = before
-            damping *= 30.0
+            field.damping *= 30.0
             if gain > 0.0:
                 break
     residual = field.cut(field.image()) - field.targets

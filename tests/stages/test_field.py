@@ -55,6 +55,21 @@ def test_cells_are_known_unknown_or_vacuum():
     assert nearest[1 * 4 + 2] == 1
 
 
+def test_regions_change_together_where_nothing_sees_both():
+    origins = [(TILE[0] * i, TILE[1] * j) for i in range(6) for j in range(4)]
+    image = np.random.default_rng(0).normal(1.0, 0.2, (6 * TILE[0], 4 * TILE[1]))
+    layout = field_layout(problem(origins, image))
+    near = layout.near()
+    assert layout.reach == (1, 1)
+    assert near[5].sum() == 9  # ROI6 and all around it
+    assert near[0].sum() == 4  # a corner
+    groups = layout.apart()
+    assert sorted(k for group in groups for k in group) == list(range(24))
+    assert len(groups) == 9
+    for group in groups:
+        assert near[group].sum(axis=0).max() == 1
+
+
 def test_two_regions_in_one_cell_are_refused():
     with pytest.raises(InputError, match=r"ROI1 at \[39, 0\] and ROI2 at \[44, 3\]"):
         field_layout(problem([(39, 0), (44, 3)], wedge()))
