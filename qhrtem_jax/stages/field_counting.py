@@ -47,6 +47,7 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
     part = field.layout.counts
     refused: set[tuple[float, ...]] = set()
     number = 0
+    field.explain_unknown(LATER_STEPS)  # as after every change that is tried
     while True:
         before, unknown, pooled = field.points.copy(), field.unknown, field.pooled
         objective = field.objective()
