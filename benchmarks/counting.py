@@ -6,8 +6,8 @@
 The `columns` experiments (random surfaces, imaging parameters known) and the BaTiO3 folder are not
 part of the repository. Each experiment's clean image gets `draws - 1` fresh draws of camera-like
 noise beside its own; all of them are regions of one image, counted by one command, once in the
-physical mode and once with Dr. Probe's frame and truncations. `--scaling`: seconds with so many
-regions, after a first run that compiles.
+physical mode and once with Dr. Probe's frame and truncations. `--scaling` instead takes the time
+with so many regions, after a first run that compiles, and adds it to the JSON.
 """
 
 import argparse
@@ -46,18 +46,20 @@ def count(
     rng = np.random.default_rng(index)
     clean = experiments["columns_clean"][index]
     drawn = [clean + noise(clean.shape, rng) for _ in range(draws - 1)]
+    images = [experiments["columns_noisy"][index], *drawn]
+    # columns of ten: a lattice that goes on would leave the pixels behind in longer ones
+    images += [np.ones_like(clean)] * (-draws % min(draws, 10))
+    tall = min(draws, 10)
     folder = out / f"{mode}{index}"
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(
-        folder / "image.npy",
-        np.concatenate([experiments["columns_noisy"][index], *drawn]).astype(np.float32),
-    )
+    stacks = [np.concatenate(images[k : k + tall]) for k in range(0, len(images), tall)]
+    np.save(folder / "image.npy", np.concatenate(stacks, axis=1).astype(np.float32))
     vector = drprobe.vector_of_record(str(experiments["columns_truth"][index]))
     vector[INDEX["thickness"]] = SLICES
     known = {"parameters": {n: {"value": float(vector[INDEX[n]])} for n in NAMES}}
     (folder / "imaging.json").write_text(json.dumps(known), encoding="utf-8")
     rows, cols = clean.shape
-    origins = str([[rows * k, 0] for k in range(draws)]).replace(" ", "")
+    origins = [[rows * (k % tall), cols * (k // tall)] for k in range(draws)]
     options = [
         "+stage=reconstruct",
         f"data.image={folder / 'image.npy'}",
@@ -65,7 +67,7 @@ def count(
         f"data.mtf={bto / 'MTF-US2k-300.mtf'}",
         "data.mtf_scale=1.068",
         f"data.roi_shape=[{rows},{cols}]",
-        f"data.rois={origins}",
+        f"data.rois={origins}".replace(" ", ""),
         f"data.noise_variance={VARIANCE}",
         "data.noise_correlation=[0.51,0.08]",
         f"specimen.structure={bto / 'BTO110.cel'}",
@@ -102,33 +104,54 @@ def main() -> None:
     bto, out = options.bto.resolve(), options.out.resolve()
     columns = columns_of(read_structure(bto / "BTO110.cel", 4))
     order = truth.chain_order(columns, experiments["column_order"])
-    table = {}
+    content: dict = {}
+    if options.result is not None and options.result.is_file():
+        content = json.loads(options.result.read_text(encoding="utf-8"))
+    content["versions"] = versions()
+    if options.scaling:
+        content["seconds_of_regions"] = scaling(experiments, options.scaling, bto, out)
+    else:
+        content["columns"] = table(experiments, order, options.draws, bto, out)
+    if options.result is not None:
+        text = json.dumps(content, indent=1)
+        options.result.write_text(text + "\n", encoding="utf-8")
+
+
+def table(
+    experiments: dict[str, np.ndarray], order: np.ndarray, draws: int, bto: Path, out: Path
+) -> dict[str, dict]:
+    """Shares of exact numbers, and how honest the probabilities are, in both modes."""
+    found = {}
     for mode in ("none", "drprobe"):
-        found = []
+        entries = []
         for index, record in enumerate(experiments["columns_truth"]):
             true = np.zeros(len(order), dtype=int)
             true[order] = json.loads(str(record))["counts"]
-            run = count(experiments, index, options.draws, bto, out, mode)
-            found += compare(run["rois"], true)
-        error, probability, given = (np.array(column) for column in zip(*found, strict=True))
-        table[f"compatibility={mode}"] = {
+            run = count(experiments, index, draws, bto, out, mode)
+            entries += compare(run["rois"], true)
+        error, probability, given = (np.array(column) for column in zip(*entries, strict=True))
+        found[f"compatibility={mode}"] = {
             "numbers": len(error),
             "exact": float(np.mean(error == 0)),
             "exact_in_given_images": float(np.mean(error[given] == 0)),
             "within_1": float(np.mean(np.abs(error) <= 1)),
             "log_loss": float(np.mean(-np.log(np.maximum(probability, 1e-4)))),
         }
-        print(mode, json.dumps(table[f"compatibility={mode}"]), flush=True)
+        print(mode, json.dumps(found[f"compatibility={mode}"]), flush=True)
+    return found
+
+
+def scaling(
+    experiments: dict[str, np.ndarray], sizes: list[int], bto: Path, out: Path
+) -> dict[str, float]:
+    """Seconds of `+stage=reconstruct` by the number of regions."""
     seconds = {}
-    for draws in options.scaling:
+    for size in sizes:
         for _ in range(2):  # the second finds its programs in the compilation cache
-            run = count(experiments, 0, draws, bto, out / f"{draws}regions", "none")
-        seconds[str(draws)] = run["cost"]["wall_s"]
-        print(f"{draws} regions: {seconds[str(draws)]:.0f} s", flush=True)
-    if options.result is not None:
-        content = {"versions": versions(), "columns": table, "seconds_of_regions": seconds}
-        text = json.dumps(content, indent=1)
-        options.result.write_text(text + "\n", encoding="utf-8")
+            run = count(experiments, 0, size, bto, out / f"{size}regions", "none")
+        seconds[str(size)] = float(run["cost"]["wall_s"])
+        print(f"{size} regions: {seconds[str(size)]:.0f} s", flush=True)
+    return seconds
 
 
 if __name__ == "__main__":

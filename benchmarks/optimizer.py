@@ -38,6 +38,7 @@ def ours(
     state = turbo.init(jax.random.fold_in(key, 2**20))
     seconds, best = [], []
     for k in range(turbo.capacity // BATCH):
+        drawn = bool(state.design_left > 0)  # from a design, without a model
         start = time.perf_counter()
         points, state = turbo.ask(state, jax.random.fold_in(key, k))
         points.block_until_ready()
@@ -47,7 +48,7 @@ def ours(
         start = time.perf_counter()
         state, info = turbo.tell(state, points, jnp.asarray(values), extra if outputs else None)
         best.append(float(info.best_value))
-        seconds.append(spent + time.perf_counter() - start)
+        seconds.append(np.nan if drawn else spent + time.perf_counter() - start)
     counts = BATCH * np.arange(len(seconds))
     return summary(np.repeat(best, BATCH), seconds, counts)
 
@@ -71,7 +72,8 @@ def summary(best: np.ndarray, seconds: list[float], counts: np.ndarray) -> dict:
     """Best values at the marks, and the median time of the seven steps nearest to 300 and 700."""
 
     def near(n: int) -> float:
-        order = np.argsort(np.abs(np.asarray(counts) - n))[:7]
+        modelled = np.isfinite(seconds)
+        order = np.argsort(np.where(modelled, np.abs(np.asarray(counts) - n), np.inf))[:7]
         return float(np.median(np.asarray(seconds)[order]))
 
     return {
@@ -108,8 +110,8 @@ def runs(seed: int, bto: Path | None, peers: tuple[str, ...], bto_peers: tuple[s
     outputs = evaluate(jnp.full((BATCH, d), 0.5))[1].shape[1]
     composite = TurboOptions(acquisition="thompson", surrogate="composite")
     problem = "BaTiO3, nothing profiled"
-    label = "ours, log qUCB"
-    yield problem, label, lambda: ours(mse, d, seed, OURS[label])
+    for label in ("ours, qUCB", "ours, log qUCB"):
+        yield problem, label, lambda o=OURS[label]: ours(mse, d, seed, o)
     yield (
         problem,
         "ours, composite",
@@ -150,6 +152,7 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     content = {"versions": versions(), "date": time.strftime("%Y-%m-%d"), "runs": {}}
+    machine = {k: content["versions"][k] for k in ("processor", "cores")}
     if options.out.is_file():
         content["runs"] = json.loads(options.out.read_text())["runs"]
     for seed in range(options.seeds):
@@ -159,7 +162,7 @@ def main() -> None:
             done = content["runs"].setdefault(problem, {}).setdefault(label, {})
             if str(seed) in done:
                 continue
-            done[str(seed)] = run()
+            done[str(seed)] = run() | {"date": content["date"], "machine": machine}
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             print(f"seed {seed}, {problem}, {label}: {done[str(seed)]}", flush=True)

@@ -31,8 +31,8 @@ class ArrowSystem:
     def step(self, damping: float) -> tuple[np.ndarray, np.ndarray]:
         """(own steps (regions, local), shared step (shared,)); `damping` is relative to the
         diagonals (Marquardt)."""
-        inverses, through, schur, slopes = self._factors(damping)
-        rest = np.sum(slopes, axis=0) + self.shared_pull * self.shared_active
+        inverses, through, schur = self._factors(damping)
+        rest = np.sum(self._slopes(through), axis=0) + self.shared_pull * self.shared_active
         shared = -np.linalg.lstsq(schur, rest, rcond=1e-13)[0]
         own = -np.einsum("rlm,rm->rl", inverses, self._own_pull()) - through @ shared
         return own, shared
@@ -40,7 +40,7 @@ class ArrowSystem:
     def covariances(self) -> tuple[np.ndarray, np.ndarray]:
         """(covariance of each region's own coordinates (regions, local, local) with the shared
         ones marginalised, covariance of the shared ones); NaN for what does not move."""
-        inverses, through, schur, _ = self._factors(0.0)
+        inverses, through, schur = self._factors(0.0)
         shared = np.linalg.pinv(schur, hermitian=True)
         own = inverses + through @ shared @ np.swapaxes(through, 1, 2)
         still = ~(self.active[:, :, None] & self.active[:, None, :])
@@ -50,12 +50,13 @@ class ArrowSystem:
     def eliminated(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(inverse own blocks (regions, local, local), those times the couplings (regions, local,
         shared), inverse Schur complement (shared, shared)); what does not move is a unit block."""
-        inverses, through, schur, _ = self._factors(damping)
+        inverses, through, schur = self._factors(damping)
         return inverses, through, np.linalg.pinv(schur, hermitian=True)
 
     def shares(self) -> tuple[np.ndarray, np.ndarray]:
         """What each region says of the shared coordinates, its own ones at their best: (half
-        Hessians (regions, shared, shared), half gradients (regions, shared)), without priors."""
+        Hessians (regions, shared, shared), half gradients (regions, shared)); priors of the own
+        coordinates are in them, those of the shared ones are not."""
         inverses, couplings, corners = self._blocks(0.0)
         through = inverses @ couplings
         return corners - np.swapaxes(couplings, 1, 2) @ through, self._slopes(through)
@@ -87,9 +88,8 @@ class ArrowSystem:
         corners = self.hessian[:, local:, local:] * np.outer(shared_free, shared_free)
         return np.linalg.inv(blocks), couplings, corners
 
-    def _factors(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(inverse own blocks, those times the couplings, Schur complement, slopes of each region
-        along the shared coordinates)."""
+    def _factors(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(inverse own blocks, those times the couplings, Schur complement)."""
         inverses, couplings, corners = self._blocks(damping)
         through = inverses @ couplings
         free, corner = self.shared_active.astype(float), np.sum(corners, axis=0)
@@ -97,7 +97,7 @@ class ArrowSystem:
             free * (self.shared_precision + damping * np.diagonal(corner)) + (1.0 - free)
         )
         schur = corner - np.einsum("rls,rlt->st", couplings, through)
-        return inverses, through, schur, self._slopes(through)
+        return inverses, through, schur
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,8 @@ def fit_unknown(
     unknown: UnknownCells,
     steps: int,
 ) -> UnknownCells:
-    """`steps` steps of Adam on the whitened chi-square of the field with priors.
+    """The best of `steps` steps of Adam on the whitened chi-square of the field with priors, or
+    `unknown` where none is better.
 
     `white`: whitening matrices of rows and columns; `per_cell`, atoms of each chain in one cell.
     """
@@ -60,11 +61,22 @@ def fit_unknown(
     memory = optimizer.init(unknown)  # pyright: ignore[reportArgumentType]
     limits = jnp.asarray(most, image.dtype)
     std = jnp.asarray(COUNT_STD_CELLS * per_cell, image.dtype)
-    for _ in range(steps):
-        unknown, memory = _step(
-            field, white, image, state, jnp.asarray(cells), first, limits, std, unknown, memory
+    best = (jnp.asarray(jnp.inf, image.dtype), unknown)
+    for _ in range(steps + 1):  # the first looks at the start
+        unknown, memory, best = _step(
+            field,
+            white,
+            image,
+            state,
+            jnp.asarray(cells),
+            first,
+            limits,
+            std,
+            unknown,
+            memory,
+            best,
         )
-    return unknown
+    return best[1]
 
 
 @eqx.filter_jit
@@ -79,14 +91,17 @@ def _step(
     std: Array,
     unknown: UnknownCells,
     memory: optax.OptState,
-) -> tuple[UnknownCells, optax.OptState]:
+    best: tuple[Array, UnknownCells],
+) -> tuple[UnknownCells, optax.OptState, tuple[Array, UnknownCells]]:
     def objective(trial: UnknownCells) -> Array:
         found = field.image(put(state, cells, first, most, trial))
         residual = white[0] @ (found - image) @ white[1].T
         priors = jnp.sum((trial.numbers / std) ** 2) + jnp.sum(trial.shifts**2)
         return (jnp.sum(residual**2) + priors) / residual.size
 
-    gradient = jax.grad(objective)(unknown)
+    value, gradient = jax.value_and_grad(objective)(unknown)
+    better = value < best[0]
+    chosen = jax.tree.map(lambda new, old: jnp.where(better, new, old), unknown, best[1])
     updates, memory = optax.adam(LEARNING_RATE).update(gradient, memory)
     moved = jax.tree.map(lambda value, step: value + step, unknown, updates)
-    return moved, memory
+    return moved, memory, (jnp.minimum(value, best[0]), chosen)

@@ -24,9 +24,16 @@ MOST_SIMULATED = 6
 """... but at most so many of each region."""
 
 
+UNSEEN = 0.1
+"""Chi-square that changes of several regions may leave where none of them should be seen."""
+
 UNSURE = 1.0
 """Standard deviation of the numbers of all other regions when changes of one region's are compared:
 taking them as certain would make all regions together surer than the image is."""
+
+
+Changes = dict[int, np.ndarray]
+"""Other numbers of atoms (chains,) of some regions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +54,12 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
     part = field.layout.counts
     refused: set[tuple[float, ...]] = set()
     number = 0
-    field.explain_unknown(LATER_STEPS)  # as after every change that is tried
+    # what is tried below may gain by these steps alone, so the present state has them too
+    field.advance("whole numbers", fixed, iterations=3, weigh=False)
+    field.explain_unknown(LATER_STEPS)
     while True:
         before, unknown, pooled = field.points.copy(), field.unknown, field.pooled
+        damping = field.damping
         objective = field.objective()
         found = compare(field)
         best = [int(np.argmin(c)) for c in found.chi2]
@@ -85,6 +95,7 @@ def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
                 break
         else:
             field.points, field.unknown, field.pooled = before, unknown, pooled
+            field.damping = damping
             refused.add((moved[0], *states[moved[0]]))
 
 
@@ -149,25 +160,37 @@ def _simulated(
     """Objectives (regions, MOST_SIMULATED + 1) of states in the whole field, the region's own
     nuisances at their best to first order; infinite where there is no state.
 
-    Regions whose surroundings do not overlap change in the same simulation, so the number of
-    simulations does not grow with the field.
+    Regions whose surroundings do not overlap change in the same simulation, as long as nothing else
+    changes: on large fields the number of simulations does not grow with the regions.
     """
     regions, size = len(states), MOST_SIMULATED + 1
-    near = field.cells.near()
+    near = field.cells.near
     present = field.cut(field.image()) - field.targets
     own = np.repeat(present[:, None], size, axis=1)
     cost = _cost(field, present)
     others = np.full((regions, size), np.inf)
     others[:, 0] = cost.sum() - cost
+
+    def simulate(changed: Changes, j: int) -> bool:
+        """Enter what the changes do; False where several do more than is seen near them."""
+        residuals = field.cut(field.image_with(changed)) - field.targets
+        change = _cost(field, residuals) - cost
+        beyond = ~near[:, list(changed)].any(axis=1)
+        if len(changed) > 1 and np.sum(np.abs(change[beyond])) > UNSEEN:
+            return False
+        for k in changed:
+            own[k, j] = residuals[k]
+            beside = near[:, k] | beyond if len(changed) == 1 else near[:, k].copy()
+            beside[k] = False
+            others[k, j] = others[k, 0] + change[beside].sum()
+        return True
+
     for group in field.cells.apart():
         for j in range(1, max(len(states[k]) for k in group)):
             changed = {k: states[k][j] for k in group if len(states[k]) > j}
-            residuals = field.cut(field.image_with(changed)) - field.targets
-            change = _cost(field, residuals) - cost
-            for k in changed:
-                own[k, j] = residuals[k]
-                beside = near[k] & (np.arange(regions) != k)
-                others[k, j] = others[k, 0] + change[beside].sum()
+            if not simulate(changed, j):
+                for k, counts in changed.items():
+                    simulate({k: counts}, j)
     chi2, slopes, hessian = field.model.projections(nuisances, field.points, own)
     unit = np.asarray(nuisances.unit(field.points), float)
     prior = np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float)))
@@ -202,6 +225,7 @@ def _known_of_others(
     schur, slopes = dataclasses.replace(
         system,
         local_precision=prior,
+        # that the numbers are fixed at present is no knowledge: `prior` says how sure they are
         active=np.ones_like(system.active),
         shared_active=np.ones_like(system.shared_active),
     ).shares()

@@ -24,7 +24,7 @@ from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
 from qhrtem_jax.refine.whole_field import Placement
 from qhrtem_jax.stages.column_fit import pixel_weights
 from qhrtem_jax.stages.field_layout import FieldLayout, field_layout
-from qhrtem_jax.stages.field_steps import polish
+from qhrtem_jax.stages.field_steps import DAMPING, polish
 from qhrtem_jax.stages.lattice import lattice_drift
 from qhrtem_jax.stages.region_fit import RegionFit
 
@@ -73,7 +73,7 @@ class FieldFit:
         self.first = np.zeros((len(self.cells.unknown_cells), self.layout.chains))
         self.unknown = self._no_change()
         self.settled = False
-        self.damping = 1e-3  # of the steps over the whole field
+        self.damping = DAMPING  # of the steps over the whole field
         self.field: FieldSimulator | None = None
         self.stack_cells = 0
         self.heights = np.zeros(len(self.points), dtype=int)
@@ -269,12 +269,13 @@ class FieldFit:
     ) -> None:
         """A sweep, kept where it lowers the objective, then steps over the whole field."""
         points, model = self.points, self.model
-        objective = self.objective()
+        before = self.objective()
         self.sweep(phase, fixed, iterations, weigh=weigh)
-        if self.model is model and self.objective() > objective:
-            self.points = points
+        objective = self.objective()
+        if self.model is model and objective > before:
+            self.points, objective = points, before
             self.pooled = self._pool(fixed, self.deferred_targets()[0], 0)
-        if polish(self, phase):
+        if polish(self, phase, objective):
             self.pooled = self._pool(fixed, self.deferred_targets()[0], 0)
 
     def count_indices(self) -> list[int]:

@@ -14,40 +14,35 @@ MARGIN_NM = 0.8
 """Width of the cells beyond the frame, which separate its opposite edges."""
 
 REACH_NM = 0.35
-"""So far the atoms of a cell are seen in the pixels around it."""
+"""Distance from its cell at which a change of atoms is taken to leave no trace in the image, as it
+does for a few nm of defocus; where this matters, what is left beyond it is looked at."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FieldLayout:
     """`shape` (rows, cols) of the supercell; the index of each region's cell; and of the cells with
-    crystal that no region shows, each with the region that it is first taken to be like."""
+    crystal that no region shows, each with the region that it is first taken to be like.
+
+    `near` (regions, regions): whose pixels (first index) see the atoms of whose cell.
+    """
 
     shape: tuple[int, int]
     region_cells: np.ndarray  # (regions,)
     unknown_cells: np.ndarray
     nearest_region: np.ndarray  # (unknown,)
-    reach: tuple[int, int]  # rows and columns of cells that a cell's atoms reach around it
-
-    def near(self) -> np.ndarray:
-        """Which regions (regions, regions) see the atoms of which."""
-        return np.all(self._distances() <= self.reach, axis=2)
+    near: np.ndarray
 
     def apart(self) -> list[list[int]]:
-        """The regions in groups, in which no two are seen by the same third one."""
-        overlap = np.all(self._distances() <= 2 * np.array(self.reach), axis=2)
+        """The regions in groups, in which no two are seen by the same region."""
         groups: list[list[int]] = []
-        for k in range(len(overlap)):
-            group = next((g for g in groups if not overlap[k, g].any()), None)
+        for k in range(len(self.near)):
+            seen = self.near[:, k]
+            group = next((g for g in groups if not self.near[seen][:, g].any()), None)
             if group is None:
                 groups.append([k])
             else:
                 group.append(k)
         return groups
-
-    def _distances(self) -> np.ndarray:
-        """In rows and columns of cells (regions, regions, 2)."""
-        places = np.stack(np.divmod(self.region_cells, self.shape[1]), axis=1)
-        return np.abs(places[:, None] - places[None])
 
 
 def field_layout(task: ReconstructProblem) -> FieldLayout:
@@ -101,5 +96,17 @@ def field_layout(task: ReconstructProblem) -> FieldLayout:
         np.array([p[0] * shape[1] + p[1] for p in places], dtype=int),
         np.array(unknown, dtype=int),
         np.array(nearest, dtype=int),
-        (math.ceil(REACH_NM / size[0]), math.ceil(REACH_NM / size[1])),
+        _near(task, places * size, size),
     )
+
+
+def _near(task: ReconstructProblem, cells: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Whether the pixels of each region lie within `REACH_NM` of the cell of each; `cells`: corners
+    (regions, 2) in nm. The pixels of a region need not cover its cell."""
+    sampling = np.array(task.field.frame.sampling_nm)
+    first = np.array([r.origin for r in task.regions]) * sampling
+    last = first + np.array(task.regions[0].image.shape) * sampling
+    below = cells[None] - last[:, None]
+    above = first[:, None] - (cells + size)[None]
+    gap = np.maximum(below, above).max(axis=2)
+    return np.asarray(gap < REACH_NM)

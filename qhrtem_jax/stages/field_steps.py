@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DAMPING, STRONGEST = 1e-3, 0.1
+"""Damping of the first step of all, and the strongest that a new phase begins with."""
+
 TRIALS, PRODUCTS = 4, 12
 """Steps at a time, and products with the field's Jacobian in each."""
 
@@ -27,8 +30,9 @@ region, and end when they lower it by less than that; where the model misses by 
 in units of what it misses by."""
 
 
-def polish(field: "FieldFit", phase: str) -> bool:
-    """Steps of what the last sweep left free, from its normal equations; whether points moved."""
+def polish(field: "FieldFit", phase: str, objective: float) -> bool:
+    """Steps of what the last sweep left free, from its normal equations; whether points moved.
+    `objective`: that of the present points."""
     assert field.pooled is not None
     assert field.field is not None
     system = field.pooled.system
@@ -63,10 +67,10 @@ def polish(field: "FieldFit", phase: str) -> bool:
         shared = np.broadcast_to(shared, (len(own), len(shared)))
         return np.concatenate([own, shared], axis=1, dtype=float), float(gain)
 
-    objective, gain = field.objective(), 0.0
-    worth = len(field.points) * max(1.0, objective / field.targets.size)
-    if step(field.damping, 1)[1] < PROMISING * worth:
+    gain, worth = 0.0, len(field.points) * max(1.0, objective / field.targets.size)
+    if step(DAMPING, 1)[1] < PROMISING * worth:
         return False
+    field.damping = min(field.damping, STRONGEST)  # a failure earlier need not be one now
     for _ in range(TRIALS):
         before = field.points
         moved, _ = step(field.damping, PRODUCTS)

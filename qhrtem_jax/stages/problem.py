@@ -136,7 +136,7 @@ def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
     image, noise = field.image, field.noise
     groups = averages(data, image, noise)
     others = tuple(mean_region(data, image, group) for group in groups[1:])
-    if len({len(group) for group in groups}) > 1:
+    if noise is not None and len({len(group) for group in groups}) > 1:
         warn("data.average: the means are of different numbers of ROIs, the noise is the first's")
     if groups:
         image = mean_region(data, image, groups[0])

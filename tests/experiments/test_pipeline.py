@@ -86,30 +86,34 @@ def test_the_counted_crystal_is_the_one_that_was_simulated(whole):
 
 
 def run_until(mark: Path, arguments: list[str]) -> None:
-    """Run a command, and kill it a second after it has written `mark`."""
+    """Run a command, and kill it half a second after it has written `mark`."""
     process = subprocess.Popen(arguments, cwd=ROOT, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not mark.is_file():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    time.sleep(1.0)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        deadline = time.monotonic() + 300
+        while not mark.is_file():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_a_killed_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):
     folder = tmp_path / "killed"
-    marks = [
-        folder / name
-        for name in ("structure/history.csv", "structure/result.json", "reconstruct/result.json")
-    ]
-    for mark in marks:  # in the midst of each stage
-        run_until(mark, command(folder, truth, "resume=true"))
-        assert not (folder / "result.json").exists()
-    written = [mark.stat().st_mtime_ns for mark in marks[1:]]
-    subprocess.run(command(folder, truth, "resume=true"), cwd=ROOT, check=True, timeout=600)
-    assert [mark.stat().st_mtime_ns for mark in marks[1:]] == written
+    resumed = command(folder, truth, "resume=true")
+    written = {}
+    for stage in ("structure", "reconstruct", "stitch"):
+        run_until(folder / stage / "history.csv", resumed)  # in the midst of the stage
+        assert not (folder / stage / "result.json").exists()
+        for finished, seen in written.items():
+            assert finished.stat().st_mtime_ns == seen
+        for finished in folder.glob("*/result.json"):
+            written[finished] = finished.stat().st_mtime_ns
+    subprocess.run(resumed, cwd=ROOT, check=True, timeout=600)
+    assert len(written) == 2
+    assert all(finished.stat().st_mtime_ns == seen for finished, seen in written.items())
     one, other = result(whole), result(folder)
     assert [c["n"] for c in one["rois"][0]["counts"]] == [
         c["n"] for c in other["rois"][0]["counts"]

@@ -1,8 +1,8 @@
 """Writes the smallest DigitalMicrograph file that holds one image, as Gatan's tag tree.
 
-Independent of the reader under test: the layout is that of the published descriptions of DM3 and
-DM4 (tag counts, names and sizes big-endian, numbers little-endian; DM4 counts with 64 bits and
-gives every tag's size).
+The layout is that of https://imagej.net/ij/plugins/DM3Format.gj.html (G. Jefferis): tag counts,
+names and sizes big-endian, numbers little-endian; DM4 counts with 64 bits and gives every tag's
+size. The reader wants a calibration of each axis.
 """
 
 import struct
@@ -13,6 +13,7 @@ import numpy as np
 _GROUP, _DATA = 20, 21
 _UINT16, _UINT32, _FLOAT32, _ARRAY = 4, 5, 6, 20
 _IMAGE_OF_FLOAT32 = 2
+SAMPLING_NM = 0.00887
 
 
 class _Writer:
@@ -35,8 +36,8 @@ class _Writer:
     def number(self, name: str, value: int) -> bytes:
         return self.tag(name, _DATA, self.data([_UINT32], struct.pack("<I", value)))
 
-    def calibration(self, nm: float) -> bytes:
-        """One entry of `Dimension`: pixels of `nm`."""
+    def calibration(self) -> bytes:
+        """One entry of `Dimension`: pixels of `SAMPLING_NM`."""
         unit = "nm"
         return self.tag(
             "",
@@ -44,7 +45,7 @@ class _Writer:
             self.group(
                 [
                     self.tag("Origin", _DATA, self.data([_FLOAT32], struct.pack("<f", 0.0))),
-                    self.tag("Scale", _DATA, self.data([_FLOAT32], struct.pack("<f", nm))),
+                    self.tag("Scale", _DATA, self.data([_FLOAT32], struct.pack("<f", SAMPLING_NM))),
                     self.tag(
                         "Units",
                         _DATA,
@@ -54,17 +55,16 @@ class _Writer:
             ),
         )
 
-    def file(self, root: bytes) -> bytes:
+    def header(self, root: bytes) -> bytes:
         return struct.pack(">i", self.version) + struct.pack(self.long, len(root)) + b"\0\0\0\1"
 
 
-def write(path: Path, image: np.ndarray, nm: float) -> None:
-    """Write `image` (rows, cols) as float32 with pixels of `nm`; the ending, .dm3 or .dm4, names
-    the version."""
+def write(path: Path, image: np.ndarray) -> None:
+    """Write `image` (rows, cols) as float32; the ending, .dm3 or .dm4, names the version."""
     writer = _Writer(int(path.suffix[-1]))
     rows, cols = image.shape
     pixels = writer.data([_ARRAY, _FLOAT32, image.size], image.astype("<f4").tobytes())
-    dimension = writer.group([writer.calibration(nm), writer.calibration(nm)])
+    dimension = writer.group([writer.calibration(), writer.calibration()])
     content = [
         writer.tag(
             "Calibrations",
@@ -88,4 +88,4 @@ def write(path: Path, image: np.ndarray, nm: float) -> None:
     )
     images = writer.group([writer.tag("", _GROUP, one)])
     root = writer.group([writer.tag("ImageList", _GROUP, images)])
-    path.write_bytes(writer.file(root) + root + b"\0" * 8)
+    path.write_bytes(writer.header(root) + root + b"\0" * 8)

@@ -112,7 +112,7 @@ def test_digital_micrograph(tmp_path, ending):
     pytest.importorskip("rsciio", reason="needs the extra `formats`")
     image = np.random.default_rng(0).uniform(0.5, 1.5, (9, 14)).astype(np.float32)
     path = tmp_path / f"image.{ending}"
-    digital_micrograph.write(path, image, 0.00887)
+    digital_micrograph.write(path, image)
     np.testing.assert_array_equal(read_image(path), image)
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match=rf"image\.{ending} cannot be read"):

@@ -55,19 +55,32 @@ def test_cells_are_known_unknown_or_vacuum():
     assert nearest[1 * 4 + 2] == 1
 
 
+def tiled(pixels):
+    """Layout of six by four regions, `pixels` (rows, cols) from one to the next."""
+    origins = [(pixels[0] * i, pixels[1] * j) for i in range(6) for j in range(4)]
+    image = np.random.default_rng(0).normal(1.0, 0.2, (6 * pixels[0], 4 * pixels[1]))
+    return field_layout(problem(origins, image))
+
+
 def test_regions_change_together_where_nothing_sees_both():
-    origins = [(TILE[0] * i, TILE[1] * j) for i in range(6) for j in range(4)]
-    image = np.random.default_rng(0).normal(1.0, 0.2, (6 * TILE[0], 4 * TILE[1]))
-    layout = field_layout(problem(origins, image))
-    near = layout.near()
-    assert layout.reach == (1, 1)
-    assert near[5].sum() == 9  # ROI6 and all around it
-    assert near[0].sum() == 4  # a corner
+    layout = tiled(TILE)
+    assert layout.near[:, 5].sum() == 9  # ROI6 and all around it
+    assert layout.near[:, 0].sum() == 4  # a corner
     groups = layout.apart()
     assert sorted(k for group in groups for k in group) == list(range(24))
     assert len(groups) == 9
     for group in groups:
-        assert near[group].sum(axis=0).max() == 1
+        assert layout.near[:, group].sum(axis=1).max() == 1
+
+
+def test_pixels_that_left_their_cells_see_further():
+    drifting = tiled((TILE[0] - 2, TILE[1]))  # a quarter of a cell at the last row
+    straight = tiled(TILE)
+    last = 5 * 4
+    assert not straight.near[last, last - 8]
+    assert drifting.near[last, last - 8]  # two rows below, but its pixels begin above its cell
+    for group in drifting.apart():
+        assert drifting.near[:, group].sum(axis=1).max() == 1
 
 
 def test_two_regions_in_one_cell_are_refused():

@@ -1,0 +1,87 @@
+"""Changes of numbers compared in a whole field that another multislice simulated."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.stages import field_counting, stitch
+from qhrtem_jax.stages.field_fit import FieldFit
+from qhrtem_jax.stages.journal import Journal
+from qhrtem_jax.stages.region_fit import RegionFit
+from qhrtem_jax.stages.settings import run_settings
+from tests.stages.test_stitch import COLS, ROWS, imaging
+
+
+@pytest.fixture(scope="module")
+def column(reference_dir, bto_dir, tmp_path_factory):
+    """A field of four regions, one below the other: slabs as they are found first."""
+    path = tmp_path_factory.mktemp("column")
+    content = np.load(reference_dir / "synthetic_field.npz")
+    np.save(path / "field.npy", content["noisy"][0][: 5 * ROWS, :COLS])
+    known = json.loads(str(content["truth"][0]))
+    (path / "imaging.json").write_text(json.dumps(imaging(known)))
+    settings = run_settings(
+        {
+            "stage": "stitch",
+            "data": {
+                "image": str(path / "field.npy"),
+                "sampling_nm": 0.00887,
+                "mtf": str(bto_dir / "MTF-US2k-300.mtf"),
+                "mtf_scale": 1.068,
+                "roi_shape": [ROWS, COLS],
+                "rois": [[ROWS * k, 0] for k in range(1, 5)],
+                "noise_variance": 1.8e-4,
+                "noise_correlation": [0.51, 0.08],
+            },
+            "specimen": {"structure": str(bto_dir / "BTO110.cel"), "grid": [50, 72]},
+            "microscope": {"aberration_convention": "drprobe"},
+            "reconstruct": {"max_evaluations": 0},
+            "imaging": {"result": str(path / "imaging.json")},
+        }
+    )
+    regions = stitch.prepare(settings).regions
+    folder = RunFolder(path / "run")
+    vector = regions.imaging.vector(folder, lambda progress: None)
+    fit = RegionFit(regions, vector, Journal(folder, lambda progress: None))
+    fit.start()
+    field = FieldFit(fit)
+    field.forget_unknown()
+    return field
+
+
+def simulated(field, near, changing=(0, 1, 2, 3)):
+    """Objectives of the present numbers, of one titanium less and of one oxygen less, in the
+    `changing` regions."""
+    field.cells = dataclasses.replace(field.cells, near=near)
+    coordinates, _ = field.coordinates()
+    free = [k for k in coordinates.free if k not in field.count_indices()]
+    nuisances = field.fit.bounds.coordinates(free, field.fit.simulator.simulator.dtype)
+    size = len(free)
+    nothing = np.zeros((4, size, size)), np.zeros((4, size))
+    states = []
+    for k, counts in enumerate(np.rint(field.points[:, field.layout.counts])):
+        steps = np.zeros((3, len(counts)))
+        steps[1, 4], steps[2, 6] = -1, -1
+        states.append(counts + steps if k in changing else counts[None])
+    return field_counting._simulated(field, nuisances, *nothing, states)[:, :3]
+
+
+def test_regions_that_change_together_are_compared_as_alone(column):
+    near = column.cells.near
+    assert [0, 3] in column.cells.apart()
+    alone = simulated(column, np.ones((4, 4), dtype=bool))
+    evaluations = column.journal.evaluations
+    together = simulated(column, near)
+    assert column.journal.evaluations - evaluations == 1 + 3 * 2
+    assert np.all(np.abs(alone[:, 1:] - alone[:, :1]) > 5.0)
+    np.testing.assert_allclose(together - together[:, :1], alone - alone[:, :1], atol=0.2)
+
+
+def test_changes_that_reach_further_than_thought_are_compared_alone(column):
+    alone = simulated(column, np.ones((4, 4), dtype=bool))
+    # as if no region saw another: what the two in between see tells otherwise
+    blind = simulated(column, np.eye(4, dtype=bool), changing=(0, 3))[[0, 3]]
+    np.testing.assert_allclose(blind - blind[:, :1], (alone - alone[:, :1])[[0, 3]], atol=1e-3)
