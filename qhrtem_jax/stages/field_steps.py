@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DAMPING, STRONGEST = 1e-3, 0.1
-"""Damping of the first step of all, and the strongest that a new phase begins with."""
+DAMPING, STRONGEST = 1e-3, 1.0
+"""Damping of the first step of all, and the strongest that a phase begins with."""
 
 TRIALS, PRODUCTS = 4, 12
 """Steps at a time, and products with the field's Jacobian in each."""
@@ -68,9 +68,10 @@ def polish(field: "FieldFit", phase: str, objective: float) -> bool:
         return np.concatenate([own, shared], axis=1, dtype=float), float(gain)
 
     gain, worth = 0.0, len(field.points) * max(1.0, objective / field.targets.size)
-    if step(DAMPING, 1)[1] < PROMISING * worth:
+    field.damping = min(field.damping, STRONGEST)
+    if step(field.damping, 1)[1] < PROMISING * worth:
+        field.damping = max(field.damping / 10.0, DAMPING)  # what failed then need not fail again
         return False
-    field.damping = min(field.damping, STRONGEST)  # a failure earlier need not be one now
     for _ in range(TRIALS):
         before = field.points
         moved, _ = step(field.damping, PRODUCTS)

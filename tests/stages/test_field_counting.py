@@ -11,8 +11,7 @@ from qhrtem_jax.stages import field_counting, stitch
 from qhrtem_jax.stages.field_fit import FieldFit
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.region_fit import RegionFit
-from qhrtem_jax.stages.settings import run_settings
-from tests.stages.test_stitch import COLS, ROWS, imaging
+from tests.stages.test_stitch import COLS, ROWS, imaging, stitch_settings
 
 
 @pytest.fixture(scope="module")
@@ -23,25 +22,12 @@ def column(reference_dir, bto_dir, tmp_path_factory):
     np.save(path / "field.npy", content["noisy"][0][: 5 * ROWS, :COLS])
     known = json.loads(str(content["truth"][0]))
     (path / "imaging.json").write_text(json.dumps(imaging(known)))
-    settings = run_settings(
-        {
-            "stage": "stitch",
-            "data": {
-                "image": str(path / "field.npy"),
-                "sampling_nm": 0.00887,
-                "mtf": str(bto_dir / "MTF-US2k-300.mtf"),
-                "mtf_scale": 1.068,
-                "roi_shape": [ROWS, COLS],
-                "rois": [[ROWS * k, 0] for k in range(1, 5)],
-                "noise_variance": 1.8e-4,
-                "noise_correlation": [0.51, 0.08],
-            },
-            "specimen": {"structure": str(bto_dir / "BTO110.cel"), "grid": [50, 72]},
-            "microscope": {"aberration_convention": "drprobe"},
-            "reconstruct": {"max_evaluations": 0},
-            "imaging": {"result": str(path / "imaging.json")},
-        }
-    )
+    data = {
+        "rois": [[ROWS * k, 0] for k in range(1, 5)],
+        "noise_variance": 1.8e-4,
+        "noise_correlation": [0.51, 0.08],
+    }
+    settings = stitch_settings(bto_dir, path, data, {})
     regions = stitch.prepare(settings).regions
     folder = RunFolder(path / "run")
     vector = regions.imaging.vector(folder, lambda progress: None)

@@ -1,6 +1,7 @@
 """The joint refinement of a field with known truth, which another multislice simulated."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from qhrtem_jax.physics.columns import columns_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.stages import stitch
 from qhrtem_jax.stages.problem import load_crystal
-from qhrtem_jax.stages.settings import run_settings
+from qhrtem_jax.stages.settings import RunSettings, run_settings
 from tests import truth
 
 ROWS, COLS = 45, 64
@@ -27,6 +28,27 @@ def imaging(known: dict) -> dict:
     return {"parameters": {n: {"value": float(vector[INDEX[n]])} for n in NAMES}}
 
 
+def stitch_settings(bto_dir: Path, folder: Path, data: dict, specimen: dict) -> RunSettings:
+    """Settings of the field and the imaging parameters that `folder` holds."""
+    return run_settings(
+        {
+            "stage": "stitch",
+            "data": {
+                "image": str(folder / "field.npy"),
+                "sampling_nm": 0.00887,
+                "mtf": str(bto_dir / "MTF-US2k-300.mtf"),
+                "mtf_scale": 1.068,
+                "roi_shape": [ROWS, COLS],
+            }
+            | data,
+            "specimen": {"structure": str(bto_dir / "BTO110.cel"), "grid": [50, 72]} | specimen,
+            "microscope": {"aberration_convention": "drprobe"},
+            "reconstruct": {"max_evaluations": 0},
+            "imaging": {"result": str(folder / "imaging.json")},
+        }
+    )
+
+
 @pytest.fixture(scope="module")
 def refined(reference_dir, bto_dir, tmp_path_factory):
     """(result, arrays, truth of the regions, columns) of two regions below vacuum."""
@@ -35,27 +57,7 @@ def refined(reference_dir, bto_dir, tmp_path_factory):
     known = json.loads(str(content["truth"][0]))
     np.save(path / "field.npy", content["noisy"][0][: 3 * ROWS, :COLS])
     (path / "imaging.json").write_text(json.dumps(imaging(known)))
-    settings = run_settings(
-        {
-            "stage": "stitch",
-            "data": {
-                "image": str(path / "field.npy"),
-                "sampling_nm": 0.00887,
-                "mtf": str(bto_dir / "MTF-US2k-300.mtf"),
-                "mtf_scale": 1.068,
-                "roi_shape": [ROWS, COLS],
-                "vacuum": [0, 0, 40, COLS],
-            },
-            "specimen": {
-                "structure": str(bto_dir / "BTO110.cel"),
-                "max_cells": 6,
-                "grid": [50, 72],
-            },
-            "microscope": {"aberration_convention": "drprobe"},
-            "reconstruct": {"max_evaluations": 0},
-            "imaging": {"result": str(path / "imaging.json")},
-        }
-    )
+    settings = stitch_settings(bto_dir, path, {"vacuum": [0, 0, 40, COLS]}, {"max_cells": 6})
     result, arrays = stitch.run(
         stitch.prepare(settings), RunFolder(path / "run"), lambda progress: None
     )
