@@ -13,7 +13,7 @@ from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope
 from qhrtem_jax.physics.structured import Layout
 from qhrtem_jax.refine.regions import make_coordinates, whitening
-from qhrtem_jax.refine.unknown_cells import UnknownCells
+from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
 from qhrtem_jax.refine.whole_field import Eliminated, Placement, WholeField, gauss_newton
 from tests.physics import crystal as sto
 
@@ -179,3 +179,28 @@ def test_offsets_follow_the_tilt_of_what_lies_above(case):
     aside[1, INDEX["A0_x"]] += 0.02
     offsets = np.asarray(model.placement.offsets(jnp.asarray(aside)))
     np.testing.assert_allclose(offsets[1] - offsets[0], [0.02, 0.0], atol=1e-9)
+
+
+def test_unknown_cells_are_found_and_left_where_they_are_best(case):
+    model, _, points = case
+    placement, simulator = model.placement, model.simulator
+    state = placement.state(jnp.asarray(points))
+    image = simulator.image(state)  # as if the unknown cell were what it was first taken to be
+
+    def fitted(start: float, steps: int) -> np.ndarray:
+        found = fit_unknown(
+            simulator,
+            (model.white_y, jnp.asarray(whitening(NoiseModel(1e-4, (0.5, 0.1)), 2 * COLS))),
+            image,
+            state,
+            np.array([2]),
+            placement.first,
+            np.asarray(placement.most),
+            COLUMNS.atoms_per_cell(),
+            UnknownCells(jnp.full((1, 8), start), jnp.zeros((1, LAYOUT.columns, 2))),
+            steps,
+        )
+        return np.asarray(found.numbers)
+
+    np.testing.assert_array_equal(fitted(0.0, 4), 0.0)  # a step of Adam would leave the minimum
+    assert np.sqrt(np.mean(fitted(-1.0, 15) ** 2)) < 0.6
