@@ -1,1 +1,1 @@
-"""Gradients: bounded Levenberg-Marquardt with priors, and the errors of its result."""
+"""Least squares with bounds and priors of regions and fields, whole numbers of atoms, errors."""

@@ -1,1 +1,1 @@
-"""What a user runs: simulate, imaging."""
+"""What a user runs: simulate, imaging, structure, reconstruct, stitch."""
