@@ -41,18 +41,37 @@ def column(reference_dir, bto_dir, tmp_path_factory):
 def simulated(field, near, changing=(0, 1, 2, 3)):
     """Objectives of the present numbers, of one titanium less and of one oxygen less, in the
     `changing` regions."""
-    field.cells = dataclasses.replace(field.cells, near=near)
+    layout = field.cells
     coordinates, _ = field.coordinates()
     free = [k for k in coordinates.free if k not in field.count_indices()]
     nuisances = field.fit.bounds.coordinates(free, field.fit.simulator.simulator.dtype)
-    size = len(free)
-    nothing = np.zeros((4, size, size)), np.zeros((4, size))
-    states = []
-    for k, counts in enumerate(np.rint(field.points[:, field.layout.counts])):
-        steps = np.zeros((3, len(counts)))
-        steps[1, 4], steps[2, 6] = -1, -1
-        states.append(counts + steps if k in changing else counts[None])
-    return field_counting._simulated(field, nuisances, *nothing, states)[:, :3]
+    certain = np.tile(1e12 * np.eye(len(free)), (4, 1, 1)), np.zeros((4, len(free)))
+    states = [rows if k in changing else rows[:1] for k, rows in enumerate(compared(field))]
+    field.cells = dataclasses.replace(layout, near=near)
+    found = field_counting._simulated(field, nuisances, *certain, states)[:, :3]
+    field.cells = layout
+    return found
+
+
+def compared(field):
+    """States (regions, 3, chains)."""
+    steps = np.zeros((3, field.layout.chains))
+    steps[1, 4], steps[2, 6] = -1, -1
+    return np.rint(field.points[:, None, field.layout.counts]) + steps
+
+
+def test_objectives_are_those_of_the_whole_field(column):
+    """With nuisances that are certain nothing but the simulations differs."""
+    found = simulated(column, np.ones((4, 4), dtype=bool))
+
+    def objective(k, counts):
+        difference = column.cut(column.image_with({k: counts})) - column.targets
+        white = np.asarray(column.model.whiten(difference), float)
+        return np.sum(white**2) + column.constraints.penalty(counts)
+
+    for k, states in enumerate(compared(column)):
+        expected = [objective(k, counts) for counts in states]
+        np.testing.assert_allclose(found[k], expected, rtol=1e-5)
 
 
 def test_regions_that_change_together_are_compared_as_alone(column):
