@@ -48,8 +48,8 @@ def count(
     drawn = [clean + noise(clean.shape, rng) for _ in range(draws - 1)]
     images = [experiments["columns_noisy"][index], *drawn]
     # columns of ten: a lattice that goes on would leave the pixels behind in longer ones
-    images += [np.ones_like(clean)] * (-draws % min(draws, 10))
     tall = min(draws, 10)
+    images += [np.ones_like(clean)] * (-draws % tall)
     folder = out / f"{mode}{index}"
     folder.mkdir(parents=True, exist_ok=True)
     stacks = [np.concatenate(images[k : k + tall]) for k in range(0, len(images), tall)]

@@ -23,7 +23,6 @@ whole field ..."""
 MOST_SIMULATED = 6
 """... but at most so many of each region."""
 
-
 UNSEEN = 0.1
 """Chi-square that changes of several regions may leave where none of them should be seen."""
 
@@ -180,9 +179,8 @@ def _simulated(
             return False
         for k in changed:
             own[k, j] = residuals[k]
-            beside = near[:, k] | beyond if len(changed) == 1 else near[:, k].copy()
-            beside[k] = False
-            others[k, j] = others[k, 0] + change[beside].sum()
+            seen = near[:, k] if len(changed) > 1 else np.ones(regions, dtype=bool)
+            others[k, j] = others[k, 0] + change[seen & (np.arange(regions) != k)].sum()
         return True
 
     for group in field.cells.apart():
