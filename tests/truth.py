@@ -71,4 +71,5 @@ def field_state(columns: Columns, truth: dict, shape: tuple[int, int]) -> FieldS
         np.float32(shifts.reshape(cells, -1, 2)),
         np.ones((cells, len(columns.chains)), np.float32),
         np.full(cells, vector[INDEX["absorption"]], np.float32),
+        np.zeros(2, np.float32),
     )

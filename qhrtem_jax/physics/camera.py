@@ -9,6 +9,10 @@ from jaxtyping import Array, Float
 
 from qhrtem_jax.errors import InputError
 
+STRETCH_STEP = 0.02
+"""Relative change of the MTF's frequencies over which its slope is taken, about what their
+calibration leaves open; a table of straight pieces has no better derivative."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Mtf:
@@ -73,6 +77,7 @@ class Camera(eqx.Module):
     """
 
     transfer: Float[Array, "trows tcols"]  # MTF x pixel integration, on cell or frame frequencies
+    slopes: Float[Array, "2 trows tcols"]  # of it by stretches of the MTF's frequencies along y, x
     spread_exponent: Float[Array, "trows tcols"]  # 2 pi^2 q^2, 1/nm^2
     to_rows_real: Float[Array, "pixel_rows rows"]
     to_rows_imag: Float[Array, "pixel_rows rows"]
@@ -81,17 +86,27 @@ class Camera(eqx.Module):
     frame_transfer: bool = eqx.field(static=True)
 
     def __call__(
-        self, spectrum: Array, image_spread_nm: Float[Array, ""]
+        self,
+        spectrum: Array,
+        image_spread_nm: Float[Array, ""],
+        mtf_stretch: Float[Array, " 2"] | None = None,
     ) -> Float[Array, "pixel_rows pixel_cols"]:
-        """Pixels of one image; vacuum 1."""
-        pixels = self.linear(spectrum, image_spread_nm)
+        """Pixels of one image; vacuum 1. `mtf_stretch`: relative change of the frequencies at which
+        the MTF is looked up, along (y, x), to first order."""
+        pixels = self.linear(spectrum, image_spread_nm, mtf_stretch)
         return jnp.abs(pixels) if self.frame_transfer else pixels  # wavimg stores |value|
 
     def linear(
-        self, spectrum: Array, image_spread_nm: Float[Array, ""]
+        self,
+        spectrum: Array,
+        image_spread_nm: Float[Array, ""],
+        mtf_stretch: Float[Array, " 2"] | None = None,
     ) -> Float[Array, "pixel_rows pixel_cols"]:
         """The part of the camera that is linear in the spectrum."""
-        blur = self.transfer * jnp.exp(-self.spread_exponent * image_spread_nm**2)
+        transfer = self.transfer
+        if mtf_stretch is not None:
+            transfer = transfer + jnp.tensordot(mtf_stretch, self.slopes, axes=1)
+        blur = transfer * jnp.exp(-self.spread_exponent * image_spread_nm**2)
         if self.frame_transfer:
             pixels = self._evaluate(spectrum)
             return jnp.fft.irfft2(jnp.fft.rfft2(pixels) * blur, s=pixels.shape)
@@ -130,13 +145,21 @@ def make_camera(
         )
         fraction = (fraction_y, fraction_x)
         spread_exponent = 2.0 * np.pi**2 * (q_y[:, None] ** 2 + q_x**2)
-    transfer = np.ones(fraction[0].shape)
+    transfer, slopes = np.ones(fraction[0].shape), np.zeros((2, *fraction[0].shape))
     if mtf is not None:
-        transfer = transfer * mtf.at(np.hypot(*fraction))
+        transfer = mtf.at(np.hypot(*fraction))
+        for axis in (0, 1):
+            more, less = (
+                mtf.at(np.hypot(fraction[axis] * (1.0 + step), fraction[1 - axis]))
+                for step in (STRETCH_STEP, -STRETCH_STEP)
+            )
+            slopes[axis] = (more - less) / (2.0 * STRETCH_STEP)
     if pixel_integration:
-        transfer = transfer * np.sinc(fraction[0] / 2.0) * np.sinc(fraction[1] / 2.0)
+        pixel = np.sinc(fraction[0] / 2.0) * np.sinc(fraction[1] / 2.0)
+        transfer, slopes = transfer * pixel, slopes * pixel
     return Camera(
         transfer=jnp.asarray(transfer, dtype),
+        slopes=jnp.asarray(slopes, dtype),
         spread_exponent=jnp.asarray(spread_exponent, dtype),
         to_rows_real=jnp.asarray(np.real(to_rows), dtype),
         to_rows_imag=jnp.asarray(np.imag(to_rows), dtype),

@@ -21,7 +21,7 @@ class FieldState(eqx.Module):
 
     `imaging` is a vector of `physics.parameters` whose C1 and A0 refer to the far end of the stack;
     its absorption and thickness are not used. `starts`: rank of each chain's first atom among the
-    sites of the whole stack (its height).
+    sites of the whole stack (its height). `mtf_stretch`: see `physics.camera`.
     """
 
     imaging: Float[Array, " parameters"]
@@ -30,6 +30,7 @@ class FieldState(eqx.Module):
     shifts_nm: Float[Array, "cells columns 2"]
     occupancies: Float[Array, "cells chains"]
     absorption: Float[Array, " cells"]
+    mtf_stretch: Float[Array, " 2"]
 
 
 class FieldSimulator(eqx.Module):
@@ -55,7 +56,7 @@ class FieldSimulator(eqx.Module):
         """The image of the field; vacuum 1."""
         parameters = self.simulator.typed(state.imaging)
         spectrum = self.simulator.spectrum(self.wave(state), parameters)
-        return self.simulator.camera(spectrum, parameters.image_spread_nm)
+        return self.simulator.camera(spectrum, parameters.image_spread_nm, state.mtf_stretch)
 
 
 def make_field(

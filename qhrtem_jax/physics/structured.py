@@ -1,7 +1,8 @@
 """Images of a stack of columns whose structure varies with the imaging parameters.
 
 A point is one flat vector: the imaging parameters of `physics.parameters`, then the shifts of the
-columns in nm (x and y of each), the numbers of atoms of the chains, and their occupancies.
+columns in nm (x and y of each), the numbers of atoms of the chains, their occupancies, and the
+relative stretch of the MTF's frequencies along y and x (see `physics.camera`).
 """
 
 import equinox as eqx
@@ -23,7 +24,7 @@ class Layout(eqx.Module):
 
     @property
     def size(self) -> int:
-        return len(NAMES) + 2 * self.columns + 2 * self.chains
+        return len(NAMES) + 2 * self.columns + 2 * self.chains + 2
 
     @property
     def imaging(self) -> slice:
@@ -41,6 +42,10 @@ class Layout(eqx.Module):
     def occupancies(self) -> slice:
         return slice(self.counts.stop, self.counts.stop + self.chains)
 
+    @property
+    def mtf_stretch(self) -> slice:
+        return slice(self.occupancies.stop, self.occupancies.stop + 2)
+
     def point(
         self,
         imaging: np.ndarray,
@@ -48,8 +53,9 @@ class Layout(eqx.Module):
         counts: np.ndarray,
         occupancies: np.ndarray,
     ) -> np.ndarray:
-        """One flat float64 vector."""
-        return np.concatenate([imaging, np.ravel(shifts_nm), counts, occupancies]).astype(float)
+        """One flat float64 vector, the MTF as it is given."""
+        parts = [imaging, np.ravel(shifts_nm), counts, occupancies, np.zeros(2)]
+        return np.concatenate(parts).astype(float)
 
 
 def moved_plane(imaging: np.ndarray, distance_nm: np.ndarray | float) -> np.ndarray:
@@ -85,7 +91,9 @@ class StructuredSimulator(eqx.Module):
         """Image of a wave under the imaging parameters of `point`."""
         parameters = self.simulator.typed(point[self.layout.imaging])
         spectrum = self.simulator.spectrum(wave, parameters)
-        return self.simulator.camera(spectrum, parameters.image_spread_nm)
+        return self.simulator.camera(
+            spectrum, parameters.image_spread_nm, point[self.layout.mtf_stretch]
+        )
 
     def image(self, point: Float[Array, " point"]) -> Float[Array, "rows cols"]:
         """The image of one point; vacuum 1."""

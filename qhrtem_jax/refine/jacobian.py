@@ -43,7 +43,8 @@ def structured_jacobian(
     simulator: StructuredSimulator, point: Float[Array, " point"], free: tuple[int, ...]
 ) -> tuple[Float[Array, "rows cols"], Float[Array, "free rows cols"]]:
     """The image of a point, and its derivative by the coordinates of index `free`."""
-    through = [k in _WAVE_INDICES or k >= len(NAMES) for k in free]
+    structure = range(len(NAMES), simulator.layout.mtf_stretch.start)
+    through = [k in _WAVE_INDICES or k in structure for k in free]
     return _split(simulator.wave, simulator.image_of_wave, point, free, through)
 
 

@@ -82,6 +82,7 @@ class Placement(eqx.Module):
             .at[known]
             .set(points[:, layout.occupancies]),
             jnp.full(self.cells, vector[ABSORPTION]).at[known].set(own),
+            jnp.mean(points[:, layout.mtf_stretch], axis=0),
         )
         if not self.unknown_cells.size:
             return state

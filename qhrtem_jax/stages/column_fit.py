@@ -26,6 +26,9 @@ from qhrtem_jax.stages.parameter_space import ParameterSpace
 from qhrtem_jax.stages.settings import RunSettings
 
 LARGEST_SHIFT_NM = 0.05
+LARGEST_STRETCH = 5.0
+"""Bounds of the MTF's stretch, in standard deviations of its prior."""
+
 GRID_ERROR_FACTOR = 4.0
 """Structure is fitted at so many times `specimen.grid_error`, still far below the noise, since its
 Jacobians are many."""
@@ -41,6 +44,11 @@ class Specimen:
     columns: Columns
     microscope: Microscope
     settings: RunSettings
+
+    @property
+    def mtf_scale_std(self) -> float:
+        """Relative error of the scale of the MTF's frequencies; 0 where there is no MTF."""
+        return 0.0 if self.microscope.mtf is None else self.settings.data.mtf_scale_std
 
     def grids(self, frame: Frame, vector: np.ndarray, slices: int) -> GridChoice:
         """Grids for points near the imaging parameters `vector`."""
@@ -95,6 +103,7 @@ class Bounds:
         self.low, self.high = np.full(layout.size, -1.0), np.full(layout.size, 1.0)
         self.mean, self.std = np.zeros(layout.size), np.full(layout.size, np.inf)
         self.imaging: list[str] = []
+        self.camera: list[int] = []  # free coordinates of the camera
         for variable in space.fitted.space.variables:
             if variable.name == "thickness":
                 continue
@@ -133,6 +142,15 @@ class Bounds:
         """Occupancies within 0..1, with a prior around what the cell says."""
         self.low[self.layout.occupancies], self.high[self.layout.occupancies] = 0.0, 1.0
         self.mean[self.layout.occupancies], self.std[self.layout.occupancies] = given, std
+
+    def mtf_scale(self, std: float) -> None:
+        """The MTF's frequencies, along either axis, known to the relative error `std`; certain
+        where that is 0."""
+        if std > 0.0:
+            part = self.layout.mtf_stretch
+            self.low[part], self.high[part] = -LARGEST_STRETCH * std, LARGEST_STRETCH * std
+            self.std[part] = std
+            self.camera = self.of(part)
 
     def counts(self, most: np.ndarray) -> None:
         self.low[self.layout.counts], self.high[self.layout.counts] = 0.0, most

@@ -20,6 +20,7 @@ def point_names(columns: Columns, layout: Layout) -> list[str]:
         *(f"{axis} of the {where[k]}" for k in range(layout.columns) for axis in "xy"),
         *(f"number of {c.symbol} in the {where[c.column]}" for c in columns.chains),
         *(f"occupancy of {c.symbol} in the {where[c.column]}" for c in columns.chains),
+        *(f"mtf_scale along {axis}" for axis in "yx"),
     ]
 
 
@@ -62,6 +63,17 @@ def columns_table(
 
 def _error(value: float, scale: float) -> float | None:
     return float(value * scale) if np.isfinite(value) else None
+
+
+def mtf_scale_table(
+    layout: Layout, given: float, point: np.ndarray, std_noise: np.ndarray, scale: float
+) -> dict[str, dict[str, float | None]]:
+    """The `mtf_scale` of a result, along y and x; `given`: what it was before the fit."""
+    stretch, std = point[layout.mtf_stretch], given * std_noise[layout.mtf_stretch]
+    return {
+        axis: {"value": float(given * (1.0 + stretch[k])), "std": _error(float(std[k]), scale)}
+        for k, axis in enumerate("yx")
+    }
 
 
 def counts_table(

@@ -226,7 +226,7 @@ class FieldFit:
         shared += ["C1"] if self.settled and "C1" in bounds.imaging else []
         positions = self.task.settings.reconstruct.positions
         structure = bounds.of(layout.counts) + (bounds.of(layout.shifts) if positions else [])
-        free = bounds.indices(own) + structure + bounds.indices(shared)
+        free = bounds.indices(own) + structure + bounds.indices(shared) + bounds.camera
         dtype = self.fit.simulator.simulator.dtype
         return bounds.coordinates(free, dtype), len(own) + len(structure)
 
@@ -305,6 +305,8 @@ class FieldFit:
             # has to move (they return once all numbers are whole)
             self.set_weights(given, True)
         self.points = self.fit.relaxed_points.copy()
+        stretch = self.layout.mtf_stretch
+        self.points[:, stretch] = self.points[:, stretch].mean(axis=0)  # one camera
         self.find_heights()
         self.forget_unknown()
         for _ in range(2):

@@ -78,8 +78,9 @@ class RegionFit:
         bounds.counts(self.most)
         bounds.shifts(settings.reconstruct.position_std_nm)
         self.bounds = bounds
+        bounds.mtf_scale(task.specimen.mtf_scale_std)
         positions = bounds.of(layout.shifts) if settings.reconstruct.positions else []
-        nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions
+        nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions + bounds.camera
         dtype = self.simulator.simulator.dtype
         self.nuisances: Coordinates = bounds.coordinates(nuisances, dtype)
         self.relaxed: Coordinates = bounds.coordinates(nuisances + bounds.of(layout.counts), dtype)

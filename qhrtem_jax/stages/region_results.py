@@ -12,7 +12,12 @@ from qhrtem_jax.stages.column_fit import (
     known_without_image,
     without_mean_shift,
 )
-from qhrtem_jax.stages.column_results import columns_table, counts_table, point_names
+from qhrtem_jax.stages.column_results import (
+    columns_table,
+    counts_table,
+    mtf_scale_table,
+    point_names,
+)
 from qhrtem_jax.stages.region_fit import LOCAL, RegionFit
 from qhrtem_jax.stages.result import figures_of_merit, parameter_table
 
@@ -75,7 +80,7 @@ def region_entry(
     scaled = {name: _finite(std[INDEX[name]] * scale.misfit) for name in free}
     counts = np.rint(point[layout.counts])
     first, last = fit.sites.extent(counts)
-    return {
+    entry = {
         "name": region.name,
         "origin_px": list(region.origin),
         "fit": figures_of_merit(simulation, region.image)
@@ -86,6 +91,10 @@ def region_entry(
         "thickness_nm": float((int(last) - int(first)) * columns.slice_nm),
         "certified": bool(fit.counted.certified[k]) if fit.counted is not None else None,
     }
+    if fit.bounds.camera:
+        given = task.settings.data.mtf_scale
+        entry["mtf_scale"] = mtf_scale_table(layout, given, point, std, scale.misfit)
+    return entry
 
 
 def all_correlations(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ class DataSettings:
     sampling_nm: tuple[float, float] | float | None = None
     mtf: str | None = None
     mtf_scale: float = 1.0
+    mtf_scale_std: float = 0.02
     frame: tuple[int, int, int, int] | None = None
     roi_shape: tuple[int, int] | None = None
     rois: tuple[tuple[int, int], ...] | str | None = None
@@ -249,6 +250,10 @@ def run_settings(content: Mapping[str, Any]) -> RunSettings:
             raise InputError(
                 f"parameters.{name}: unknown parameter, expected one of {', '.join(NAMES)}"
             )
+    if settings.data.mtf_scale_std < 0.0:
+        raise InputError(
+            f"data.mtf_scale_std: found {settings.data.mtf_scale_std}, expected 0 or above"
+        )
     unknown = set(settings.optimizer.profile) - {"thickness", "shift"}
     if unknown:
         raise InputError(

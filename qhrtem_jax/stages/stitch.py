@@ -11,7 +11,7 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
-from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import isolated_surface_atom
 from qhrtem_jax.refine.uncertainty import strong_correlations
 from qhrtem_jax.stages import problem, reconstruct
@@ -21,6 +21,7 @@ from qhrtem_jax.stages.column_fit import (
     known_without_image,
     without_mean_shift,
 )
+from qhrtem_jax.stages.column_results import point_names
 from qhrtem_jax.stages.field_counting import FieldCounts, certify
 from qhrtem_jax.stages.field_fit import FieldFit
 from qhrtem_jax.stages.field_layout import field_layout
@@ -243,7 +244,8 @@ def _refined_entries(
     known_before = known_without_image(coordinates)
     deviation_shared = np.sqrt(np.maximum(np.diagonal(shared_covariance), 0.0))
     std_shared = determined_std(deviation_shared, known_before[local:]) * width[local:]
-    names = [NAMES[k] for k in free[local:]]
+    every = point_names(field.columns, layout)
+    names = [every[index] for index in free[local:]]
     entries = []
     for k, region in enumerate(field.task.regions):
         std = np.full(layout.size, np.nan)
@@ -255,8 +257,9 @@ def _refined_entries(
         deviation = np.where(np.isnan(np.diagonal(own_covariance[k])), np.inf, deviation)
         deviation = determined_std(deviation, known_before[:local]) * width[:local]
         std[free[:local]] = np.where(numbers, np.nan, deviation)
-        if "C1" in names:
-            std[INDEX["C1"]] = std_shared[names.index("C1")]
+        for index, error in zip(free[local:], std_shared, strict=True):
+            if index == INDEX["C1"] or index in fit.bounds.camera:
+                std[index] = error
         whitened = np.asarray(field.model.whiten(simulations[k] - region.image))
         chi2 = float(np.sum(whitened**2)) / max(region.image.size - local, 1)
         entry = region_entry(

@@ -26,7 +26,12 @@ from qhrtem_jax.stages.column_fit import (
     same_weights,
     without_mean_shift,
 )
-from qhrtem_jax.stages.column_results import columns_table, model_structure, point_names
+from qhrtem_jax.stages.column_results import (
+    columns_table,
+    model_structure,
+    mtf_scale_table,
+    point_names,
+)
 from qhrtem_jax.stages.inline_imaging import ImagingSource, prepare_imaging
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
@@ -102,6 +107,11 @@ def run(
         ),
         "cost": journal.cost(),
     }
+    if fit.bounds.camera:
+        given = task.settings.data.mtf_scale
+        result["mtf_scale"] = mtf_scale_table(
+            fit.layout, given, fit.point, errors.std_noise, errors.scale
+        )
     arrays = {
         "experiment": image.astype(np.float32),
         "simulation": simulation.astype(np.float32),
@@ -152,7 +162,7 @@ class _Fit:
             columns.numbers_of_slices(slices),
             given,
         )
-        bounds = Bounds(self.layout, task.space)
+        self.bounds = bounds = Bounds(self.layout, task.space)
         bounds.shifts(settings.structure.position_std_nm)
         bounds.occupancies(given, settings.structure.occupancy_std)
         for name in (*SHIFT, "C1"):
@@ -161,7 +171,10 @@ class _Fit:
             bounds.low[INDEX[name]] += moved
             bounds.high[INDEX[name]] += moved
             bounds.mean[INDEX[name]] += moved
+        if self.mode != "fixed":  # which says that the camera is known too
+            bounds.mtf_scale(task.specimen.mtf_scale_std)
         structure = bounds.of(self.layout.shifts) + bounds.of(self.layout.occupancies)
+        structure += bounds.camera
         imaging = bounds.indices(bounds.imaging)
         bounds.include(self.point)
         dtype = self.simulator.simulator.dtype

@@ -168,6 +168,7 @@ def field_of(shape, counts, starts, shifts, imaging, absorption=0.02):
         jnp.asarray(np.broadcast_to(shifts, (cells, 6, 2)).astype(float)),
         jnp.ones((cells, 8)),
         jnp.full(cells, absorption),
+        jnp.zeros(2),
     )
 
 

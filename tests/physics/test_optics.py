@@ -136,3 +136,30 @@ def test_camera_transfer_at_one_frequency(k_y, k_x):
         expected *= np.sinc(q * pixel)  # sin(pi q s) / (pi q s)
     expected *= np.exp(-2 * np.pi**2 * 0.011**2 * (q_y**2 + q_x**2))
     np.testing.assert_allclose(found, expected * fringe, atol=1e-9)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("frame_transfer", [False, True])
+def test_a_stretch_of_the_mtf_is_another_scale_along_one_axis(axis, frame_transfer):
+    size, shape, sampling = (0.4, 0.55), (40, 48), (0.02, 0.017)
+    values = np.exp(-3.0 * np.linspace(0.0, 1.0, 513))
+    frame = Frame((44, 52), sampling)
+    # a fringe along one axis cannot tell a stretch along that axis from another scale
+    spectrum = np.zeros((40, 25), complex)
+    for place in [(3, 0), (-3, 0)] if axis == 0 else [(0, 3)]:
+        spectrum[place] = 0.5
+    spread, stretch = jnp.asarray(0.011), 0.015
+
+    def image(scale, stretches=None):
+        mtf = Mtf(tuple(values), scale=scale)
+        camera = make_camera(size, shape, frame, mtf, True, jnp.float64, frame_transfer)
+        return camera(spectrum, spread, stretches)
+
+    plain, expected = image(1.1), image(1.1 * (1.0 + stretch))
+    found = image(1.1, jnp.zeros(2).at[axis].set(stretch))
+    across = image(1.1, jnp.zeros(2).at[1 - axis].set(stretch))
+    changed = float(jnp.max(jnp.abs(expected - plain)))
+    assert changed > 2e-3
+    np.testing.assert_allclose(found, expected, atol=0.03 * changed)
+    if not frame_transfer:  # on the frame the fringe's period is not whole
+        np.testing.assert_allclose(across, plain, atol=1e-9)
