@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 
 from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.refine.integer_least_squares import at_least, nearest_integers
 from qhrtem_jax.refine.integers import (
     Constraints,
     degenerate_changes,
     marginals,
-    nearest_integers,
     paired_changes,
     single_changes,
 )
@@ -21,7 +21,7 @@ EXACT = 24
 """So many paired and combined changes, the most promising ones, are simulated; the other pairs are
 foretold from the sum of their single changes. Degenerate changes are all simulated."""
 
-NEAREST = 32
+NEAREST = 256
 """So many vectors of whole numbers nearest to the relaxed ones are looked at."""
 
 LEAST_GAIN = 1e-2
@@ -52,24 +52,16 @@ def search(
     points: np.ndarray,
     targets: np.ndarray,
     *,
-    precision: np.ndarray | None = None,
-    slope: np.ndarray | None = None,
     passes: int = 8,
     report: Callable[[int, np.ndarray], None] = lambda done, objectives: None,
 ) -> Counted:
     """Improve whole numbers by single, paired, combined and degenerate changes until none helps.
 
-    **Arguments:** `points` (regions, point) with whole numbers; `precision` (regions, p, p), what
-    is known of the nuisances beyond their own priors, with half the gradient `slope` (regions, p)
-    at `points`. With it only one pass is made: whoever knows it finds the nuisances again.
+    **Arguments:** `points` (regions, point) with whole numbers.
     """
     layout = model.simulator.layout
     regions = len(points)
-    prior = np.tile(
-        np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float))), (regions, 1, 1)
-    )
-    outside = np.zeros_like(prior) if precision is None else precision
-    slope = np.zeros(prior.shape[:2]) if slope is None else slope
+    prior = np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float)))
     method = LevenbergMarquardt(nuisances.prior_mean, nuisances.prior_std, 6, 1e-5)
     points = points.copy()
     objectives = np.full(regions, np.inf)
@@ -84,8 +76,7 @@ def search(
         effects = model.variations(nuisances, here, targets[open_regions], singles)
         pairs, foretold = [], []
         for k, region in enumerate(open_regions):
-            pull = _pull(nuisances, here[k], prior[region]) + slope[region]
-            evaluate = _Quadratic(effects, k, prior[region] + outside[region], pull)
+            evaluate = _Quadratic(effects, k, prior, _pull(nuisances, here[k], prior))
             objectives[region] = evaluate.objective + constraints.penalty(counts[k])
             promising, two, two_cost = _several_at_once(
                 _Foretold(evaluate, singles[k], counts[k], constraints)
@@ -97,8 +88,7 @@ def search(
         exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs))
         moved = []
         for k, region in enumerate(open_regions):
-            pull = _pull(nuisances, here[k], prior[region]) + slope[region]
-            evaluate = _Quadratic(exact, k, prior[region] + outside[region], pull)
+            evaluate = _Quadratic(exact, k, prior, _pull(nuisances, here[k], prior))
             one, one_cost, two, two_cost = foretold[k]
             allowed = constraints.allow(one)
             simulated = np.concatenate([one[allowed], pairs[k]])
@@ -116,8 +106,6 @@ def search(
         if not moved:
             break
         open_regions = np.array(moved)
-        if precision is not None:
-            break
         refitted = model.fit(nuisances, points[open_regions], targets[open_regions], method)[0]
         points[open_regions] = refitted
     return Counted(points, objectives, states, chi2, certified)
@@ -134,7 +122,8 @@ def _several_at_once(foretell: "_Foretold") -> tuple[np.ndarray, np.ndarray, np.
     constraints, counts = foretell.constraints, foretell.counts
     pairs = paired_changes(counts, constraints.most)
     pairs = pairs[constraints.allow(pairs)]
-    more = nearest_integers(*foretell.relaxed(), constraints.most, NEAREST)
+    none = np.zeros(len(counts))
+    more = nearest_integers(*foretell.relaxed(), none, constraints.most, NEAREST)
     change = np.abs(more - counts)
     listed = (change.sum(axis=1) <= 2) & (change.max(axis=1, initial=0) <= 1)  # a pair, or nothing
     more = more[constraints.allow(more) & ~listed & (np.sum(change > 0, axis=1) > 1)]
@@ -225,8 +214,5 @@ class _Foretold:
         gradient, precision = self.evaluate.quadratic(slopes)
         if not np.all(np.isfinite(precision)):
             return self.counts, precision
-        # rounding may leave slightly negative curvatures where the image says nothing
-        curvature, axes = np.linalg.eigh(precision)
-        least = 1.0 / max(self.constraints.most.max(), 1) ** 2
-        precision = (axes * np.maximum(curvature, least)) @ axes.T
+        precision = at_least(precision, 1.0 / max(self.constraints.most.max(), 1) ** 2)
         return self.counts - np.linalg.solve(precision, gradient), precision

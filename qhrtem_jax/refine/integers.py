@@ -7,7 +7,6 @@ probabilities.
 """
 
 import dataclasses
-import heapq
 import itertools
 
 import numpy as np
@@ -148,52 +147,14 @@ def paired_changes(counts: np.ndarray, most: np.ndarray) -> np.ndarray:
     return np.array(found).reshape(-1, len(most))
 
 
-MOST_NODES = 20_000
-"""The enumeration of whole numbers gives up after so many nodes of its tree."""
-
-
-def nearest_integers(
-    mean: np.ndarray, precision: np.ndarray, most: np.ndarray, number: int
-) -> np.ndarray:
-    """The `number` vectors of whole numbers in 0..`most` nearest to `mean` in the metric of
-    `precision`, (<= number, n), nearest first: the best found within `MOST_NODES`, and none where
-    `mean` or `precision` is not finite.
-
-    Enumeration of Schnorr and Euchner (Math. Program. 66, 181, 1994), as for the ambiguities of
-    satellite ranging: numbers that trade against each other (light atoms in neighbouring columns)
-    are found together, however many they are.
-    """
-    if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(precision))):
-        return np.zeros((0, len(mean)))
-    order = np.argsort(-np.diagonal(np.linalg.inv(precision)))  # the surest at the root, the last
-    centre, limit = mean[order], most[order].astype(int)
-    factor = np.linalg.cholesky(precision[np.ix_(order, order)]).T
-    best: list[tuple[float, tuple[int, ...]]] = []  # heap, the worst first
-    offsets = np.zeros(len(mean))
-    nodes = 0
-
-    def descend(level: int, cost: float) -> None:
-        nonlocal nodes
-        if level < 0:
-            found = tuple(int(v) for v in np.rint(offsets + centre))
-            (heapq.heappush if len(best) < number else heapq.heappushpop)(best, (-cost, found))
-            return
-        pull = factor[level, level + 1 :] @ offsets[level + 1 :] / factor[level, level]
-        values = np.arange(limit[level] + 1)
-        added = (factor[level, level] * (values - centre[level] + pull)) ** 2
-        for k in np.argsort(added):
-            nodes += 1
-            full = len(best) == number and cost + added[k] >= -best[0][0]
-            if full or (best and nodes > MOST_NODES):
-                return
-            offsets[level] = values[k] - centre[level]
-            descend(level - 1, cost + float(added[k]))
-
-    descend(len(mean) - 1, 0.0)
-    found = np.array([state for _, state in sorted(best, reverse=True)], dtype=float)
-    restored = np.empty_like(found)
-    restored[:, order] = found
-    return restored
+def shared_columns(columns: Columns) -> list[tuple[int, int]]:
+    """(heavier, lighter) chains of the same column: the hardest to count."""
+    number = [atomic_number(c.symbol) for c in columns.chains]
+    return [
+        (i, j)
+        for i, j in itertools.permutations(range(len(number)), 2)
+        if columns.chains[i].column == columns.chains[j].column and number[i] >= number[j]
+    ]
 
 
 def degenerate_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np.ndarray:
@@ -203,10 +164,7 @@ def degenerate_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -
     A heavy atom more and a few light ones less scatter nearly alike.
     """
     rows = []
-    for i, j in itertools.permutations(range(len(most)), 2):
-        a, b = columns.chains[i], columns.chains[j]
-        if a.column != b.column or atomic_number(a.symbol) < atomic_number(b.symbol):
-            continue
+    for i, j in shared_columns(columns):
         for step, value in itertools.product((-1, 1), range(int(most[j]) + 1)):
             row = counts.copy()
             if 0 <= counts[i] + step <= most[i]:

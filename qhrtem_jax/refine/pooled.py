@@ -32,9 +32,11 @@ class ArrowSystem:
         """(own steps (regions, local), shared step (shared,)); `damping` is relative to the
         diagonals (Marquardt)."""
         inverses, through, schur = self._factors(damping)
-        rest = np.sum(self._slopes(through), axis=0) + self.shared_pull * self.shared_active
+        own_pull = self._own_pull()
+        rest = np.sum(self.gradient[:, own_pull.shape[1] :], axis=0) + self.shared_pull
+        rest = rest * self.shared_active - np.einsum("rls,rl->s", through, own_pull)
         shared = -np.linalg.lstsq(schur, rest, rcond=1e-13)[0]
-        own = -np.einsum("rlm,rm->rl", inverses, self._own_pull()) - through @ shared
+        own = -np.einsum("rlm,rm->rl", inverses, own_pull) - through @ shared
         return own, shared
 
     def covariances(self) -> tuple[np.ndarray, np.ndarray]:
@@ -53,14 +55,6 @@ class ArrowSystem:
         inverses, through, schur = self._factors(damping)
         return inverses, through, np.linalg.pinv(schur, hermitian=True)
 
-    def shares(self) -> tuple[np.ndarray, np.ndarray]:
-        """What each region says of the shared coordinates, its own ones at their best: (half
-        Hessians (regions, shared, shared), half gradients (regions, shared)); priors of the own
-        coordinates are in them, those of the shared ones are not."""
-        inverses, couplings, corners = self._blocks(0.0)
-        through = inverses @ couplings
-        return corners - np.swapaxes(couplings, 1, 2) @ through, self._slopes(through)
-
     def diagonals(self) -> tuple[np.ndarray, np.ndarray]:
         """Diagonals of half the Hessians of (own (regions, local), shared (shared,)) coordinates,
         without priors."""
@@ -72,29 +66,21 @@ class ArrowSystem:
         local = self.active.shape[1]
         return (self.gradient[:, :local] + self.local_pull) * self.active
 
-    def _slopes(self, through: np.ndarray) -> np.ndarray:
-        shared = self.gradient[:, self.active.shape[1] :] * self.shared_active
-        return shared - np.einsum("rls,rl->rs", through, self._own_pull())
-
-    def _blocks(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(inverse own blocks, couplings, shared blocks) of each region."""
+    def _factors(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(inverse own blocks, those times the couplings, Schur complement)."""
         local = self.active.shape[1]
         free, shared_free = self.active.astype(float), self.shared_active.astype(float)
         blocks = self.hessian[:, :local, :local] * free[:, :, None] * free[:, None, :]
         diagonal = np.einsum("rii->ri", blocks) * damping
         extra = free * (self.local_precision + diagonal) + (1.0 - free)
-        blocks = blocks + extra[:, :, None] * np.eye(local)
+        inverses = np.linalg.inv(blocks + extra[:, :, None] * np.eye(local))
         couplings = self.hessian[:, :local, local:] * free[:, :, None] * shared_free
-        corners = self.hessian[:, local:, local:] * np.outer(shared_free, shared_free)
-        return np.linalg.inv(blocks), couplings, corners
-
-    def _factors(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(inverse own blocks, those times the couplings, Schur complement)."""
-        inverses, couplings, corners = self._blocks(damping)
         through = inverses @ couplings
-        free, corner = self.shared_active.astype(float), np.sum(corners, axis=0)
+        corner = np.sum(self.hessian[:, local:, local:], axis=0)
+        corner = corner * np.outer(shared_free, shared_free)
         corner = corner + np.diag(
-            free * (self.shared_precision + damping * np.diagonal(corner)) + (1.0 - free)
+            shared_free * (self.shared_precision + damping * np.diagonal(corner))
+            + (1.0 - shared_free)
         )
         schur = corner - np.einsum("rls,rlt->st", couplings, through)
         return inverses, through, schur

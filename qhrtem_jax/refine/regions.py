@@ -151,13 +151,6 @@ class RegionModel(eqx.Module):
         """Effects of other numbers `counts` (regions, k, chains); nuisances: `coordinates`."""
         return self._chunked(_variations, points, targets, counts, coordinates=coordinates)
 
-    def projections(
-        self, coordinates: Coordinates, points: np.ndarray, residuals: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For other residual images (regions, k, rows, cols) of each region: their chi-squares
-        (regions, k), products with the Jacobian (regions, k, p), and J^T J (regions, p, p)."""
-        return self._chunked(_projections, points, residuals, coordinates=coordinates)
-
     def _chunked(self, function, *arrays: np.ndarray, **options):
         """`function` over the leading axis of `arrays`, a chunk of fixed size at a time."""
         chunk = self.simulator.simulator.batch
@@ -232,18 +225,6 @@ def _variations(
         return Variations(vectors @ vectors.T, jacobian.T @ vectors.T, jacobian.T @ jacobian)
 
     return jax.vmap(one)(points, targets, counts)
-
-
-@eqx.filter_jit
-def _projections(
-    model: RegionModel, points: Array, residuals: Array, *, coordinates: Coordinates
-) -> tuple[Array, Array, Array]:
-    def one(point: Array, images: Array) -> tuple[Array, Array, Array]:
-        _, jacobian, _ = model.residuals(coordinates, point, images[0], coordinates.unit(point))
-        white = model.whiten(images).reshape(len(images), -1)
-        return jnp.sum(white**2, axis=1), white @ jacobian, jacobian.T @ jacobian
-
-    return jax.vmap(one)(points, residuals)
 
 
 def make_region_model(simulator: StructuredSimulator, noise: NoiseModel) -> RegionModel:

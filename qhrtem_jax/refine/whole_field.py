@@ -81,7 +81,11 @@ class Placement(eqx.Module):
             jnp.tile(self.occupancies, (self.cells, 1))
             .at[known]
             .set(points[:, layout.occupancies]),
-            jnp.full(self.cells, vector[ABSORPTION]).at[known].set(own),
+            jnp.full(self.cells, vector[ABSORPTION])
+            .at[known]
+            .set(own)
+            .at[unknown]
+            .set(own[self.nearest_region]),
             jnp.mean(points[:, layout.mtf_stretch], axis=0),
         )
         if not self.unknown_cells.size:
@@ -104,6 +108,16 @@ class WholeField(eqx.Module):
         image = self.simulator.image(self.placement.state(points))
         cut = jnp.stack([image[r : r + rows, c : c + cols] for r, c in self.corners])
         return self.white_y @ (cut - self.targets) @ self.white_x.T
+
+
+@eqx.filter_jit
+def push(
+    model: WholeField,
+    points: Float[Array, "regions point"],
+    tangents: Float[Array, "k regions point"],
+) -> Float[Array, "k regions rows cols"]:
+    """What small changes of the points do to the residuals, several at once."""
+    return jax.vmap(lambda t: jax.jvp(model.residuals, (points,), (t,))[1])(tangents)
 
 
 class Eliminated(eqx.Module):

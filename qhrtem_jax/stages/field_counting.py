@@ -1,234 +1,201 @@
-"""Certifies the numbers of atoms of a field, and says how probable they are.
-
-Periodic cells with a deferred correction foretell what a change of numbers does, but not how it
-reaches into the neighbours: what is nearly as good is simulated in the whole field.
-"""
+"""Finds the numbers of atoms of a field all together, and says how probable they are."""
 
 import dataclasses
 import logging
 
 import numpy as np
 
-from qhrtem_jax.refine.counting import LEAST_GAIN, search
-from qhrtem_jax.refine.integers import marginals
-from qhrtem_jax.refine.regions import Coordinates
+from qhrtem_jax.refine.counting import LEAST_GAIN
+from qhrtem_jax.refine.integer_least_squares import IntegerModel, nearest_integers
+from qhrtem_jax.refine.integers import (
+    degenerate_changes,
+    marginals,
+    paired_changes,
+    single_changes,
+)
 from qhrtem_jax.stages.field_fit import LATER_STEPS, FieldFit
+from qhrtem_jax.stages.field_linear import FieldLinear
 
 log = logging.getLogger(__name__)
 
-COMPETITIVE = 40.0
-"""Changes whose foretold chi-square is at most this much above the present one are simulated in the
-whole field ..."""
+BREADTH = 4096
+"""Whole fields of numbers that are looked at around the best relaxed ones, and as many around each
+region with its surroundings, for its probabilities."""
 
-MOST_SIMULATED = 6
-"""... but at most so many of each region."""
+REFUSALS = 12
+"""The search ends after so many numbers that promised to be better and were not."""
 
-UNSEEN = 0.1
-"""Chi-square that changes of several regions may leave where none of them should be seen."""
+STEPS, SETTLED = 6, 0.2
+"""Steps of the other parameters behind a change of numbers end when they lower the objective by
+less than this."""
 
-UNSURE = 1.0
-"""Standard deviation of the numbers of all other regions when changes of one region's are compared:
-taking them as certain would make all regions together surer than the image is."""
-
-
-Changes = dict[int, np.ndarray]
-"""Other numbers of atoms (chains,) of some regions."""
+MANY = 0.05
+"""Where more than this share of the numbers changes, the field is linearised anew."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FieldCounts:
-    """Compared states of each region with their objectives; `certified`: none of them is better."""
+    """Probabilities of the numbers of each chain of each region, and whether no single, paired or
+    degenerate change improves on a region's numbers."""
 
-    states: list[np.ndarray]
-    chi2: list[np.ndarray]
+    tables: list[list[dict[int, float]]]
     certified: np.ndarray
 
     def probabilities(self, region: int) -> list[dict[int, float]]:
         """Of each number of each chain."""
-        return marginals(self.states[region], self.chi2[region])
+        return self.tables[region]
 
 
 def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
-    """Change numbers as long as that lowers the whole field's misfit."""
-    part = field.layout.counts
-    refused: set[tuple[float, ...]] = set()
-    number = 0
-    # what is tried below may gain by these steps alone, so the present state has them too
-    field.advance("whole numbers", fixed, iterations=3, weigh=False)
-    field.explain_unknown(LATER_STEPS)
-    while True:
-        before, unknown, pooled = field.points.copy(), field.unknown, field.pooled
-        damping = field.damping
-        objective = field.objective()
-        found = compare(field)
-        best = [int(np.argmin(c)) for c in found.chi2]
-        gain = np.array([c[0] - c[k] for c, k in zip(found.chi2, best, strict=True)])
-        states = [s[k] for s, k in zip(found.states, best, strict=True)]
-        moved = [
-            int(k)
-            for k in np.argsort(-gain)
-            if gain[k] > LEAST_GAIN and (k, *states[k]) not in refused
-        ]
-        field.journal.note(f"certifying, {len(gain) - len(moved)} of {len(gain)} regions done")
-        number += 1
-        if not moved or number > sweeps:
-            field.advance("final", fixed, iterations=4, weigh=False)
-            tried = [gain[k] <= LEAST_GAIN or (k, *states[k]) in refused for k in range(len(gain))]
-            return dataclasses.replace(found, certified=np.array(tried))
-        # all at once, and where that does not help, the most promising alone
-        for trial in (moved, moved[:1]) if len(moved) > 1 else (moved,):
-            field.points, field.unknown = before.copy(), unknown
-            for k in trial:
-                field.points[k, part] = states[k]
-            field.advance("whole numbers", fixed, iterations=3, weigh=False)
-            field.explain_unknown(LATER_STEPS)
-            value = field.objective()
-            log.info(
-                "%s: chi-square %.1f after %.1f, foretold gain %.1f",
-                ", ".join(field.task.regions[k].name for k in trial),
-                value,
-                objective,
-                float(np.sum(gain[trial])),
-            )
-            if value < objective - LEAST_GAIN:
-                break
-        else:
-            field.points, field.unknown, field.pooled = before, unknown, pooled
-            field.damping = damping
-            refused.add((moved[0], *states[moved[0]]))
-
-
-def compare(field: FieldFit) -> FieldCounts:
-    """Objectives of changes of each region's numbers, the present ones first."""
-    coordinates, local = field.coordinates()
-    numbers = field.count_indices()
-    free = [k for k in coordinates.free if k not in numbers]
-    nuisances = field.fit.bounds.coordinates(free, field.fit.simulator.simulator.dtype)
-    own = [k for k, index in enumerate(coordinates.free[:local]) if index not in numbers]
-    known, known_pull = _known_of_others(field, own, local, len(free))
-    targets, _ = field.deferred_targets()
-    foretold = search(
-        field.model,
-        field.columns,
-        field.constraints,
-        nuisances,
-        field.points,
-        targets,
-        precision=known,
-        slope=known_pull,
-        passes=1,
-    )
-    present = np.rint(field.points[:, field.layout.counts])
-    states = [
-        _competitive(present[k], foretold.states[k], foretold.chi2[k]) for k in range(len(present))
-    ]
-    simulated = _simulated(field, nuisances, known, known_pull, states)
-    merged_states, merged_chi2 = [], []
-    for k, chosen in enumerate(states):
-        count = len(chosen)
-        # what was not simulated keeps its foretold distance to the present state
-        rest = ~np.any(np.all(foretold.states[k][:, None] == chosen[None], axis=2), axis=1)
-        base = simulated[k][0] - foretold.objectives[k]
-        merged_states.append(np.concatenate([chosen, foretold.states[k][rest]]))
-        merged_chi2.append(np.concatenate([simulated[k][:count], foretold.chi2[k][rest] + base]))
-    best = np.array([np.argmin(c) for c in merged_chi2])
-    certified = np.array(
-        [c[0] - c[b] <= LEAST_GAIN for c, b in zip(merged_chi2, best, strict=True)]
-    )
-    return FieldCounts(merged_states, merged_chi2, certified)
-
-
-def _competitive(present: np.ndarray, states: np.ndarray, chi2: np.ndarray) -> np.ndarray:
-    """The present state, then the best others, each once."""
-    found = [present]
-    for k in np.argsort(chi2):
-        if len(found) > MOST_SIMULATED or chi2[k] > chi2[0] + COMPETITIVE:
+    """Give the field the best numbers that integer least squares finds, as long as the objective
+    falls; at most `sweeps` linearisations. `fixed`: which numbers are whole (all)."""
+    refused: set[bytes] = set()
+    for _ in range(sweeps):
+        linear = FieldLinear(field)
+        _settle(field, linear, "whole numbers")
+        field.explain_unknown(LATER_STEPS)
+        while _improve(field, linear, refused):
+            pass
+        changed = np.rint(field.points[:, field.layout.counts]) != linear.base
+        if np.mean(changed) <= MANY:
             break
-        if not any(np.array_equal(states[k], other) for other in found):
-            found.append(states[k])
-    return np.array(found)
+    _settle(field, linear, "final")
+    field.pool(fixed)
+    return _compare(field, linear, refused)
 
 
-def _simulated(
-    field: FieldFit,
-    nuisances: Coordinates,
-    known: np.ndarray,
-    known_pull: np.ndarray,
-    states: list[np.ndarray],
-) -> np.ndarray:
-    """Objectives (regions, MOST_SIMULATED + 1) of states in the whole field, the region's own
-    nuisances at their best to first order; infinite where there is no state.
+def _settle(field: FieldFit, linear: FieldLinear, phase: str) -> float:
+    """Steps of everything but the numbers while they help; the objective."""
+    objective = field.objective()
+    for _ in range(STEPS):
+        before = field.points
+        linear.move(linear.solve(), np.rint(before[:, field.layout.counts]))
+        found = field.objective()
+        if not found < objective:
+            field.points = before
+            break
+        gain, objective = objective - found, found
+        if gain < SETTLED:
+            break
+    residual = field.cut(field.image()) - field.targets
+    field.journal.note(phase, float(np.mean(residual**2)))
+    return objective
 
-    Regions whose surroundings do not overlap change in the same simulation, as long as nothing else
-    changes: on large fields the number of simulations does not grow with the regions.
-    """
-    regions, size = len(states), MOST_SIMULATED + 1
-    near = field.cells.near
-    present = field.cut(field.image()) - field.targets
-    own = np.repeat(present[:, None], size, axis=1)
-    cost = _cost(field, present)
-    others = np.full((regions, size), np.inf)
-    others[:, 0] = cost.sum() - cost
 
-    def simulate(changed: Changes, j: int) -> bool:
-        """Enter what the changes do; False where several do more than is seen near them."""
-        residuals = field.cut(field.image_with(changed)) - field.targets
-        change = _cost(field, residuals) - cost
-        beyond = ~near[:, list(changed)].any(axis=1)
-        if len(changed) > 1 and np.sum(np.abs(change[beyond])) > UNSEEN:
+def _improve(field: FieldFit, linear: FieldLinear, refused: set[bytes]) -> bool:
+    """Try the numbers that promise most, and if these do not lower the objective, changes of one
+    region; whether some do. Those that do not are added to `refused`."""
+    objective = field.objective()
+    solved = linear.solve()
+    model = solved.numbers
+    shape = linear.base.shape
+    present = np.rint(field.points[:, field.layout.counts])
+    states, costs = _candidates(field, model, present)
+    here = float(_costs(field, model, present[None])[0])
+    before, unknown = field.points, field.unknown
+    changed = np.any(states.reshape(-1, *shape) != present, axis=2).sum(axis=1)
+    failed = False
+    for k in np.argsort(costs):
+        if costs[k] > here - LEAST_GAIN or len(refused) >= REFUSALS:
             return False
-        for k in changed:
-            own[k, j] = residuals[k]
-            seen = near[:, k] if len(changed) > 1 else np.ones(regions, dtype=bool)
-            others[k, j] = others[k, 0] + change[seen & (np.arange(regions) != k)].sum()
-        return True
-
-    for group in field.cells.apart():
-        for j in range(1, max(len(states[k]) for k in group)):
-            changed = {k: states[k][j] for k in group if len(states[k]) > j}
-            if not simulate(changed, j):
-                for k, counts in changed.items():
-                    simulate({k: counts}, j)
-    chi2, slopes, hessian = field.model.projections(nuisances, field.points, own)
-    unit = np.asarray(nuisances.unit(field.points), float)
-    prior = np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float)))
-    pull = (unit - np.asarray(nuisances.prior_mean, float)) @ prior + known_pull
-    total = np.full((regions, size), np.inf)
-    for k in range(regions):
-        inverse = np.linalg.inv(hessian[k] + prior + known[k])
-        gradient = slopes[k] + pull[k]
-        gain = np.einsum("jp,pq,jq->j", gradient, inverse, gradient)
-        total[k] = chi2[k] + others[k] - gain
-        total[k, : len(states[k])] += field.constraints.penalty(states[k])
-    return total
+        if states[k].tobytes() in refused or (failed and changed[k] > 1):
+            continue
+        numbers = states[k].reshape(shape)
+        # the first step may overshoot: what counts is where the steps after it end
+        linear.move(solved, numbers)
+        _settle(field, linear, "whole numbers")
+        field.explain_unknown(LATER_STEPS)
+        value = _settle(field, linear, "whole numbers")
+        log.info(
+            "%d numbers changed: chi-square %.1f after %.1f, foretold gain %.1f",
+            int(np.sum(numbers != present)),
+            value,
+            objective,
+            here - costs[k],
+        )
+        if value < objective - LEAST_GAIN:
+            return True
+        field.points, field.unknown = before, unknown
+        failed = True
+        refused.add(states[k].tobytes())
+    return False
 
 
-def _cost(field: FieldFit, residuals: np.ndarray) -> np.ndarray:
-    """Whitened sum of squares of each region."""
-    return np.sum(np.asarray(field.model.whiten(residuals), float) ** 2, axis=(1, 2))
-
-
-def _known_of_others(
-    field: FieldFit, own: list[int], local: int, size: int
+def _candidates(
+    field: FieldFit, model: IntegerModel, present: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What all other regions say about the shared coordinates: their half Hessian (regions, size,
-    size) and half gradient (regions, size) around the present point."""
-    assert field.pooled is not None
-    system = field.pooled.system
-    numbers = [k for k in range(local) if k not in own]
-    width = np.asarray(field.coordinates()[0].width, float)
-    prior = system.local_precision.copy()
-    prior[numbers] += np.square(width[numbers] / UNSURE)
-    # priors of the shared coordinates come with the nuisances of the search
-    schur, slopes = dataclasses.replace(
-        system,
-        local_precision=prior,
-        # that the numbers are fixed at present is no knowledge: `prior` says how sure they are
-        active=np.ones_like(system.active),
-        shared_active=np.ones_like(system.shared_active),
-    ).shares()
-    precision = np.zeros((len(schur), size, size))
-    precision[:, len(own) :, len(own) :] = np.sum(schur, axis=0) - schur
-    gradient = np.zeros((len(schur), size))
-    gradient[:, len(own) :] = np.sum(slopes, axis=0) - slopes
-    return precision, gradient
+    """(states of the whole field (k, numbers), their objectives) worth a look."""
+    here = present.ravel()
+    near = nearest_integers(*model.relaxed(here), model.low, model.high, BREADTH)
+    costs = _costs(field, model, near.reshape(-1, *present.shape))
+    # the search by distance does not know of the constraints; changes one by one do
+    starts = [here] if not np.any(np.isfinite(costs)) else [here, near[np.argmin(costs)]]
+    ends = [_descend(field, model, start.reshape(present.shape)) for start in starts]
+    singles = [_changes_of(field, model, present, k) for k in range(len(present))]
+    states = np.concatenate([near, *ends, *singles])
+    return states, _costs(field, model, states.reshape(-1, *present.shape))
+
+
+def _descend(field: FieldFit, model: IntegerModel, state: np.ndarray) -> np.ndarray:
+    """Where the best changes of one region at a time lead, (1, numbers)."""
+    cost = float(_costs(field, model, state[None])[0])
+    while True:
+        states = [_changes_of(field, model, state, k) for k in range(len(state))]
+        changed = np.concatenate(states).reshape(-1, *state.shape)
+        costs = _costs(field, model, changed)
+        best = int(np.argmin(costs))
+        if not costs[best] < cost - LEAST_GAIN:
+            return state.reshape(1, -1)
+        state, cost = changed[best], float(costs[best])
+
+
+def _changes_of(
+    field: FieldFit, model: IntegerModel, present: np.ndarray, region: int
+) -> np.ndarray:
+    """States (k, numbers) with single, paired and degenerate changes in one region."""
+    row, most, columns = present[region], field.fit.most, field.columns
+    rows = np.concatenate(
+        [
+            single_changes(columns, row, most),
+            paired_changes(row, most),
+            degenerate_changes(columns, row, most),
+        ]
+    )
+    mine = slice(region * len(row), (region + 1) * len(row))
+    inside = np.all((rows >= model.low[mine]) & (rows <= model.high[mine]), axis=1)
+    states = np.tile(present.ravel(), (int(inside.sum()), 1))
+    states[:, mine] = rows[inside]
+    return states
+
+
+def _costs(field: FieldFit, model: IntegerModel, states: np.ndarray) -> np.ndarray:
+    """Objectives of states (k, regions, chains), infinite for what is not allowed."""
+    allowed = np.all(field.constraints.allow(states), axis=1)
+    penalty = np.sum(field.constraints.penalty(states), axis=1)
+    return np.where(allowed, model(states.reshape(len(states), -1)) + penalty, np.inf)
+
+
+def _compare(field: FieldFit, linear: FieldLinear, refused: set[bytes]) -> FieldCounts:
+    """Probabilities of each region's numbers, those of its surroundings changing with them and
+    all further ones as they are; certified where no change of the region's own numbers is better,
+    but for those that were `refused`."""
+    model = linear.solve().numbers
+    present = np.rint(field.points[:, field.layout.counts])
+    regions, chains = present.shape
+    tables, certified = [], np.zeros(regions, dtype=bool)
+    for k in range(regions):
+        around = np.flatnonzero(field.cells.near[k] | field.cells.near[:, k])
+        chosen = (around[:, None] * chains + np.arange(chains)).ravel()
+        part = model.conditional(present.ravel(), chosen)
+        here = present[around].ravel()
+        found = nearest_integers(*part.relaxed(here), part.low, part.high, BREADTH)
+        changes = _changes_of(field, model, present, k)
+        open_ones = [c.tobytes() not in refused for c in changes]
+        states = np.concatenate([here[None], changes[:, chosen], found])
+        costs = _costs(field, part, states.reshape(-1, len(around), chains))
+        best = np.min(costs[1 : len(changes) + 1][open_ones], initial=np.inf)
+        certified[k] = costs[0] <= best + LEAST_GAIN
+        mine = int(np.flatnonzero(around == k)[0]) * chains
+        tables.append(marginals(states, costs)[mine : mine + chains])
+        field.journal.note(f"certifying, {k + 1} of {regions} regions done")
+    return FieldCounts(tables, certified)

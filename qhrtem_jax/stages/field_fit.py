@@ -21,7 +21,7 @@ from qhrtem_jax.refine.integers import UNLIKELY, fix_surest
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.regions import Coordinates, whitening
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
-from qhrtem_jax.refine.whole_field import Placement
+from qhrtem_jax.refine.whole_field import Placement, WholeField
 from qhrtem_jax.stages.column_fit import pixel_weights
 from qhrtem_jax.stages.field_layout import FieldLayout, field_layout
 from qhrtem_jax.stages.field_steps import DAMPING, polish
@@ -181,6 +181,24 @@ class FieldFit:
         self.points = points
         return image
 
+    def whole(self) -> WholeField:
+        """Whitened residuals of the regions as a function of their points."""
+        assert self.field is not None
+        dtype = self.fit.simulator.simulator.dtype
+        return WholeField(
+            self.field,
+            self.placement(),
+            self.model.white_y,
+            self.model.white_x,
+            jnp.asarray(self.targets, dtype),
+            tuple(region.origin for region in self.task.regions),
+        )
+
+    def residuals(self) -> np.ndarray:
+        """Whitened residuals (regions, pixels) of the present points in the simulated field."""
+        white = self.model.whiten(self.cut(self.image()) - self.targets)
+        return np.asarray(white, float).reshape(len(self.points), -1)
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The regions of an image."""
         rows, cols = self.targets.shape[1:]
@@ -230,6 +248,14 @@ class FieldFit:
         dtype = self.fit.simulator.simulator.dtype
         return bounds.coordinates(free, dtype), len(own) + len(structure)
 
+    def nuisances(self) -> tuple[Coordinates, int]:
+        """`coordinates` without the numbers of atoms."""
+        coordinates, local = self.coordinates()
+        numbers = self.count_indices()
+        free = [k for k in coordinates.free if k not in numbers]
+        dtype = self.fit.simulator.simulator.dtype
+        return self.fit.bounds.coordinates(free, dtype), local - len(numbers)
+
     def deferred_targets(self) -> tuple[np.ndarray, np.ndarray]:
         """(targets less what the neighbours add to each region, residuals of the field)."""
         simulated = self.cut(self.image())
@@ -264,6 +290,10 @@ class FieldFit:
         self.journal.evaluations += pooled.jacobians
         return pooled
 
+    def pool(self, fixed: np.ndarray) -> None:
+        """Normal equations of the regions at the present points."""
+        self.pooled = self._pool(fixed, self.deferred_targets()[0], 0)
+
     def advance(
         self, phase: str, fixed: np.ndarray, iterations: int = 6, *, weigh: bool = True
     ) -> None:
@@ -274,9 +304,9 @@ class FieldFit:
         objective = self.objective()
         if self.model is model and objective > before:
             self.points, objective = points, before
-            self.pooled = self._pool(fixed, self.deferred_targets()[0], 0)
+            self.pool(fixed)
         if polish(self, phase, objective):
-            self.pooled = self._pool(fixed, self.deferred_targets()[0], 0)
+            self.pool(fixed)
 
     def count_indices(self) -> list[int]:
         return list(range(self.layout.counts.start, self.layout.counts.stop))
@@ -369,7 +399,7 @@ class FieldFit:
     def objective(self) -> float:
         """What is minimised: whitened misfit of the regions in the simulation of the field, with
         the priors of their own parameters and, where all are whole, of their numbers."""
-        residual = np.asarray(self.model.whiten(self.cut(self.image()) - self.targets), float)
+        residual = self.residuals()
         coordinates, local = self.coordinates()
         unit = np.asarray(coordinates.unit(self.points), float)
         pulls = (unit - np.asarray(coordinates.prior_mean)) / np.asarray(coordinates.prior_std)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from qhrtem_jax.refine.whole_field import Eliminated, WholeField, gauss_newton
+from qhrtem_jax.refine.whole_field import Eliminated, gauss_newton
 
 if TYPE_CHECKING:
     from qhrtem_jax.stages.field_fit import FieldFit
@@ -34,20 +34,12 @@ def polish(field: "FieldFit", phase: str, objective: float) -> bool:
     """Steps of what the last sweep left free, from its normal equations; whether points moved.
     `objective`: that of the present points."""
     assert field.pooled is not None
-    assert field.field is not None
     system = field.pooled.system
     coordinates, _ = field.coordinates()
     free, width = np.array(coordinates.free), np.asarray(coordinates.width, float)
     low = np.asarray(coordinates.low, float)
     dtype = field.fit.simulator.simulator.dtype
-    model = WholeField(
-        field.field,
-        field.placement(),
-        field.model.white_y,
-        field.model.white_x,
-        jnp.asarray(field.targets, dtype),
-        tuple(region.origin for region in field.task.regions),
-    )
+    model = field.whole()
     own_diagonal, shared_diagonal = system.diagonals()
 
     def step(damping: float, products: int) -> tuple[np.ndarray, float]:

@@ -1,7 +1,5 @@
 """Whole numbers of atoms: bootstrapping, constraints, changes, probabilities."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,6 @@ from qhrtem_jax.refine.integers import (
     fix_surest,
     isolated_surface_atom,
     marginals,
-    nearest_integers,
     paired_changes,
     single_changes,
 )
@@ -104,21 +101,6 @@ def test_changes_cover_singles_pairs_and_degenerate_states():
     # shapes do not depend on the numbers, so nothing is compiled anew
     assert single_changes(COLUMNS, MOST, MOST).shape == one.shape
     assert degenerate_changes(COLUMNS, MOST, MOST).shape == degenerate.shape
-
-
-def test_the_nearest_whole_numbers_are_enumerated():
-    rng = np.random.default_rng(2)
-    most = np.array([4, 3, 5, 3])
-    every = np.array(list(itertools.product(*(range(m + 1) for m in most))), dtype=float)
-    for _ in range(5):
-        root = rng.normal(size=(4, 4)) + np.array([3.0, 3.0, 0.0, 0.0])  # two that trade atoms
-        precision = root.T @ root + 0.05 * np.eye(4)
-        mean = rng.uniform(0.0, 4.0, size=4)
-        off = every - mean
-        cost = np.einsum("na,ab,nb->n", off, precision, off)
-        expected = every[np.argsort(cost)[:12]]
-        np.testing.assert_array_equal(nearest_integers(mean, precision, most, 12), expected)
-    assert nearest_integers(np.full(4, np.nan), np.eye(4), most, 12).shape == (0, 4)
 
 
 def test_probabilities_are_those_of_the_objectives():

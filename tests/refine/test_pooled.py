@@ -70,32 +70,3 @@ def test_covariances_marginalise_what_is_shared():
     for r in range(REGIONS):
         at = slice(r * OWN, (r + 1) * OWN)
         np.testing.assert_allclose(own[r], inverse[at, at], rtol=1e-8, atol=1e-12)
-
-
-def test_shares_of_the_regions_add_up():
-    active = np.ones((REGIONS, OWN), bool)
-    active[1, 2] = False
-    arrow = system(active, np.ones(SHARED, bool))
-    hessian, gradient = dense(arrow)
-    keep = np.delete(np.arange(len(gradient)), 1 * OWN + 2)
-    inverse = np.linalg.inv(hessian[np.ix_(keep, keep)])
-    schur, slopes = arrow.shares()
-    total = np.sum(schur, axis=0) + np.diag(arrow.shared_precision)
-    # the Schur complement is the inverse of the marginal covariance
-    np.testing.assert_allclose(total, np.linalg.inv(inverse[-SHARED:, -SHARED:]), rtol=1e-8)
-    shared = -(inverse @ gradient[keep])[-SHARED:]
-    np.testing.assert_allclose(
-        np.sum(slopes, axis=0) + arrow.shared_pull, -total @ shared, rtol=1e-8
-    )
-
-
-def test_the_share_of_a_region_is_what_it_says_alone():
-    arrow = system()
-    schur, slopes = arrow.shares()
-    for r in range(REGIONS):
-        block = arrow.hessian[r, :OWN, :OWN] + np.diag(arrow.local_precision)
-        coupling = arrow.hessian[r, :OWN, OWN:]
-        own = np.linalg.solve(block, coupling)
-        np.testing.assert_allclose(schur[r], arrow.hessian[r, OWN:, OWN:] - coupling.T @ own)
-        pull = arrow.gradient[r, :OWN] + arrow.local_pull[r]
-        np.testing.assert_allclose(slopes[r], arrow.gradient[r, OWN:] - own.T @ pull)

@@ -1,0 +1,118 @@
+"""Integer least squares against enumeration and against the objective itself."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from qhrtem_jax.refine.integer_least_squares import IntegerModel, nearest_integers
+
+
+def test_the_nearest_whole_numbers_are_enumerated():
+    rng = np.random.default_rng(2)
+    most = np.array([4, 3, 5, 3])
+    every = np.array(list(itertools.product(*(range(m + 1) for m in most))), dtype=float)
+    for _ in range(5):
+        root = rng.normal(size=(4, 4)) + np.array([3.0, 3.0, 0.0, 0.0])  # two that trade atoms
+        precision = root.T @ root + 0.05 * np.eye(4)
+        mean = rng.uniform(0.0, 4.0, size=4)
+        off = every - mean
+        cost = np.einsum("na,ab,nb->n", off, precision, off)
+        expected = every[np.argsort(cost)[:12]]
+        found = nearest_integers(mean, precision, np.zeros(4), most, 100)
+        np.testing.assert_array_equal(found[:12], expected)
+    none = nearest_integers(np.full(4, np.nan), np.eye(4), np.zeros(4), most, 12)
+    assert none.shape == (0, 4)
+
+
+def least_squares(rng, numbers=5, pixels=40, nuisances=3):
+    """(model of whole numbers, its exact objective): a residual that is linear in nuisances, in the
+    atoms added and, differently, in the atoms removed."""
+    base = np.array([2.0, 0.0, 3.0, 1.0, 2.0])
+    most = np.array([4.0, 3.0, 3.0, 4.0, 4.0])
+    more = rng.normal(size=(numbers, pixels))
+    more[1] = -0.9 * more[0] + 0.2 * more[1]  # two that trade atoms
+    less = -more + 0.1 * rng.normal(size=more.shape)
+    together = rng.normal(size=(2, pixels))
+    joint = np.array([[0, 3, 2, 1], [3, 0, 4, 4]])
+    jacobian = rng.normal(size=(nuisances, pixels))
+    residual = 3.0 * rng.normal(size=pixels)
+    vectors = np.concatenate([more, less, together])
+    inverse = np.linalg.inv(jacobian @ jacobian.T + np.eye(nuisances))
+    across = jacobian @ vectors.T
+
+    def exact(state):
+        step = state - base
+        r = residual + np.maximum(step, 0) @ more + np.maximum(-step, 0) @ less
+        for (i, n, j, m), vector in zip(joint, together, strict=True):
+            r = r + vector * (state[i] == n and state[j] == m)
+        u = -inverse @ (jacobian @ r)
+        return np.sum((r + u @ jacobian) ** 2) + u @ u
+
+    slope = jacobian @ residual
+    steps = np.arange(5)[None] - base[:, None]
+    rows = np.arange(numbers)[:, None]
+    model = IntegerModel(
+        base,
+        np.where(steps > 0, rows, np.where(steps < 0, numbers + rows, -1)),
+        np.abs(steps),
+        joint,
+        float(residual @ residual - slope @ inverse @ slope),
+        vectors @ residual - across.T @ inverse @ slope,
+        vectors @ vectors.T - across.T @ inverse @ across,
+        np.zeros(numbers),
+        most,
+    )
+    return model, exact
+
+
+def every_state(model):
+    ranges = (range(int(a), int(b) + 1) for a, b in zip(model.low, model.high, strict=True))
+    return np.array(list(itertools.product(*ranges)), dtype=float)
+
+
+def test_objectives_have_the_nuisances_at_their_best():
+    model, exact = least_squares(np.random.default_rng(0))
+    states = every_state(model)
+    np.testing.assert_allclose(model(states), [exact(s) for s in states], rtol=1e-10)
+
+
+def test_the_best_of_all_numbers_is_among_those_nearest_to_the_relaxed_ones():
+    for seed in range(8):
+        model, _ = least_squares(np.random.default_rng(seed))
+        states = every_state(model)
+        best = states[np.argmin(model(states))]
+        found = nearest_integers(*model.relaxed(model.base), model.low, model.high, 200)
+        costs = model(found)
+        np.testing.assert_array_equal(found[np.argmin(costs)], best)
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2], [1, 3, 4], [1]])
+def test_some_numbers_with_the_others_as_they_are(chosen):
+    model, _ = least_squares(np.random.default_rng(3))
+    state = np.array([3.0, 1.0, 2.0, 0.0, 4.0])
+    part = model.conditional(state, np.array(chosen))
+    states = every_state(part)
+    whole = np.tile(state, (len(states), 1))
+    whole[:, chosen] = states
+    np.testing.assert_allclose(part(states), model(whole), rtol=1e-10)
+
+
+def test_many_numbers_are_found_where_single_changes_are_not_enough():
+    """Sixty numbers of which neighbours trade atoms: rounding fails, the search does not."""
+    rng = np.random.default_rng(5)
+    size = 60
+    true = rng.integers(0, 8, size).astype(float)
+    design = rng.normal(size=(200, size))
+    design[:, 1::2] = -0.93 * design[:, ::2] + 0.25 * design[:, 1::2]
+    precision = design.T @ design
+    noise = np.linalg.solve(precision, design.T @ rng.normal(size=200))
+    rounded = np.rint(true + noise)
+    found = nearest_integers(true + noise, precision, np.zeros(size), np.full(size, 7.0), 500)
+    cost = (found - true - noise) @ precision
+    cost = np.sum(cost * (found - true - noise), axis=1)
+    assert np.all(np.diff(cost) >= -1e-9)
+    at_truth = noise @ precision @ noise
+    assert cost[0] <= at_truth
+    assert np.mean(rounded == true) < 0.98
+    assert np.mean(found[0] == true) > np.mean(rounded == true)
