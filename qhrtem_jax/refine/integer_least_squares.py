@@ -9,6 +9,7 @@ Anderson and Mohan, IEEE Trans. Commun. 32, 169, 1984).
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,9 +23,9 @@ class IntegerModel:
 
     Changes of different numbers add up: the objective is constant + 2 linear x + x quadratic x,
     where `x` (m,) holds how often each change is made: `times[k, v]` times change `which[k, v]`
-    where number k is v, and none where `which` is -1 (at `base`). The last changes are what two
-    numbers do beyond that together: `joint` (t, 4) holds number, value, other number, its value.
-    `low` and `high` (n,) bound what may be looked at.
+    where number k is v, and none where `which` is -1 (at `base`). What two numbers do beyond that
+    together are changes too: `joint` (t, 6) holds number, value, other number, its value, which
+    change, how often. `low` and `high` (n,) bound what may be looked at.
     """
 
     base: np.ndarray
@@ -40,56 +41,66 @@ class IntegerModel:
     def amounts(self, states: np.ndarray) -> np.ndarray:
         """How often each change is made, (k, m), in states (k, n)."""
         at = np.arange(len(self.base)), states.astype(int)
-        first = len(self.linear) - len(self.joint)
-        found = np.zeros((len(states), first + 1))  # the last one takes what is -1
+        found = np.zeros((len(states), len(self.linear) + 1))  # the last one takes what is -1
         np.put_along_axis(found, self.which[at], self.times[at], axis=1)
-        one, value, other, with_it = self.joint.T
+        one, value, other, with_it, change, often = self.joint.T
         both = (states[:, one] == value) & (states[:, other] == with_it)
-        return np.concatenate([found[:, :-1], both], axis=1)
+        row, pair = np.nonzero(both)
+        found[row, change[pair]] = often[pair]
+        return found[:, :-1]
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """Objectives of states (k, n)."""
         x = self.amounts(states)
         return self.constant + 2.0 * x @ self.linear + np.sum((x @ self.quadratic) * x, axis=1)
 
-    def relaxed(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def slope(self, state: np.ndarray) -> np.ndarray:
+        """Half the gradient of the objective by the changes, (m,), at `state` (n,)."""
+        return self.linear + self.quadratic @ self.amounts(state[None])[0]
+
+    def relaxed(self, state: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(best relaxed numbers (n,), their precision (n, n)), from the mean effect of one atom
-        more and less around `state` (n,)."""
+        more and less around `state` (n,); `prior` (n, n) is the precision that numbers have around
+        0 without the image."""
         more, less = np.minimum(state + 1.0, self.high), np.maximum(state - 1.0, self.low)
         there = [np.where(np.eye(len(state), dtype=bool), end, state) for end in (more, less)]
         steps = np.maximum(more - less, 1.0)
         directions = ((self.amounts(there[0]) - self.amounts(there[1])) / steps[:, None]).T
-        gradient = directions.T @ (self.linear + self.quadratic @ self.amounts(state[None])[0])
+        gradient = directions.T @ self.slope(state) + prior @ state
+        precision = directions.T @ self.quadratic @ directions + prior
+        if not np.all(np.isfinite(precision)):
+            return state, precision
         most = float(np.max(self.high - self.low, initial=1.0))
-        precision = at_least(directions.T @ self.quadratic @ directions, 1.0 / most**2)
+        precision = at_least(precision, 1.0 / most**2)
         return state - np.linalg.solve(precision, gradient), precision
 
-    def conditional(self, state: np.ndarray, chosen: np.ndarray) -> "IntegerModel":
-        """The model of the numbers `chosen` (indices, ascending), the others as in `state` (n,).
-        Numbers that do something together are both chosen, or neither."""
-        rest = state.copy()
-        rest[chosen] = self.base[chosen]
-        fixed = self.amounts(rest[None])[0]
+    def conditional(
+        self, state: np.ndarray, chosen: np.ndarray, slope: np.ndarray
+    ) -> "IntegerModel":
+        """The model of the numbers `chosen` (indices, ascending), the others as in `state` (n,);
+        its objective is that above the one with the chosen numbers at `base`. Numbers that do
+        something together are both chosen, or neither. `slope`: that at `state`."""
         mine = self.which[chosen]
         together = np.isin(self.joint[:, 0], chosen)
         joint = self.joint[together].copy()
         joint[:, [0, 2]] = np.searchsorted(chosen, joint[:, [0, 2]])
-        last = len(self.linear) - len(self.joint) + np.flatnonzero(together)
-        kept = np.concatenate([np.unique(mine[mine >= 0]), last])
+        kept = np.unique(np.concatenate([mine[mine >= 0], joint[:, 4]]))
         where = np.full(len(self.linear) + 1, -1)  # the last entry answers for -1
         where[kept] = np.arange(len(kept))
-        slope = self.linear + self.quadratic @ fixed
-        return IntegerModel(
+        joint[:, 4] = where[joint[:, 4]]
+        part = IntegerModel(
             self.base[chosen],
             where[mine],
             self.times[chosen],
             joint,
-            self.constant + float(fixed @ (self.linear + slope)),
+            0.0,
             slope[kept],
             self.quadratic[np.ix_(kept, kept)],
             self.low[chosen],
             self.high[chosen],
         )
+        here = part.amounts(state[chosen][None])[0]
+        return dataclasses.replace(part, linear=part.linear - part.quadratic @ here)
 
 
 def at_least(precision: np.ndarray, least: float) -> np.ndarray:
@@ -147,3 +158,64 @@ def _surest_first(precision: np.ndarray) -> np.ndarray:
         spread = covariance[:, k].copy()
         covariance -= np.outer(spread, spread) / max(spread[k], 1e-300)
     return np.array(order)
+
+
+def probabilities(
+    model: IntegerModel,
+    penalty: Callable[[np.ndarray], np.ndarray],
+    start: np.ndarray,
+    steps: np.ndarray,
+    sweeps: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Probability of each value (n, values) of each number, all others open: exp(-objective / 2).
+
+    A Markov chain from `start` (n,). A sweep draws every number from its distribution given the
+    others (heat bath), whose mean over the chain is returned, and proposes as many of `steps`
+    (k, n), differences of good states, added or taken away (Metropolis): numbers that trade against
+    each other only change together. `penalty` maps states (k, n) to what is added to the objective,
+    infinite for what is not allowed.
+    """
+    state = start.astype(float).copy()
+    x, values = model.amounts(state[None])[0], model.which.shape[1]
+    slope, extra = model.slope(state), float(penalty(state[None])[0])
+    found = np.zeros((len(state), values))
+    quiet = sweeps // 5  # not counted: the chain forgets where it began
+
+    def costs(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(what the objective changes by, changes x, penalties) of other states."""
+        moved = model.amounts(states) - x
+        at = np.flatnonzero(np.any(moved != 0.0, axis=0))
+        part = moved[:, at]
+        change = 2.0 * part @ slope[at]
+        change += np.sum((part @ model.quadratic[np.ix_(at, at)]) * part, axis=1)
+        added = penalty(states)
+        return change + added - extra, moved, added
+
+    def go(to: np.ndarray, moved: np.ndarray, added: float) -> None:
+        nonlocal state, x, slope, extra
+        at = np.flatnonzero(moved)
+        state, x, extra = to, x + moved, added
+        slope = slope + model.quadratic[:, at] @ moved[at]
+
+    for sweep in range(sweeps):
+        for k in range(len(state)):
+            options = np.arange(model.low[k], model.high[k] + 1.0)
+            states = np.tile(state, (len(options), 1))
+            states[:, k] = options
+            change, moved, added = costs(states)
+            weight = np.exp(-0.5 * (change - np.min(change)))
+            weight /= weight.sum()
+            if sweep >= quiet:
+                found[k, options.astype(int)] += weight
+            chosen = int(rng.choice(len(options), p=weight))
+            if options[chosen] != state[k]:
+                go(states[chosen], moved[chosen], float(added[chosen]))
+        for k in rng.integers(len(steps), size=len(state) if len(steps) else 0):
+            to = state + steps[k] * rng.choice((-1.0, 1.0))
+            if np.any(to < model.low) or np.any(to > model.high):
+                continue
+            change, moved, added = costs(to[None])
+            if np.log(rng.random()) < -0.5 * change[0]:
+                go(to, moved[0], float(added[0]))
+    return found / (sweeps - quiet)

@@ -18,29 +18,18 @@ REACH = 2
 """Single changes go this far to either side."""
 
 
-def fix_surest(
-    numbers: np.ndarray,
-    covariance: np.ndarray,
-    most: np.ndarray,
-    log_odds: float,
-    at_most: int | None = None,
-) -> np.ndarray:
-    """Whole numbers for those whose odds against the next number exceed exp(log_odds), else NaN;
-    `at_most` so many, the surest.
+def fix_surest(numbers: np.ndarray, covariance: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Whole numbers from relaxed ones, the surest first, the others following each.
 
     **Arguments:** `numbers` (n,), relaxed; `covariance` (n, n); `most` (n,), largest numbers.
     """
     mean, covariance = numbers.astype(float).copy(), covariance.astype(float).copy()
-    fixed = np.full(len(mean), np.nan)
+    fixed = np.zeros(len(mean))
     left = list(range(len(mean)))
-    end = 0 if at_most is None else max(len(mean) - at_most, 0)
-    while len(left) > end:
+    while left:
         variance = np.maximum(np.diagonal(covariance)[left], 1e-8)
         nearest = np.clip(np.rint(mean[left]), 0, most[left])
-        odds = (1.0 - 2.0 * np.abs(mean[left] - nearest)) / (2.0 * variance)
-        best = int(np.argmax(odds))
-        if odds[best] < log_odds:
-            break
+        best = int(np.argmax((1.0 - 2.0 * np.abs(mean[left] - nearest)) / variance))
         k = left.pop(best)
         fixed[k] = nearest[best]
         spread = max(covariance[k, k], 1e-8)
@@ -83,7 +72,7 @@ class Constraints:
     most: np.ndarray
     isolated: float  # chi-square that an isolated surface atom costs; 0 without the surface rule
     per_cell: np.ndarray  # atoms of each chain in one cell
-    roughness: float | None = None  # std, in cells, of the lengths of chains side by side
+    roughness_cells: float | None = None  # std, in cells, of the lengths of chains side by side
 
     def allow(self, counts: np.ndarray) -> np.ndarray:
         """(...,) bool for whole `counts` (..., chains)."""
@@ -95,11 +84,20 @@ class Constraints:
         total = np.zeros(np.shape(counts)[:-1])
         if self.isolated:
             total = total + self.isolated * isolated_surface_atom(self.sites, counts)
-        if self.roughness is not None:
+        if self.roughness_cells is not None:
             length = counts / self.per_cell
             rough = np.square(length - length.mean(axis=-1, keepdims=True)).sum(axis=-1)
-            total = total + rough / self.roughness**2
+            total = total + rough / self.roughness_cells**2
         return total
+
+    def roughness(self) -> np.ndarray:
+        """Precision (chains, chains) of numbers whose lengths are alike: the quadratic part of
+        `penalty`."""
+        count = len(self.per_cell)
+        if self.roughness_cells is None:
+            return np.zeros((count, count))
+        centred = np.eye(count) - 1.0 / count
+        return centred / np.outer(self.per_cell, self.per_cell) / self.roughness_cells**2
 
     def repair(self, counts: np.ndarray) -> np.ndarray:
         """The nearest possible numbers (chains,) that removing isolated atoms leads to."""

@@ -6,62 +6,61 @@ import logging
 import numpy as np
 
 from qhrtem_jax.refine.counting import LEAST_GAIN
-from qhrtem_jax.refine.integer_least_squares import IntegerModel, nearest_integers
-from qhrtem_jax.refine.integers import (
-    degenerate_changes,
-    marginals,
-    paired_changes,
-    single_changes,
-)
+from qhrtem_jax.refine.integer_least_squares import IntegerModel, nearest_integers, probabilities
+from qhrtem_jax.refine.integers import degenerate_changes, paired_changes, single_changes
 from qhrtem_jax.stages.field_fit import LATER_STEPS, FieldFit
 from qhrtem_jax.stages.field_linear import FieldLinear
 
 log = logging.getLogger(__name__)
 
 BREADTH = 4096
-"""Whole fields of numbers that are looked at around the best relaxed ones, and as many around each
-region with its surroundings, for its probabilities."""
+"""Whole fields of numbers that are looked at around the best relaxed ones."""
 
 REFUSALS = 12
-"""The search ends after so many numbers that promised to be better and were not."""
+"""Each linearisation is used until so many numbers that promised to be better were not."""
 
 STEPS, SETTLED = 6, 0.2
-"""Steps of the other parameters behind a change of numbers end when they lower the objective by
-less than this."""
+"""Steps of the other parameters end when they lower the objective by less than this; a change of
+numbers must lower it by more."""
 
-MANY = 0.05
-"""Where more than this share of the numbers changes, the field is linearised anew."""
+MANY = 0.1
+"""Where more than this share of the numbers has changed, the field is linearised anew."""
+
+SWEEPS, COMPETITIVE = 200, 40.0
+"""Of the Markov chain for the probabilities, and the objective up to which states give it steps."""
+
+LEAST_PROBABILITY = 1e-4
+"""Less is not reported."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FieldCounts:
-    """Probabilities of the numbers of each chain of each region, and whether no single, paired or
-    degenerate change improves on a region's numbers."""
+    """Probabilities of the numbers of each chain of each region; and whether, in the linearised
+    field, no single, paired or degenerate change improves on a region's numbers, but for those that
+    a simulation has refused."""
 
-    tables: list[list[dict[int, float]]]
+    probabilities: list[list[dict[int, float]]]
     certified: np.ndarray
-
-    def probabilities(self, region: int) -> list[dict[int, float]]:
-        """Of each number of each chain."""
-        return self.tables[region]
 
 
 def certify(field: FieldFit, fixed: np.ndarray, sweeps: int) -> FieldCounts:
     """Give the field the best numbers that integer least squares finds, as long as the objective
     falls; at most `sweeps` linearisations. `fixed`: which numbers are whole (all)."""
-    refused: set[bytes] = set()
-    for _ in range(sweeps):
+    for left in reversed(range(sweeps)):
         linear = FieldLinear(field)
+        refused: set[bytes] = set()
         _settle(field, linear, "whole numbers")
-        field.explain_unknown(LATER_STEPS)
         while _improve(field, linear, refused):
             pass
-        changed = np.rint(field.points[:, field.layout.counts]) != linear.base
-        if np.mean(changed) <= MANY:
+        moved = np.abs(np.rint(field.points[:, field.layout.counts]) - linear.base)
+        stays = np.mean(moved > 0) <= MANY and not linear.at_end(moved)
+        # only what is missed with the best numbers says how pixels are to be weighed
+        if not left or (not field.weigh() and stays):
             break
     _settle(field, linear, "final")
     field.pool(fixed)
-    return _compare(field, linear, refused)
+    search = _Search(field, linear.model())
+    return FieldCounts(search.probabilities(), search.certified(refused))
 
 
 def _settle(field: FieldFit, linear: FieldLinear, phase: str) -> float:
@@ -69,10 +68,14 @@ def _settle(field: FieldFit, linear: FieldLinear, phase: str) -> float:
     objective = field.objective()
     for _ in range(STEPS):
         before = field.points
-        linear.move(linear.solve(), np.rint(before[:, field.layout.counts]))
-        found = field.objective()
-        if not found < objective:
+        step = linear.step(np.rint(before[:, field.layout.counts]))
+        for share in (1.0, 0.5, 0.25):
+            linear.move(step, share)
+            found = field.objective()
+            if found < objective:
+                break
             field.points = before
+        if not found < objective:
             break
         gain, objective = objective - found, found
         if gain < SETTLED:
@@ -85,35 +88,38 @@ def _settle(field: FieldFit, linear: FieldLinear, phase: str) -> float:
 def _improve(field: FieldFit, linear: FieldLinear, refused: set[bytes]) -> bool:
     """Try the numbers that promise most, and if these do not lower the objective, changes of one
     region; whether some do. Those that do not are added to `refused`."""
-    objective = field.objective()
-    solved = linear.solve()
-    model = solved.numbers
-    shape = linear.base.shape
-    present = np.rint(field.points[:, field.layout.counts])
-    states, costs = _candidates(field, model, present)
-    here = float(_costs(field, model, present[None])[0])
+    # what is tried below may gain by these steps alone, so the present state has them too
+    field.explain_unknown(LATER_STEPS)
+    objective = _settle(field, linear, "whole numbers")
+    search = _Search(field, linear.model())
+    states, costs = search.candidates()
     before, unknown = field.points, field.unknown
-    changed = np.any(states.reshape(-1, *shape) != present, axis=2).sum(axis=1)
+    shape = search.present.shape
+    regions = np.any(states.reshape(-1, *shape) != search.present, axis=2).sum(axis=1)
     failed = False
     for k in np.argsort(costs):
-        if costs[k] > here - LEAST_GAIN or len(refused) >= REFUSALS:
+        gain = search.cost - costs[k]
+        if gain < SETTLED or len(refused) >= REFUSALS:
             return False
-        if states[k].tobytes() in refused or (failed and changed[k] > 1):
+        if states[k].tobytes() in refused or (failed and regions[k] > 1):
             continue
         numbers = states[k].reshape(shape)
+        step = linear.step(numbers)
+        field.points = before.copy()
+        field.points[:, field.layout.counts] = numbers
         # the first step may overshoot: what counts is where the steps after it end
-        linear.move(solved, numbers)
+        linear.move(step)
         _settle(field, linear, "whole numbers")
         field.explain_unknown(LATER_STEPS)
         value = _settle(field, linear, "whole numbers")
         log.info(
             "%d numbers changed: chi-square %.1f after %.1f, foretold gain %.1f",
-            int(np.sum(numbers != present)),
+            int(np.sum(numbers != search.present)),
             value,
             objective,
-            here - costs[k],
+            gain,
         )
-        if value < objective - LEAST_GAIN:
+        if value < objective - SETTLED:
             return True
         field.points, field.unknown = before, unknown
         failed = True
@@ -121,81 +127,104 @@ def _improve(field: FieldFit, linear: FieldLinear, refused: set[bytes]) -> bool:
     return False
 
 
-def _candidates(
-    field: FieldFit, model: IntegerModel, present: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(states of the whole field (k, numbers), their objectives) worth a look."""
-    here = present.ravel()
-    near = nearest_integers(*model.relaxed(here), model.low, model.high, BREADTH)
-    costs = _costs(field, model, near.reshape(-1, *present.shape))
-    # the search by distance does not know of the constraints; changes one by one do
-    starts = [here] if not np.any(np.isfinite(costs)) else [here, near[np.argmin(costs)]]
-    ends = [_descend(field, model, start.reshape(present.shape)) for start in starts]
-    singles = [_changes_of(field, model, present, k) for k in range(len(present))]
-    states = np.concatenate([near, *ends, *singles])
-    return states, _costs(field, model, states.reshape(-1, *present.shape))
+class _Search:
+    """Numbers (n,) of a linearised field, with the constraints of its regions."""
 
+    def __init__(self, field: FieldFit, model: IntegerModel) -> None:
+        self.field, self.model = field, model
+        self.present = np.rint(field.points[:, field.layout.counts])
+        self.prior = np.kron(np.eye(len(self.present)), field.constraints.roughness())
+        self._known: dict[bytes, float] = {}
+        here = self.present.reshape(1, -1)
+        self.cost = float(model(here)[0] + self.penalty(here)[0])
 
-def _descend(field: FieldFit, model: IntegerModel, state: np.ndarray) -> np.ndarray:
-    """Where the best changes of one region at a time lead, (1, numbers)."""
-    cost = float(_costs(field, model, state[None])[0])
-    while True:
-        states = [_changes_of(field, model, state, k) for k in range(len(state))]
-        changed = np.concatenate(states).reshape(-1, *state.shape)
-        costs = _costs(field, model, changed)
-        best = int(np.argmin(costs))
-        if not costs[best] < cost - LEAST_GAIN:
-            return state.reshape(1, -1)
-        state, cost = changed[best], float(costs[best])
+    def penalty(self, states: np.ndarray) -> np.ndarray:
+        """What constraints add to the objective of states (k, n); infinite where not allowed."""
+        rows = states.reshape(len(states), *self.present.shape)
+        return np.array([sum(self._penalty(row) for row in state) for state in rows])
 
+    def _penalty(self, row: np.ndarray) -> float:
+        key = row.tobytes()
+        if key not in self._known:
+            rules = self.field.constraints
+            allowed = bool(rules.allow(row))
+            self._known[key] = float(rules.penalty(row[None])[0]) if allowed else np.inf
+        return self._known[key]
 
-def _changes_of(
-    field: FieldFit, model: IntegerModel, present: np.ndarray, region: int
-) -> np.ndarray:
-    """States (k, numbers) with single, paired and degenerate changes in one region."""
-    row, most, columns = present[region], field.fit.most, field.columns
-    rows = np.concatenate(
-        [
+    def candidates(self) -> tuple[np.ndarray, np.ndarray]:
+        """(states of the whole field (k, n), their objectives) worth a look."""
+        here = self.present.ravel()
+        near = nearest_integers(
+            *self.model.relaxed(here, self.prior), self.model.low, self.model.high, BREADTH
+        )
+        costs = self.model(near) + self.penalty(near)
+        # the search by distance does not know all of the constraints; changes one by one do
+        starts = [here] if not np.any(np.isfinite(costs)) else [here, near[np.argmin(costs)]]
+        more, their_costs = zip(*(self._descend(start) for start in starts), strict=True)
+        changes, change_costs = self._changes(here)
+        states = np.concatenate([near, *more, changes])
+        return states, np.concatenate([costs, *their_costs, self.cost + change_costs])
+
+    def _descend(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(where the best changes of one region at a time lead (1, n), its objective)."""
+        while True:
+            changed, costs = self._changes(state)
+            best = int(np.argmin(costs))
+            if not costs[best] < -LEAST_GAIN:
+                return state[None], self.model(state[None]) + self.penalty(state[None])
+            state = changed[best]
+
+    def _changes(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(states (k, n) with single, paired and degenerate changes in one region, what these add
+        to the objective)."""
+        slope, chains = self.model.slope(state), self.present.shape[1]
+        found, costs = [], []
+        for k in range(len(self.present)):
+            mine = np.arange(k * chains, (k + 1) * chains)
+            row, part = state[mine], self.model.conditional(state, mine, slope)
+            rows = self._rows(row)
+            rows = rows[np.all((rows >= part.low) & (rows <= part.high), axis=1)]
+            penalties = np.array([self._penalty(r) for r in rows])
+            costs.append(part(rows) - part(row[None]) + penalties - self._penalty(row))
+            states = np.tile(state, (len(rows), 1))
+            states[:, mine] = rows
+            found.append(states)
+        return np.concatenate(found), np.concatenate(costs)
+
+    def _rows(self, row: np.ndarray) -> np.ndarray:
+        """A region's numbers after single, paired and degenerate changes."""
+        most, columns = self.field.fit.most, self.field.columns
+        rows = [
             single_changes(columns, row, most),
             paired_changes(row, most),
             degenerate_changes(columns, row, most),
         ]
-    )
-    mine = slice(region * len(row), (region + 1) * len(row))
-    inside = np.all((rows >= model.low[mine]) & (rows <= model.high[mine]), axis=1)
-    states = np.tile(present.ravel(), (int(inside.sum()), 1))
-    states[:, mine] = rows[inside]
-    return states
+        every = np.unique(np.concatenate(rows), axis=0)
+        return every[np.any(every != row, axis=1)]
 
+    def certified(self, refused: set[bytes]) -> np.ndarray:
+        """Whether no change of each region's numbers is better, but for those `refused`."""
+        states, costs = self._changes(self.present.ravel())
+        better = np.array([c < -SETTLED for c in costs])
+        better &= np.array([s.tobytes() not in refused for s in states])
+        changed = np.any(states.reshape(-1, *self.present.shape) != self.present, axis=2)
+        return ~np.any(changed & better[:, None], axis=0)
 
-def _costs(field: FieldFit, model: IntegerModel, states: np.ndarray) -> np.ndarray:
-    """Objectives of states (k, regions, chains), infinite for what is not allowed."""
-    allowed = np.all(field.constraints.allow(states), axis=1)
-    penalty = np.sum(field.constraints.penalty(states), axis=1)
-    return np.where(allowed, model(states.reshape(len(states), -1)) + penalty, np.inf)
-
-
-def _compare(field: FieldFit, linear: FieldLinear, refused: set[bytes]) -> FieldCounts:
-    """Probabilities of each region's numbers, those of its surroundings changing with them and
-    all further ones as they are; certified where no change of the region's own numbers is better,
-    but for those that were `refused`."""
-    model = linear.solve().numbers
-    present = np.rint(field.points[:, field.layout.counts])
-    regions, chains = present.shape
-    tables, certified = [], np.zeros(regions, dtype=bool)
-    for k in range(regions):
-        around = np.flatnonzero(field.cells.near[k] | field.cells.near[:, k])
-        chosen = (around[:, None] * chains + np.arange(chains)).ravel()
-        part = model.conditional(present.ravel(), chosen)
-        here = present[around].ravel()
-        found = nearest_integers(*part.relaxed(here), part.low, part.high, BREADTH)
-        changes = _changes_of(field, model, present, k)
-        open_ones = [c.tobytes() not in refused for c in changes]
-        states = np.concatenate([here[None], changes[:, chosen], found])
-        costs = _costs(field, part, states.reshape(-1, len(around), chains))
-        best = np.min(costs[1 : len(changes) + 1][open_ones], initial=np.inf)
-        certified[k] = costs[0] <= best + LEAST_GAIN
-        mine = int(np.flatnonzero(around == k)[0]) * chains
-        tables.append(marginals(states, costs)[mine : mine + chains])
-        field.journal.note(f"certifying, {k + 1} of {regions} regions done")
-    return FieldCounts(tables, certified)
+    def probabilities(self) -> list[list[dict[int, float]]]:
+        """Of the numbers of each chain of each region, all others open."""
+        states, costs = self.candidates()
+        here = self.present.ravel()
+        order = np.argsort(costs)
+        order = order[costs[order] < self.cost + COMPETITIVE][:BREADTH]
+        steps = np.unique(states[order] - here, axis=0)
+        steps = steps[np.any(steps != 0.0, axis=1)]
+        rng = np.random.default_rng(self.field.task.settings.seed)
+        found = probabilities(self.model, self.penalty, here, steps, SWEEPS, rng)
+        tables = found.reshape(*self.present.shape, -1)
+        return [
+            [
+                {n: float(p) for n, p in enumerate(chain) if p >= LEAST_PROBABILITY}
+                for chain in region
+            ]
+            for region in tables
+        ]

@@ -32,13 +32,6 @@ log = logging.getLogger(__name__)
 
 C1 = INDEX["C1"]
 
-SURENESS = (6.0, 3.0, 1.0)
-"""Log odds above which relaxed numbers are fixed, round by round: fixing the surest first lets the
-imaging parameters settle before the doubtful ones are decided ..."""
-
-DOUBTFUL = 2
-"""... of which each region then fixes so many in a round."""
-
 MOST_SWEEPS, CONVERGED = 10, 0.98
 """Sweeps with relaxed numbers end when the misfit falls by less than 2 %."""
 
@@ -268,7 +261,7 @@ class FieldFit:
         """One field simulation, then least squares of everything but the `fixed` numbers
         (regions, chains); `weigh`: choose the weights of the pixels anew."""
         targets, residuals = self.deferred_targets()
-        if weigh and (self.task.field.noise is None or fixed.all()):
+        if weigh and self.task.field.noise is None:
             self._weigh(residuals)
         if self.settled:
             self.points = self.snapped()
@@ -310,6 +303,12 @@ class FieldFit:
 
     def count_indices(self) -> list[int]:
         return list(range(self.layout.counts.start, self.layout.counts.stop))
+
+    def weigh(self) -> bool:
+        """Weigh pixels by what is missed at present; whether that changes anything."""
+        before = self.model
+        self._weigh(self.cut(self.image()) - self.targets)
+        return self.model is not before
 
     def _weigh(self, residuals: np.ndarray) -> None:
         noise, is_noise = pixel_weights(self.task.field.noise, residuals, self.targets)
@@ -354,47 +353,28 @@ class FieldFit:
                 break
             last = objective
         fixed = none.copy()
-        rounds = [(sureness, None) for sureness in SURENESS]
-        rounds += [(-np.inf, DOUBTFUL)] * -(-self.layout.chains // DOUBTFUL)
-        for sureness, at_most in rounds:
-            before = fixed.sum()
-            self._fix(fixed, sureness, at_most)
-            if fixed.sum() > before:
-                self.explain_unknown(LATER_STEPS)
-                self.advance("whole numbers", fixed)
-        # with all numbers whole the weights follow what is missed, once that has settled
-        self.advance("whole numbers", fixed)
+        self._fix(fixed)
+        self.explain_unknown(LATER_STEPS)
+        self.advance("whole numbers", fixed, weigh=False)
         return fixed
 
-    def _fix(self, fixed: np.ndarray, sureness: float, at_most: int | None) -> None:
-        """Fix the numbers that are sure enough; `fixed` and the points change."""
+    def _fix(self, fixed: np.ndarray) -> None:
+        """Make all numbers whole, in each region the surest first; `fixed` and the points
+        change."""
         assert self.pooled is not None
         coordinates, _ = self.coordinates()
         own, _ = self.pooled.system.covariances()
         at = np.array([coordinates.free.index(k) for k in self.count_indices()])
         width = np.asarray(coordinates.width, float)[at]
         for k in range(len(self.points)):
-            free = np.flatnonzero(~fixed[k])
-            if not free.size:
-                continue
             covariance = own[k][np.ix_(at, at)] * np.outer(width, width)
             # what is held at its bound by the image is sure
             held = ~np.isfinite(np.diagonal(covariance))
             covariance = np.where(np.isfinite(covariance), covariance, 0.0)
             covariance[held, held] = 1e-6
             numbers = self.points[k, self.layout.counts]
-            found = fix_surest(
-                numbers[free],
-                covariance[np.ix_(free, free)],
-                self.fit.most[free],
-                sureness,
-                at_most,
-            )
-            sure = np.isfinite(found)
-            numbers = numbers.copy()
-            numbers[free[sure]] = found[sure]
-            fixed[k, free[sure]] = True
-            self.points[k, self.layout.counts] = numbers
+            self.points[k, self.layout.counts] = fix_surest(numbers, covariance, self.fit.most)
+        fixed[:] = True
 
     def objective(self) -> float:
         """What is minimised: whitened misfit of the regions in the simulation of the field, with

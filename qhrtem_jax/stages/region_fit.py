@@ -209,10 +209,7 @@ class RegionFit:
                 continue
             covariance = np.linalg.pinv(lin.hessian[k] + precision, hermitian=True)[at, at]
             numbers = fix_surest(
-                self.points[k, layout.counts],
-                covariance * np.outer(scale, scale),
-                self.most,
-                -np.inf,
+                self.points[k, layout.counts], covariance * np.outer(scale, scale), self.most
             )
             self.points[k, layout.counts] = self.constraints.repair(numbers)
         self._least_squares(self.nuisances, 10)

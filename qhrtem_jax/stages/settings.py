@@ -17,6 +17,8 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics.columns import FILLS
 from qhrtem_jax.physics.parameters import NAMES
 
+LARGEST_MTF_SCALE_STD = 0.05
+
 STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline")
 
 
@@ -250,9 +252,10 @@ def run_settings(content: Mapping[str, Any]) -> RunSettings:
             raise InputError(
                 f"parameters.{name}: unknown parameter, expected one of {', '.join(NAMES)}"
             )
-    if settings.data.mtf_scale_std < 0.0:
+    if not 0.0 <= settings.data.mtf_scale_std <= LARGEST_MTF_SCALE_STD:
         raise InputError(
-            f"data.mtf_scale_std: found {settings.data.mtf_scale_std}, expected 0 or above"
+            f"data.mtf_scale_std: found {settings.data.mtf_scale_std}, expected 0 to "
+            f"{LARGEST_MTF_SCALE_STD} (images are linear in the scale)"
         )
     unknown = set(settings.optimizer.profile) - {"thickness", "shift"}
     if unknown:

@@ -195,6 +195,9 @@ def _counted_regions(
         return fit
     arrays, result = task.counted
     fit.points, fit.relaxed_points = arrays["points"], arrays["relaxed_points"]
+    if not fit.bounds.camera:  # this run takes the MTF as it is given
+        fit.points[:, fit.layout.mtf_stretch] = 0.0
+        fit.relaxed_points[:, fit.layout.mtf_stretch] = 0.0
     known = result["noise"]
     noise = NoiseModel(known["variance"], tuple(known["correlation"]), known["source"])
     fit.set_weights(noise, noise.source != "misfit")
@@ -268,7 +271,7 @@ def _refined_entries(
             simulations[k],
             std,
             chi2,
-            counts.probabilities(k),
+            counts.probabilities[k],
             fit.exit_vector(k),
             ("C1", "absorption", "A0_x", "A0_y"),
         )

@@ -1,11 +1,16 @@
 """Integer least squares against enumeration and against the objective itself."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
-from qhrtem_jax.refine.integer_least_squares import IntegerModel, nearest_integers
+from qhrtem_jax.refine.integer_least_squares import (
+    IntegerModel,
+    nearest_integers,
+    probabilities,
+)
 
 
 def test_the_nearest_whole_numbers_are_enumerated():
@@ -34,7 +39,7 @@ def least_squares(rng, numbers=5, pixels=40, nuisances=3):
     more[1] = -0.9 * more[0] + 0.2 * more[1]  # two that trade atoms
     less = -more + 0.1 * rng.normal(size=more.shape)
     together = rng.normal(size=(2, pixels))
-    joint = np.array([[0, 3, 2, 1], [3, 0, 4, 4]])
+    joint = np.array([[0, 3, 2, 1, 10, 1], [0, 4, 2, 1, 10, 2], [3, 0, 4, 4, 11, 1]])
     jacobian = rng.normal(size=(nuisances, pixels))
     residual = 3.0 * rng.normal(size=pixels)
     vectors = np.concatenate([more, less, together])
@@ -44,8 +49,9 @@ def least_squares(rng, numbers=5, pixels=40, nuisances=3):
     def exact(state):
         step = state - base
         r = residual + np.maximum(step, 0) @ more + np.maximum(-step, 0) @ less
-        for (i, n, j, m), vector in zip(joint, together, strict=True):
-            r = r + vector * (state[i] == n and state[j] == m)
+        for i, n, j, m, change, often in joint:
+            if state[i] == n and state[j] == m:
+                r = r + often * together[change - 10]
         u = -inverse @ (jacobian @ r)
         return np.sum((r + u @ jacobian) ** 2) + u @ u
 
@@ -82,7 +88,8 @@ def test_the_best_of_all_numbers_is_among_those_nearest_to_the_relaxed_ones():
         model, _ = least_squares(np.random.default_rng(seed))
         states = every_state(model)
         best = states[np.argmin(model(states))]
-        found = nearest_integers(*model.relaxed(model.base), model.low, model.high, 200)
+        relaxed = model.relaxed(model.base, np.zeros((5, 5)))
+        found = nearest_integers(*relaxed, model.low, model.high, 200)
         costs = model(found)
         np.testing.assert_array_equal(found[np.argmin(costs)], best)
 
@@ -91,11 +98,13 @@ def test_the_best_of_all_numbers_is_among_those_nearest_to_the_relaxed_ones():
 def test_some_numbers_with_the_others_as_they_are(chosen):
     model, _ = least_squares(np.random.default_rng(3))
     state = np.array([3.0, 1.0, 2.0, 0.0, 4.0])
-    part = model.conditional(state, np.array(chosen))
+    part = model.conditional(state, np.array(chosen), model.slope(state))
     states = every_state(part)
     whole = np.tile(state, (len(states), 1))
     whole[:, chosen] = states
-    np.testing.assert_allclose(part(states), model(whole), rtol=1e-10)
+    at_base = state.copy()
+    at_base[chosen] = model.base[chosen]
+    np.testing.assert_allclose(part(states), model(whole) - model(at_base[None]), atol=1e-9)
 
 
 def test_many_numbers_are_found_where_single_changes_are_not_enough():
@@ -116,3 +125,71 @@ def test_many_numbers_are_found_where_single_changes_are_not_enough():
     assert cost[0] <= at_truth
     assert np.mean(rounded == true) < 0.98
     assert np.mean(found[0] == true) > np.mean(rounded == true)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_probabilities_are_those_of_all_states(seed):
+    sharp, _ = least_squares(np.random.default_rng(seed))
+    # as in an image with more noise
+    model = dataclasses.replace(sharp, linear=0.03 * sharp.linear, quadratic=0.03 * sharp.quadratic)
+    states = every_state(model)
+
+    def penalty(rows):
+        return np.where(rows[:, 2] == 3, 2.0, 0.0) + np.where(rows[:, 4] == 0, np.inf, 0.0)
+
+    costs = model(states) + penalty(states)
+    weight = np.exp(-0.5 * (costs - costs.min()))
+    weight /= weight.sum()
+    expected = np.array(
+        [[weight[states[:, k] == n].sum() for n in range(5)] for k in range(states.shape[1])]
+    )
+    assert np.sum(expected > 0.05) > 7  # most numbers are open
+    best = states[np.argsort(costs)[:40]]
+    rng = np.random.default_rng(7)
+    found = probabilities(model, penalty, best[0], best[1:] - best[0], 3000, rng)
+    np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+def test_many_independent_doubts_do_not_vanish():
+    """With 60 open numbers no list of states holds a share of the probability that matters."""
+    size, odds = 60, 2.0 * np.log(0.72 / 0.28)
+    which = np.stack([np.full(size, -1), np.arange(size)], axis=1)
+    model = IntegerModel(
+        np.zeros(size),
+        which,
+        (which >= 0).astype(float),
+        np.zeros((0, 6), dtype=int),
+        0.0,
+        np.zeros(size),
+        odds * np.eye(size),
+        np.zeros(size),
+        np.ones(size),
+    )
+    rng, none = np.random.default_rng(0), np.zeros((0, size))
+    found = probabilities(model, lambda s: np.zeros(len(s)), np.zeros(size), none, 20, rng)
+    np.testing.assert_allclose(found[:, 1], 0.28, atol=1e-6)
+
+
+def test_steps_lead_where_single_changes_do_not():
+    """Two numbers that only change together: 1, 0 and 0, 1 are alike, all else is far off."""
+    values = np.array([[-1, 0], [-1, 1]])
+    model = IntegerModel(
+        np.zeros(2),
+        values,
+        (values >= 0).astype(float),
+        np.zeros((0, 6), dtype=int),
+        50.0,
+        np.full(2, -50.0),
+        np.full((2, 2), 50.0),
+        np.zeros(2),
+        np.ones(2),
+    )
+    costs = model(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    np.testing.assert_allclose(costs, [50.0, 0.0, 0.0, 50.0])
+
+    def share(steps):
+        rng, start = np.random.default_rng(3), np.array([1.0, 0.0])
+        return probabilities(model, lambda s: np.zeros(len(s)), start, steps, 2000, rng)[0, 1]
+
+    assert share(np.zeros((0, 2))) > 0.99
+    assert share(np.array([[-1.0, 1.0]])) == pytest.approx(0.5, abs=0.05)

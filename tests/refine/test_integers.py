@@ -34,18 +34,8 @@ def test_fixing_the_surest_first_corrects_those_that_hang_on_it():
     covariance = np.array([[0.04, 0.12], [0.12, 0.37]])
     numbers = np.array([5.2, 3.6])
     np.testing.assert_array_equal(np.rint(numbers), [5, 4])
-    found = fix_surest(numbers, covariance, np.array([9, 9]), -np.inf)
+    found = fix_surest(numbers, covariance, np.array([9, 9]))
     np.testing.assert_array_equal(found, [5, 3])
-
-
-def test_unsure_numbers_stay_free():
-    found = fix_surest(np.array([4.05, 2.5]), np.diag([0.01, 0.3]), np.array([9, 9]), 3.0)
-    assert found[0] == 4
-    assert np.isnan(found[1])
-    both = np.array([4.05, 2.4])
-    one = fix_surest(both, np.diag([0.01, 0.3]), np.array([9, 9]), -np.inf, at_most=1)
-    assert one[0] == 4
-    assert np.isnan(one[1])
 
 
 def test_an_atom_alone_at_the_surface_is_found_and_removed():

@@ -1,5 +1,6 @@
 """Structure and counting against images of Dr. Probe with known truth."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -100,3 +101,24 @@ def test_numbers_of_atoms(reference_dir, bto_dir, tmp_path, index):
     assert roi["parameters"]["absorption"]["value"] == pytest.approx(known["abf"], abs=0.005)
     assert roi["certified"]
     assert (tmp_path / "run" / "structures" / "ROI1.cel").is_file()
+
+
+def test_a_wrong_scale_of_the_mtf_is_found(reference_dir, bto_dir, tmp_path):
+    """The image was made with 1.068; the run is told 1.0, and that this is not well known."""
+    chosen, *_ = settings(
+        "reconstruct",
+        reference_dir,
+        bto_dir,
+        tmp_path,
+        "columns",
+        2,
+        reconstruct={"surface_rule": False, "max_evaluations": 0},
+    )
+    data = dataclasses.replace(chosen.data, mtf_scale=1.0, mtf_scale_std=0.05)
+    task = reconstruct.prepare(dataclasses.replace(chosen, data=data))
+    result, _ = reconstruct.run(task, RunFolder(tmp_path / "run"), lambda progress: None)
+    (roi,) = result["rois"]
+    for axis in "yx":
+        found = roi["mtf_scale"][axis]
+        assert found["std"] < 0.03
+        assert abs(found["value"] - 1.068) < 3.0 * found["std"]

@@ -85,7 +85,7 @@ def test_changes_of_several_regions_add_up(column):
     """Vectors are made one change at a time; all of them together do what they foretell."""
     field, linear = column.field, column.linear
     numbers = some_changes(column)
-    made = linear.solve().numbers.amounts(numbers.reshape(1, -1))[0]
+    made = linear.empty.amounts(numbers.reshape(1, -1))[0]
     assert np.count_nonzero(made) == 4
     here, there = field.residuals(), column.residuals(numbers)
     foretold = here.copy()
@@ -105,16 +105,17 @@ def test_changes_of_several_regions_add_up(column):
     assert np.sum(there**2) == pytest.approx(expected, abs=0.05 * change)
 
 
-@pytest.mark.parametrize("name", ["C1", "image_spread", "absorption", "shift"])
+@pytest.mark.parametrize("name", ["C1", "image_spread", "absorption", "shift", "mtf_scale"])
 def test_derivatives_are_those_of_the_field(column, name):
     field, linear = column.field, column.linear
-    shift = field.layout.shifts.start + 3
-    index = shift if name == "shift" else INDEX[name]
+    others = {"shift": field.layout.shifts.start + 3, "mtf_scale": field.layout.mtf_stretch.start}
+    index = others[name] if name in others else INDEX[name]
     p = linear.coordinates.free.index(index)
     own = p < linear.own
     assert own == (name in ("absorption", "shift"))
     regions = [1] if own else list(range(REGIONS))
-    step = {"C1": 0.02, "image_spread": 2e-4, "absorption": 1e-3, "shift": 5e-4}[name]
+    steps = {"C1": 0.02, "image_spread": 2e-4, "absorption": 1e-3, "shift": 5e-4}
+    step = steps.get(name, 0.01)
     ends, points = [], field.points
     for sign in (1.0, -1.0):
         field.points = points.copy()
@@ -132,17 +133,20 @@ def test_derivatives_are_those_of_the_field(column, name):
         np.testing.assert_allclose(found[0], numeric[k], atol=0.01 * np.max(np.abs(numeric)))
 
 
+def gain_left(linear):
+    """What the best step of the nuisances is foretold to take off the objective."""
+    situation = linear._situation()
+    return float(situation.slope @ situation.inverse @ situation.slope)
+
+
 def test_steps_end_where_the_model_sees_no_more_gain(column):
     field, linear = column.field, column.linear
     points = field.points
     before = field.objective()
-    solved = linear.solve()
-    foretold = float(solved.slope @ solved.inverse @ solved.slope)
+    foretold = gain_left(linear)
     found = field_counting._settle(field, linear, "test")
     assert before - found == pytest.approx(foretold, abs=0.2 * foretold)
-    again = linear.solve()
-    left = float(again.slope @ again.inverse @ again.slope)
-    assert left < 0.01 * foretold
+    assert gain_left(linear) < 0.01 * foretold
     assert foretold > 100.0
     field.points = points
 
@@ -160,24 +164,34 @@ def test_changes_that_reach_further_than_thought_are_simulated_alone(column):
     gram = column.linear.gram[: len(same), : len(same)]
     np.testing.assert_allclose(blind.gram[np.ix_(same, same)], gram, atol=0.02 * gram.max())
     assert count == len(same)
+    # so are the parameters of the regions
+    own = REGIONS * blind.own
+    one, other = (np.diagonal(x.gram)[x.count :][:own] for x in (blind, column.linear))
+    np.testing.assert_allclose(one, other, rtol=0.05, atol=1e-3 * other.max())
 
 
 def test_several_wrong_numbers_are_found_together(column):
-    field = column.field
-    points, unknown = field.points, field.unknown
-    field.points = points.copy()
+    field, linear = column.field, column.linear
+    start, unknown = field.points, field.unknown
+    at_truth = field_counting._settle(field, linear, "truth")
+    settled = field.points
+    field.points = settled.copy()
     field.points[:, field.layout.counts] = some_changes(column)
     counts = field_counting.certify(field, np.ones(column.numbers.shape, dtype=bool), 2)
     found = np.rint(field.points[:, field.layout.counts])
     objective = field.objective()
-    field.points, field.unknown = points, unknown
-    probability = [
-        counts.probabilities(k)[c].get(int(n), 0.0)
-        for k, row in enumerate(column.numbers)
-        for c, n in enumerate(row)
-    ]
-    # the image decides most of them; no more may be wrong than it leaves open
-    assert np.mean(found == column.numbers) >= 0.9
-    assert objective < field.objective() + 1.0
-    assert np.mean(-np.log(np.maximum(probability, 1e-4))) < 0.3
+    field.points, field.unknown = start, unknown
+    assert objective < at_truth + 1.0
+    probability = np.array(
+        [
+            counts.probabilities[k][c].get(int(n), 0.0)
+            for k, row in enumerate(column.numbers)
+            for c, n in enumerate(row)
+        ]
+    )
+    # a number may be another than the true one only where the image leaves that open
+    wrong = found != column.numbers
+    assert np.sum(wrong) <= 2
+    assert np.all(probability > 0.02)
+    assert np.mean(-np.log(probability)) < 0.15
     assert counts.certified.all()

@@ -21,6 +21,8 @@ def settings(**groups):
         ({"data": {"imgae": "x"}}, r"data\.imgae: unknown option"),
         ({"data": {"shape": [45]}}, r"data\.shape: found \[45\], expected 2 numbers"),
         ({"data": {"shape": [45, 6.5]}}, r"data\.shape\[1\]: found 6\.5, expected a whole number"),
+        ({"data": {"mtf_scale_std": -0.1}}, r"data\.mtf_scale_std: found -0\.1, expected 0 to"),
+        ({"data": {"mtf_scale_std": 0.3}}, r"data\.mtf_scale_std: found 0\.3, expected 0 to"),
         ({"seed": "a"}, r"seed: found 'a', expected a whole number"),
         ({"seed": True}, r"seed: found True"),
         ({"parameters": {"C9": {"value": 1}}}, r"parameters\.C9: unknown parameter"),
