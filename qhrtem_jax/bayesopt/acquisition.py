@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from qhrtem_jax.bayesopt import lbfgs
 from qhrtem_jax.bayesopt.gp import matern52
+from qhrtem_jax.bayesopt.positive_definite import factorise
 from qhrtem_jax.bayesopt.surrogate import Surrogate
 
 ACQUISITIONS = ("qucb", "ucb", "logei", "thompson")
@@ -139,7 +140,8 @@ def _greedy(surrogate, key, raw, low, high, best_score, utility, batch, effort) 
         joint = jnp.where(used, joint, 0.0)
         block = jnp.where(used[:, None] & used, block, 0.0)
         block = block + jnp.diag(jnp.where(used, jnp.exp(h.log_noise) + 1e-8, 1.0))
-        gain = jnp.sum(joint * jnp.linalg.solve(block, joint.T).T, axis=1)
+        _, inverse = factorise(block)
+        gain = jnp.sum((joint @ inverse.T) ** 2, axis=1)
         return jnp.sqrt(jnp.clip(1.0 - gain / before, 1e-6, 1.0))
 
     def value(points: Array, pending: Array, used: Array, best: Array) -> Array:

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.bayesopt import lbfgs
+from qhrtem_jax.bayesopt.positive_definite import factorise
 
 _SQRT5 = 5.0**0.5
 
@@ -93,38 +94,25 @@ def _log_density(covariance: Float[Array, "n n"], y: Float[Array, "n outputs"]) 
 
 
 def _log_density_forward(covariance: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
-    factor = jnp.linalg.cholesky(covariance)
-    white = jax.scipy.linalg.solve_triangular(factor, y, lower=True)
+    factor, inverse = factorise(covariance)
+    white = inverse @ y
     log_determinant = jnp.sum(jnp.log(jnp.diagonal(factor)))
-    return -0.5 * jnp.sum(white**2) - y.shape[1] * log_determinant, (factor, white)
+    return -0.5 * jnp.sum(white**2) - y.shape[1] * log_determinant, (inverse, white)
 
 
 def _log_density_backward(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     """With a = K^-1 y, the derivative by K is (a a^T - outputs K^-1) / 2 (equation 5.9): half the
     work of differentiating through the Cholesky factor."""
-    factor, white = kept
-    weights = jax.scipy.linalg.solve_triangular(factor, white, lower=True, trans=1)
-    by_covariance = 0.5 * (weights @ weights.T - white.shape[1] * _inverse(factor))
+    inverse, white = kept
+    weights = inverse.T @ white
+    by_covariance = 0.5 * (weights @ weights.T - white.shape[1] * _square(inverse))
     return slope * by_covariance, -slope * weights
 
 
-def _inverse(factor: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Inverse of the matrix whose Cholesky factor is given."""
-    inverse = _inverse_of_lower(factor)
+def _square(inverse: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Inverse of the matrix, from the inverse of its Cholesky factor."""
     # the barrier keeps the transpose out of the product, which is twice as slow with it on CPUs
     return jax.lax.optimization_barrier(inverse.T) @ inverse
-
-
-def _inverse_of_lower(factor: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Inverse of a lower triangular matrix, by halves: products are faster than substitution."""
-    n = factor.shape[0]
-    if n <= 64:
-        unit = jnp.eye(n, dtype=factor.dtype)
-        return jax.scipy.linalg.solve_triangular(factor, unit, lower=True)
-    half = n // 2
-    first, last = _inverse_of_lower(factor[:half, :half]), _inverse_of_lower(factor[half:, half:])
-    corner = -last @ (factor[half:, :half] @ first)
-    return jnp.block([[first, jnp.zeros((half, n - half), factor.dtype)], [corner, last]])
 
 
 _log_density.defvjp(_log_density_forward, _log_density_backward)
@@ -221,8 +209,8 @@ def condition(
     h: Hyperparameters,
 ) -> Posterior:
     """Posterior of the GP given the rows of (x, y) that `mask` marks."""
-    factor = jnp.linalg.cholesky(_covariance(x, mask, h))
+    _, inverse = factorise(_covariance(x, mask, h))
     both = mask[:, None] & mask[None, :]
-    inverse = jnp.where(both, _inverse(factor), 0.0)
     centred = jnp.where(mask[:, None], y - h.mean, 0.0)
-    return Posterior(x, mask, h, inverse, jax.scipy.linalg.cho_solve((factor, True), centred))
+    weights = inverse.T @ (inverse @ centred)
+    return Posterior(x, mask, h, jnp.where(both, _square(inverse), 0.0), weights)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.bayesopt.gp import Posterior
+from qhrtem_jax.bayesopt.positive_definite import factorise
 
 FEATURES = 256
 """Random Fourier features of the prior part of a sample path."""
@@ -48,7 +49,7 @@ class Surrogate(eqx.Module):
         """Joint samples of the score at the points, from standard normal `base` samples."""
         covariance = self.posterior.covariance(points)
         jitter = 1e-8 * jnp.exp(self.posterior.hyperparameters.log_outputscale)
-        factor = jnp.linalg.cholesky(covariance + jitter * jnp.eye(points.shape[0]))
+        factor, _ = factorise(covariance + jitter * jnp.eye(points.shape[0]))
         return self.score(self.posterior.mean(points) + jnp.einsum("ij,sjo->sio", factor, base))
 
     def paths(
