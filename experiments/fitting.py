@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from qhrtem_jax.io.run_folder import RESULT, RunFolder
+from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.reporting.progress import ProgressLine
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -28,9 +28,9 @@ def run_fit(
     started()
     with ProgressLine() as progress:
         result, arrays = stage.run(task, folder, progress)
-    folder.write_arrays("arrays.npz", arrays)
+    folder.write_arrays(arrays)
     report.write(folder, result, arrays, task)
-    folder.write_json(RESULT, result)
+    folder.write_result(result)
     for warning in result["warnings"]:
         progress.say(f"note: {warning}")
     for line in summary(result):

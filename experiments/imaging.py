@@ -7,14 +7,13 @@ from experiments.fitting import merit, run_fit
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.reporting import imaging as report
 from qhrtem_jax.stages import imaging
-from qhrtem_jax.stages.search import CHECKPOINT
 from qhrtem_jax.stages.settings import RunSettings
 
 
 def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:
     """Fit one image; `started` is called once all input is checked."""
     run_fit(imaging, report, settings, folder, started, _summary)
-    folder.remove(CHECKPOINT)
+    folder.remove_checkpoint()
 
 
 def _summary(result: dict[str, Any]) -> Iterable[str]:

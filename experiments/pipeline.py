@@ -1,15 +1,13 @@
 """Runs imaging, structure, reconstruct and stitch on one field, each in a folder of its own."""
 
 import dataclasses
-import json
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from experiments import imaging, reconstruct, stitch, structure
-from qhrtem_jax.io.run_folder import RESULT, RunFolder
+from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
 from qhrtem_jax.reporting.report import render
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages import stitch as stitch_stage
@@ -40,15 +38,12 @@ def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -
     if not folder.prepare(problem.fingerprint(settings), settings.resume, settings.overwrite):
         return
     started()
-    if not settings.resume:
-        for name in RUNNERS:
-            shutil.rmtree(folder.path / name, ignore_errors=True)
     handed: dict[str, Path] = {}
     names = [n for n in RUNNERS if n != "imaging" or settings.imaging.result is None]
     for name in names:
         log.info("pipeline: %s", name)
         chosen = stage_settings(name, settings, averaged, handed)
-        RUNNERS[name](chosen, sub_folder(folder, name), _nothing)
+        RUNNERS[name](chosen, folder.sub(name), _nothing)
         handed[name] = folder.path / name
     write_result(settings, folder, names)
 
@@ -71,19 +66,9 @@ def stage_settings(
     return chosen
 
 
-def sub_folder(folder: RunFolder, name: str) -> RunFolder:
-    """The run folder of a stage."""
-    path = folder.path / name
-    path.mkdir(exist_ok=True)
-    return RunFolder(path)
-
-
 def write_result(settings: RunSettings, folder: RunFolder, names: list[str]) -> None:
     """The pipeline's own result: where the stages are, and what the last one found."""
-    results = {
-        name: json.loads((folder.path / name / RESULT).read_text(encoding="utf-8"))
-        for name in names
-    }
+    results = {name: read_json(folder.path / name / RESULT) for name in names}
     last = results["stitch"]
     cost = {
         key: round(sum(r["cost"][key] for r in results.values()), 3)
@@ -116,7 +101,7 @@ def write_result(settings: RunSettings, folder: RunFolder, names: list[str]) -> 
         "From one image to a model", "All four stages are done.", result, [], [table], links
     )
     folder.write_text("report.html", page)
-    folder.write_json(RESULT, result)
+    folder.write_result(result)
 
 
 def _nothing() -> None:

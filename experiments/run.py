@@ -1,6 +1,7 @@
 """Command line: python -m experiments.run +stage=NAME [overrides] hydra.run.dir=DIR.
 
-Exit status 0: the stage is done. 2: the input cannot be used; one message says why. 1: a defect.
+Exit status 0: the stage is done. 2: the input cannot be used; one message says why. 130, 143:
+interrupted. 1: a defect.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,7 +18,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.arguments import literal_paths
+from experiments.signals import Interrupted, interruptible
 from qhrtem_jax.errors import InputError, NonFiniteError
+
+if TYPE_CHECKING:
+    from qhrtem_jax.io.run_folder import RunFolder
 
 CONFIGS = str(Path(__file__).resolve().parents[1] / "configs")
 CACHE_VARIABLE = "QHRTEM_CACHE"
@@ -68,10 +74,8 @@ def set_up_jax(device: str) -> None:
         raise InputError("device: gpu is not available, JAX found the CPU only")
 
 
-def save_hydra_files(folder: Path, config: DictConfig) -> None:
+def save_hydra_files(folder: "RunFolder", config: DictConfig) -> None:
     """Hydra's .hydra/ folder, written only once a run may use its folder."""
-    target = folder / ".hydra"
-    target.mkdir(exist_ok=True)
     hydra_config = HydraConfig.get()
     parts = {
         "config.yaml": config,
@@ -79,24 +83,26 @@ def save_hydra_files(folder: Path, config: DictConfig) -> None:
         "hydra.yaml": OmegaConf.create({"hydra": hydra_config}),
     }
     for name, content in parts.items():
-        OmegaConf.save(content, target / name)
+        folder.write_text(f".hydra/{name}", OmegaConf.to_yaml(content))
 
 
 def run_stage(content: dict[str, Any], folder_path: Path, config: DictConfig) -> None:
     """Check everything, run the stage, write the run folder."""
     from qhrtem_jax.io.run_folder import RunFolder
-    from qhrtem_jax.stages.problem import with_example
+    from qhrtem_jax.stages.problem import input_paths, with_example
     from qhrtem_jax.stages.settings import run_settings
 
     content, example = with_example(content)
     settings = run_settings(content)
     folder = RunFolder(folder_path)
     folder.check(resume=settings.resume, overwrite=settings.overwrite)
+    folder.refuse_inputs(input_paths(settings))
     if example:
         log.info("no data named: running the embedded example")
-    set_up_jax(settings.device)
-    run = importlib.import_module(f"experiments.{settings.stage}").run
-    run(settings, folder, lambda: save_hydra_files(folder_path, config))
+    with folder.locked():
+        set_up_jax(settings.device)
+        run = importlib.import_module(f"experiments.{settings.stage}").run
+        run(settings, folder, lambda: save_hydra_files(folder, config))
     log.info("report: %s", folder_path / "report.html")
 
 
@@ -104,6 +110,7 @@ def main() -> int:
     """Run, and turn errors that a user can act on into one message each."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("process", os.getpid, replace=True)
     messages: list[str] = []
 
     def refuse(message: str) -> None:
@@ -121,9 +128,14 @@ def main() -> int:
             refuse(" ".join(str(error).split()))
 
     try:
-        task()
-    except (HydraException, OmegaConfBaseException, OSError) as error:
+        sys.argv[1:] = literal_paths(sys.argv[1:])
+        with interruptible():
+            task()
+    except (HydraException, OmegaConfBaseException, OSError, InputError) as error:
         refuse(" ".join(str(error).split()))
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        return interruption.status
     return 2 if messages else 0
 
 

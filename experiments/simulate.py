@@ -1,13 +1,16 @@
 """Runs the simulate stage into a run folder."""
 
-import shutil
+import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.io.atomic import replacing
+from qhrtem_jax.io.run_folder import ARRAYS, CHECKPOINT, RunFolder
+from qhrtem_jax.io.seal import sha256
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.report import render
 from qhrtem_jax.stages import simulate
@@ -17,23 +20,50 @@ from qhrtem_jax.stages.settings import RunSettings
 def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:
     """Simulate a table of images; `started` is called once all input is checked."""
     out = None if settings.simulate.out is None else Path(settings.simulate.out)
-    if out is not None and out.suffix != ".npz":
-        raise InputError(f"simulate.out: found {out}, expected a file that ends with .npz")
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"simulate.out: no folder {out.parent}")
+    if out is not None:
+        _check_out(out, folder, settings)
     task = simulate.prepare(settings)
     if folder.prepare(task.fingerprint, settings.resume, settings.overwrite):
         started()
         result, arrays = simulate.run(task)
-        folder.write_arrays("arrays.npz", arrays)
+        folder.write_arrays(arrays)
         figures.montage(folder.figure_path("images"), arrays["image"], settings.data.sampling)
         summary = f"{result['images']} images, mean intensity {result['intensity']['mean']:.4f}."
         page = render("Simulated images", summary, result, [("images", "The first images")])
         folder.write_text("report.html", page)
-        folder.write_json("result.json", result)
+        folder.write_result(result)
     if out is not None:
-        # arrays.npz is compressed; what was asked for is a plain copy of its arrays
-        arrays = folder.read_arrays("arrays.npz") or {}
-        part = out.with_name(f"part-{out.name}")
-        np.savez(part, **arrays)  # type: ignore[arg-type]
-        shutil.move(part, out)
+        _write_out(out, folder, settings.overwrite)
+
+
+def _check_out(out: Path, folder: RunFolder, settings: RunSettings) -> None:
+    """**Raises:** `InputError` where `simulate.out` cannot be written, or would replace something
+    that is to stay."""
+    if out.is_dir():
+        raise InputError(f"simulate.out: {out} is a folder, expected a file that ends with .npz")
+    if out.suffix != ".npz":
+        raise InputError(f"simulate.out: found {out}, expected a file that ends with .npz")
+    if not out.parent.is_dir():
+        raise InputError(f"simulate.out: no folder {out.parent}")
+    if out.parent.resolve() == folder.path.resolve() and out.name in (ARRAYS, CHECKPOINT):
+        raise InputError(f"simulate.out: {out} is a file of the run folder itself: choose a name")
+    if out.exists() and not (settings.overwrite or settings.resume):
+        raise InputError(f"simulate.out: {out} is there already: use overwrite=true to replace it")
+
+
+def _write_out(out: Path, folder: RunFolder, overwrite: bool) -> None:
+    """A plain copy of the arrays of arrays.npz, which is compressed.
+
+    An interrupted run may have written it before; a file of anything else is not replaced.
+    """
+    arrays = folder.read_arrays()
+    if out.exists() and not overwrite:
+        content = io.BytesIO()
+        np.savez(content, **arrays)  # type: ignore[arg-type]
+        if sha256(out) == hashlib.sha256(content.getbuffer()).hexdigest():
+            return
+        raise InputError(
+            f"simulate.out: {out} holds something else: use overwrite=true to replace it"
+        )
+    with replacing(out) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -11,3 +11,7 @@ class InputError(ValueError):
 
 class NonFiniteError(ArithmeticError):
     """A computation that must be finite gave NaN or infinity."""
+
+
+class DamagedError(InputError):
+    """A file that this package wrote is not as it was written."""

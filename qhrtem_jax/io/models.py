@@ -1,25 +1,25 @@
 """Atomic models written for other programs: .cel (Dr. Probe), .cif, .xyz (extended)."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from qhrtem_jax.io.atomic import write_text
 from qhrtem_jax.physics.specimen import Atoms
-
-SUFFIXES = (".cel", ".cif", ".xyz")
 
 
 def write_model(
     path: Path, size_nm: tuple[float, float, float], atoms: Atoms, comment: str
 ) -> None:
     """Write a right-angled cell as `path` with each of the suffixes; z is along the beam."""
+    for suffix, text in model_texts(size_nm, atoms, comment).items():
+        write_text(path.with_suffix(suffix), text)
+
+
+def model_texts(size_nm: tuple[float, float, float], atoms: Atoms, comment: str) -> dict[str, str]:
+    """A right-angled cell in each format, by suffix; z is along the beam."""
     writers = {".cel": _cel, ".cif": _cif, ".xyz": _xyz}
-    for suffix, writer in writers.items():
-        target = path.with_suffix(suffix)
-        scratch = target.with_name(target.name + ".part")
-        scratch.write_text(writer(size_nm, atoms, comment), encoding="utf-8")
-        os.replace(scratch, target)
+    return {suffix: writer(size_nm, atoms, comment) for suffix, writer in writers.items()}
 
 
 def _rows(atoms: Atoms):

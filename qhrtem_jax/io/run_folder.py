@@ -1,33 +1,52 @@
 """The folder of a run: written so that a killed run leaves a readable folder.
 
-Every file is written under another name and then renamed, so it is whole or absent; `result.json`
-comes last and marks the run as done.
+`manifest.json` marks a folder as a run's and names every file that was written into it; nothing
+else in it is ever touched. Each file is whole or absent (`io.atomic`); `result.json` comes last,
+with the checksum of `arrays.npz` and its own (`io.seal`), and marks the run as done.
 """
 
+import contextlib
 import csv
+import io
 import json
+import logging
 import math
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import filelock
 import numpy as np
 
-from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.models import write_model
+from qhrtem_jax.errors import DamagedError, InputError
+from qhrtem_jax.io.atomic import remove_parts, replacing
+from qhrtem_jax.io.models import model_texts
+from qhrtem_jax.io.seal import check_json, read_npz, sealed_arrays, sealed_json, sha256
 from qhrtem_jax.physics.specimen import Atoms
 
+log = logging.getLogger(__name__)
+
 RESULT = "result.json"
-FINGERPRINT = "fingerprint.txt"
+ARRAYS = "arrays.npz"
+CHECKPOINT = "checkpoint.npz"
+MANIFEST = "manifest.json"
+LOCK = ".lock"
 SCHEMA = "qhrtem_jax/result/1"
+FOLDER_SCHEMA = "qhrtem_jax/run/1"
+DAMAGED = ".damaged"
+
+Size = tuple[float, float, float]
 
 
 class RunFolder:
-    """A run folder; all paths are relative to it."""
+    """A run folder; names are relative to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._fingerprint = ""
+        self._written: set[str] = set()  # files, and sub-folders with a manifest of their own
+        self._sums: dict[str, str] = {}
 
     @property
     def finished(self) -> bool:
@@ -36,91 +55,289 @@ class RunFolder:
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Whether a run may use the folder; nothing is changed.
 
-        **Raises:** `InputError` if it already holds a result and neither option is set.
+        **Raises:** `InputError` if it holds what no run wrote, or a result and neither option is
+        set.
         """
         if resume and overwrite:
             raise InputError("resume=true and overwrite=true exclude each other")
+        try:
+            os.fspath(self.path).encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(f"hydra.run.dir: {os.fsencode(self.path)!r} is not UTF-8") from None
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"hydra.run.dir: {self.path} is a file, expected a folder")
+        if not self.path.is_dir():
+            return
+        if not (self.path / MANIFEST).is_file():
+            others = sorted(p.name for p in self.path.iterdir() if p.name != LOCK)
+            if others:
+                raise InputError(
+                    f"hydra.run.dir: {self.path} holds {_some(others)} and no {MANIFEST}, so no "
+                    "run of this program wrote it: name an empty or a new folder"
+                )
+            return
+        self._read_manifest()
         if self.finished and not (resume or overwrite):
             raise InputError(
                 f"{self.path} already holds a {RESULT}: "
                 "use overwrite=true to replace it, resume=true to keep it, or another hydra.run.dir"
             )
 
+    def refuse_inputs(self, inputs: dict[str, Path]) -> None:
+        """**Raises:** `InputError` if one of the `inputs` (by option) lies in the folder."""
+        here = self.path.resolve()
+        for option, path in inputs.items():
+            if here in path.resolve().parents or here == path.resolve():
+                raise InputError(
+                    f"{option}: {path} lies in the run folder {self.path}, where it could be "
+                    "overwritten: move it, or use another hydra.run.dir"
+                )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process out of the folder, which is made where it is missing.
+
+        **Raises:** `InputError` if another process is in it. The lock of a process that has died
+        on this machine is no lock.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.SoftFileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise InputError(
+                f"hydra.run.dir: {self.path} is in use by {_holder(self.path / LOCK)}: wait for "
+                f"it, or use another folder (if it has died, remove {self.path / LOCK})"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     def prepare(self, fingerprint: str, resume: bool, overwrite: bool) -> bool:
         """Make the folder ready, and say whether there is anything left to do.
 
         `fingerprint` stands for settings and input files; a run is resumed only with its own.
 
-        **Raises:** `InputError` if the folder belongs to other settings or input.
+        **Raises:** `InputError` if the folder belongs to other settings or input, or to nobody.
         """
-        known = self.path / FINGERPRINT
-        if resume and known.is_file() and known.read_text(encoding="utf-8").strip() != fingerprint:
+        self.check(resume=resume, overwrite=overwrite)
+        known = (self.path / MANIFEST).is_file()
+        if known:
+            self._read_manifest()
+        if resume and known and self._fingerprint != fingerprint:
             raise InputError(
                 f"resume: {self.path} belongs to a run with other settings or input files: "
                 "repeat its command, or use another hydra.run.dir"
             )
-        if resume and self.finished:
+        if resume and self.finished and self._result_is_whole():
             return False
-        self.path.mkdir(parents=True, exist_ok=True)
         if not resume:
-            for name in (RESULT, "checkpoint.npz", "history.csv", "arrays.npz", "report.html"):
-                (self.path / name).unlink(missing_ok=True)
-            for name in ("figures", "structures"):
-                shutil.rmtree(self.path / name, ignore_errors=True)
-        self.write_text(FINGERPRINT, fingerprint + "\n")
+            self._clear()
+        for name in self._written:
+            remove_parts(self.path / name)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._fingerprint = fingerprint
+        self._write_manifest()
         return True
 
-    def write_json(self, name: str, content: dict[str, Any]) -> None:
-        text = json.dumps(_plain(content), indent=2, allow_nan=False)
-        self.write_text(name, text + "\n")
-
-    def write_text(self, name: str, text: str) -> None:
-        target = self._target(name)
-        scratch = target.with_name(target.name + ".part")
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, target)
-
-    def write_arrays(self, name: str, arrays: dict[str, np.ndarray], compress: bool = True) -> None:
-        target = self._target(name)
-        scratch = target.with_name("part-" + target.name)
-        (np.savez_compressed if compress else np.savez)(scratch, **arrays)  # type: ignore[arg-type]
-        os.replace(scratch, target)
-
-    def read_arrays(self, name: str) -> dict[str, np.ndarray] | None:
-        """Arrays of an .npz file, or None if it is absent."""
+    def sub(self, name: str) -> "RunFolder":
+        """The run folder of a part of this run."""
+        self._own(name)
         path = self.path / name
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as content:
-            return {key: content[key] for key in content.files}
+        path.mkdir(exist_ok=True)
+        return RunFolder(path)
 
-    def write_table(self, name: str, header: list[str], rows: list[list[Any]]) -> None:
-        target = self._target(name)
-        scratch = target.with_name(target.name + ".part")
-        with scratch.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(rows)
-        os.replace(scratch, target)
+    # Writing
 
-    def write_structure(
-        self, name: str, size_nm: tuple[float, float, float], atoms: Atoms, comment: str
-    ) -> None:
-        """structures/NAME.cel, .cif and .xyz."""
-        write_model(self._target(f"structures/{name}.cel"), size_nm, atoms, comment)
-
-    def remove(self, name: str) -> None:
-        (self.path / name).unlink(missing_ok=True)
-
-    def figure_path(self, name: str) -> Path:
-        return self._target(f"figures/{name}.png")
-
-    def _target(self, name: str) -> Path:
+    @contextlib.contextmanager
+    def open(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
+        """A file that is there when the block ends without an error."""
+        self._own(name)
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target, durable=durable) as file:
+            yield file
+
+    def write_text(self, name: str, text: str) -> None:
+        with self.open(name) as file:
+            file.write(text.encode("utf-8"))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """`result.json`, which ends a run."""
+        content = _plain(result)
+        if self._sums:
+            content["files"] = dict(self._sums)
+        self.write_text(RESULT, json.dumps(sealed_json(content), indent=2, allow_nan=False) + "\n")
+
+    def write_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """`arrays.npz`, compressed."""
+        with self.open(ARRAYS) as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        self._sums[ARRAYS] = sha256(self.path / ARRAYS)
+
+    def write_checkpoint(self, arrays: dict[str, np.ndarray]) -> None:
+        with self.open(CHECKPOINT) as file:
+            np.savez(file, **sealed_arrays(arrays))  # type: ignore[arg-type]
+
+    def write_history(self, header: list[str], rows: list[list[Any]]) -> None:
+        """`history.csv`; written at every step, so without waiting for the disk."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(header)
+        writer.writerows(rows)
+        with self.open("history.csv", durable=False) as file:
+            file.write(text.getvalue().encode("utf-8"))
+
+    def write_structures(self, models: dict[str, tuple[Size, Atoms, str]]) -> None:
+        """structures/NAME.cel, .cif and .xyz of each of the models (size in nm, atoms, comment)."""
+        texts = {
+            f"structures/{name}{suffix}": text
+            for name, model in models.items()
+            for suffix, text in model_texts(*model).items()
+        }
+        self._own(*texts)
+        for name, text in texts.items():
+            with self.open(name, durable=False) as file:
+                file.write(text.encode("utf-8"))
+
+    def remove_checkpoint(self) -> None:
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def figure_path(self, name: str) -> Path:
+        """Where a figure is to be written."""
+        self._own(f"figures/{name}.png")
+        target = self.path / "figures" / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
         return target
+
+    # Reading
+
+    def read_arrays(self) -> dict[str, np.ndarray]:
+        """Arrays of a finished run.
+
+        **Raises:** `InputError` where there are none, `DamagedError` if they are not those that
+        the result was written with.
+        """
+        path = self.path / ARRAYS
+        if not path.is_file():
+            raise InputError(f"{self.path}: no {ARRAYS}, expected the folder of a finished run")
+        result = read_json(self.path / RESULT) if self.finished else {}
+        known = (result.get("files") or {}).get(ARRAYS)
+        if known is not None and known != sha256(path):
+            raise DamagedError(f"{path} is not as it was written: its checksum differs")
+        return read_npz(path)
+
+    def read_checkpoint(self) -> dict[str, np.ndarray] | None:
+        """Arrays of an interrupted run, or None; a damaged checkpoint is set aside."""
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            return None
+        try:
+            return read_npz(path, sealed=True)
+        except DamagedError as error:
+            self._set_aside(CHECKPOINT, error)
+            return None
+
+    # What is the run's own
+
+    def _result_is_whole(self) -> bool:
+        """Whether the result can be believed; what cannot is set aside, and the run starts anew."""
+        try:
+            content = read_json(self.path / RESULT)
+            if "checksum" not in content:
+                raise DamagedError(f"{self.path / RESULT} has no checksum")
+            if ARRAYS in content.get("files", {}):
+                self.read_arrays()
+            return True
+        except InputError as error:
+            self._set_aside(RESULT, error)
+            return False
+
+    def _set_aside(self, name: str, why: Exception) -> None:
+        aside = name + DAMAGED
+        self._own(aside)
+        os.replace(self.path / name, self.path / aside)
+        log.warning("%s: set aside as %s, starting afresh", why, aside)
+
+    def _own(self, *names: str) -> None:
+        """Enter files or sub-folders into the manifest, before they are written."""
+        if not self._written.issuperset(names):
+            self._written.update(names)
+            self._write_manifest()
+
+    def _read_manifest(self) -> None:
+        file = self.path / MANIFEST
+        content = read_json(file)
+        names = content.get("written")
+        if content.get("schema") != FOLDER_SCHEMA or not isinstance(names, list):
+            raise DamagedError(f"{file} is no manifest of a run: use another hydra.run.dir")
+        for name in names:
+            inside = isinstance(name, str) and not Path(name).is_absolute()
+            if not inside or ".." in Path(name).parts:
+                raise DamagedError(f"{file} names {name!r}: use another hydra.run.dir")
+        self._fingerprint, self._written = str(content.get("fingerprint")), set(names)
+
+    def _write_manifest(self) -> None:
+        content = {
+            "schema": FOLDER_SCHEMA,
+            "fingerprint": self._fingerprint,
+            "written": sorted(self._written),
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path / MANIFEST) as file:
+            file.write((json.dumps(sealed_json(content), indent=1) + "\n").encode("utf-8"))
+
+    def _clear(self) -> None:
+        """Remove what earlier runs wrote, and folders that are empty then."""
+        for name in sorted(self._written, key=lambda n: n != RESULT):  # no result without the rest
+            target = self.path / name
+            if target.is_dir() and not target.is_symlink():
+                inner = RunFolder(target)
+                if (target / MANIFEST).is_file():
+                    inner._read_manifest()
+                    inner._clear()
+                    (target / MANIFEST).unlink()
+                _remove_if_empty(target)
+                continue
+            remove_parts(target)
+            target.unlink(missing_ok=True)
+            if target.parent != self.path:
+                _remove_if_empty(target.parent)
+        self._written, self._sums = set(), {}
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """An object from a JSON file, its checksum verified where it carries one.
+
+    **Raises:** `DamagedError` that names the file.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{file} is no readable JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise DamagedError(f"{file} holds no JSON object")
+    check_json(content, file)
+    return content
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _holder(lock: Path) -> str:
+    try:
+        lines = lock.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    return f"process {lines[0]} on {lines[1]}" if len(lines) > 1 else "another process"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from qhrtem_jax.io.atomic import replacing
 from qhrtem_jax.matching.criteria import ncc_map
 from qhrtem_jax.reporting.numbers import with_error
 from qhrtem_jax.stages.result import NCC_REACH
@@ -18,7 +19,8 @@ DPI = 150
 
 def save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI)
+    with replacing(path, durable=False) as file:
+        figure.savefig(file, dpi=DPI, format="png")
 
 
 def rectangle(corner: np.ndarray, size: np.ndarray) -> Rectangle:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qhrtem_jax.io.run_folder import RESULT, RunFolder
+from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.stages import imaging, problem
 from qhrtem_jax.stages.handover import imaging_vector, read_result
-from qhrtem_jax.stages.search import CHECKPOINT, Progress
+from qhrtem_jax.stages.search import Progress
 from qhrtem_jax.stages.settings import DataSettings, RunSettings
 
 FOLDER = "imaging"
@@ -30,12 +30,12 @@ class ImagingSource:
         if self.known is not None:
             return self.known.copy()
         assert self.problem is not None
-        sub = RunFolder(folder.path / FOLDER)
+        sub = folder.sub(FOLDER)
         if sub.prepare(self.problem.fingerprint, self.settings.resume, not self.settings.resume):
             result, arrays = imaging.run(self.problem, sub, report)
-            sub.write_arrays("arrays.npz", arrays)
-            sub.write_json(RESULT, result)
-            sub.remove(CHECKPOINT)
+            sub.write_arrays(arrays)
+            sub.write_result(result)
+            sub.remove_checkpoint()
         return imaging_vector(self.settings, read_result(sub.path, FOLDER), FOLDER)
 
 

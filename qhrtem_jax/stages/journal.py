@@ -27,7 +27,7 @@ class Journal:
         seconds = round(time.perf_counter() - self._started, 3)
         self.rows.append([len(self.rows), self.evaluations, seconds, self.best])
         header = ["iteration", "evaluations", "seconds", "best_mse"]
-        self.folder.write_table("history.csv", header, self.rows)
+        self.folder.write_history(header, self.rows)
         self.report(Progress(phase, self.evaluations, 0, seconds, self.best))
 
     def cost(self) -> dict[str, Any]:

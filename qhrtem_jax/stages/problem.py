@@ -244,8 +244,8 @@ def describe_grid(choice: GridChoice) -> dict[str, Any]:
     }
 
 
-def input_files(settings: RunSettings) -> dict[str, dict[str, str]]:
-    """Name and SHA-256 of every input file, by option."""
+def input_paths(settings: RunSettings) -> dict[str, Path]:
+    """Every file or folder that the settings name as input, by option."""
     paths = {
         "data.image": settings.data.image,
         "data.mtf": settings.data.mtf,
@@ -254,7 +254,12 @@ def input_files(settings: RunSettings) -> dict[str, dict[str, str]]:
         "imaging.result": settings.imaging.result,
         "stitch.result": settings.stitch.result,
     }
-    files = {option: Path(p) for option, p in paths.items() if p is not None}
+    return {option: Path(p) for option, p in paths.items() if p is not None}
+
+
+def input_files(settings: RunSettings) -> dict[str, dict[str, str]]:
+    """Name and SHA-256 of every input file, by option."""
+    files = input_paths(settings)
     files = {o: p / RESULT if p.is_dir() else p for o, p in files.items()}
     return {
         option: {"name": p.name, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}

@@ -261,10 +261,12 @@ class RegionFit:
         """structures/ROI*.cel, .cif, .xyz."""
         a, b, c = self.columns.size_nm
         cells = self.sites.stack // self.columns.slices
+        models = {}
         for k, region in enumerate(self.task.regions):
             atoms = region_structure(self.columns, self.sites, self.layout, self.points[k])
             if atoms.symbols:
-                folder.write_structure(region.name, (a, b, c * cells), atoms, region.name)
+                models[region.name] = ((a, b, c * cells), atoms, region.name)
+        folder.write_structures(models)
 
 
 @eqx.filter_jit

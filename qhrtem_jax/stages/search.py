@@ -26,7 +26,6 @@ from qhrtem_jax.stages.settings import OptimizerSettings
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.npz"
 CHECKPOINT_SECONDS = 2.0
 WALK = (-1, 1, -2, 2, -4, 4)
 WALK_ROUNDS = 6
@@ -185,8 +184,7 @@ class Search:
     def _note(self, phase: str, length: float | None = None) -> None:
         row = Row(len(self.history), self.evaluations, round(self.seconds, 3), self.best)
         self.history.append(row)
-        self.folder.write_table(
-            "history.csv",
+        self.folder.write_history(
             ["iteration", "evaluations", "seconds", "best_mse"],
             [list(dataclasses.astuple(r)) for r in self.history],
         )
@@ -276,17 +274,17 @@ class Search:
             "errors": errors,
             "history": np.array([dataclasses.astuple(r) for r in self.history]),
         }
-        self.folder.write_arrays(CHECKPOINT, leaves | extra, compress=False)
+        self.folder.write_checkpoint(leaves | extra)
 
     def _restore(
         self, state: TurboState, vectors: np.ndarray, errors: np.ndarray
     ) -> tuple[TurboState, int]:
         """State of an interrupted run (vectors and errors are filled in), and its next batch."""
-        saved = self.folder.read_arrays(CHECKPOINT) if self.resume else None
+        saved = self.folder.read_checkpoint() if self.resume else None
         if saved is None:
             return state, 0
         old, structure = jax.tree.flatten(state)
-        new = [saved[f"leaf{k}"] for k in range(len(old))]
+        new = [saved.get(f"leaf{k}", np.zeros((0, 0, 0))) for k in range(len(old))]
         if any(a.shape != b.shape for a, b in zip(old, new, strict=True)):
             log.warning("the checkpoint belongs to other settings: starting afresh")
             return state, 0

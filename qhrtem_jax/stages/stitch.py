@@ -98,7 +98,7 @@ def _read_counts(
                 f"stitch.result: {path} was counted with {group}.{wrong[0]}="
                 f"{theirs.get(wrong[0])!r}, expected {now[group][wrong[0]]!r} as in this run"
             )
-    arrays = RunFolder(path).read_arrays("arrays.npz") or {}
+    arrays = RunFolder(path).read_arrays()
     origins = [list(r.origin) for r in regions.regions]
     shape = (len(origins), regions.layout.size)
     found = [roi.get("origin_px") for roi in result.get("rois", [])]
@@ -162,7 +162,7 @@ def run(
         entries = region_entries(fit) if task.counted is None else task.counted[1]["rois"]
         correlations = all_correlations(entries)
     size_nm, atoms = supercell(field)
-    folder.write_structure("field", size_nm, atoms, "stitched model of the field")
+    folder.write_structures({"field": (size_nm, atoms, "stitched model of the field")})
     noise = fit.noise
     result = header(task.settings) | {
         "warnings": regions.warnings + regions.imaging.warnings + _remarks(entries, fit),

@@ -118,9 +118,8 @@ def run(
         "difference": residual.astype(np.float32),
     }
     structure = model_structure(task.specimen.columns, fit.layout, fit.point)
-    folder.write_structure(
-        "structure", task.specimen.columns.size_nm, structure, "mean structure, one repeating cell"
-    )
+    comment = "mean structure, one repeating cell"
+    folder.write_structures({"structure": (task.specimen.columns.size_nm, structure, comment)})
     return result, arrays
 
 

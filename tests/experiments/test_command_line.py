@@ -134,7 +134,7 @@ def test_runs_refuses_resumes_and_overwrites(monkeypatch, capfd, tmp_path):
     assert result["seed"] == 5
     assert result["cost"]["evaluations"] == 48
     expected = {"result.json", "arrays.npz", "history.csv", "report.html", "figures", ".hydra"}
-    expected.add("fingerprint.txt")
+    expected.add("manifest.json")
     assert {p.name for p in folder.iterdir()} == expected
     assert len(list((folder / "figures").glob("*.png"))) == 4
     assert "NaN" not in (folder / "result.json").read_text()

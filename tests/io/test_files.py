@@ -100,7 +100,7 @@ def test_resume_is_refused_for_another_run(tmp_path):
     assert folder.prepare("a", resume=True, overwrite=False)
     with pytest.raises(InputError, match="other settings"):
         folder.prepare("b", resume=True, overwrite=False)
-    folder.write_json("result.json", {"x": float("nan"), "y": np.float32(0.5)})
+    folder.write_result({"x": float("nan"), "y": np.float32(0.5)})
     assert '"x": null' in (folder.path / "result.json").read_text()
     assert not folder.prepare("a", resume=True, overwrite=False)
     with pytest.raises(InputError, match="already holds"):

@@ -59,7 +59,7 @@ def test_recovers_the_truth_within_its_errors(finished):
 
 def test_result_is_complete_and_plain(finished):
     result, arrays, folder, progress = finished
-    folder.write_json("result.json", result)
+    folder.write_result(result)
     again = json.loads((folder.path / "result.json").read_text())
     assert {"schema", "stage", "status", "seed", "device", "versions", "conventions"} <= set(again)
     assert {"warnings", "fit", "parameters", "correlations", "cost"} <= set(again)

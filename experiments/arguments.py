@@ -1,0 +1,63 @@
+"""What a shell gives us, as Hydra wants it."""
+
+import os
+import re
+
+from qhrtem_jax.errors import InputError
+
+PATHS = (
+    "data.image",
+    "data.mtf",
+    "specimen.structure",
+    "simulate.table",
+    "simulate.out",
+    "imaging.result",
+    "stitch.result",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
+"""Options that are file names: whatever characters are in them, they are meant literally."""
+
+_KEY = re.compile(r"[+~]{0,2}([\w.]+)=(.*)", re.DOTALL)
+_SWEEPS = ("choice(", "glob(", "sort(", "shuffle(")
+
+
+def literal_paths(arguments: list[str]) -> list[str]:
+    """`arguments` with file names quoted for Hydra where they need it.
+
+    Left as they are: what is quoted already, and, in a multirun, lists and sweeps. `${...}` in the
+    name of a file is no interpolation; in `hydra.run.dir` and `hydra.sweep.dir` it is.
+
+    **Raises:** `InputError` for arguments that are not UTF-8.
+    """
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(
+                f"command line: {os.fsencode(argument)!r} is not UTF-8, expected file names and "
+                "options in UTF-8: rename the file"
+            ) from None
+    multirun = any(a in ("-m", "--multirun") for a in arguments)
+    return [_literal(argument, multirun) for argument in arguments]
+
+
+def _literal(argument: str, multirun: bool) -> str:
+    match = _KEY.fullmatch(argument)
+    if match is None or match.group(1) not in PATHS:
+        return argument
+    value = match.group(2)
+    if value in ("", "null") or value[0] in "'\"":
+        return argument
+    if multirun and ("," in value or value.startswith(_SWEEPS)):
+        return argument
+    if not match.group(1).startswith("hydra."):
+        value = re.sub(r"(\\*)\$\{", lambda m: 2 * m.group(1) + "\\${", value)
+    return argument[: match.start(2)] + _quoted(value)
+
+
+def _quoted(value: str) -> str:
+    """In Hydra's single quotes, where a backslash matters only before a quote or at the end."""
+    value = re.sub(r"(\\*)'", lambda m: 2 * m.group(1) + "\\'", value)
+    trailing = len(value) - len(value.rstrip("\\"))
+    return f"'{value}{trailing * chr(92)}'"

@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM: one line, files whole, exit status 130 and 143."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+PATIENCE_SECONDS = 10.0
+"""A compiler or a device that does not come back within this time is left behind."""
+
+TEXT = "interrupted: the same command with resume=true goes on"
+
+
+class Interrupted(BaseException):
+    """The user or the system asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(TEXT)
+        self.status = STATUS[signal.Signals(number)]
+
+
+@contextlib.contextmanager
+def interruptible(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Turn the two signals into `Interrupted`, raised in the main thread.
+
+    Python runs handlers between its own instructions only. Where the main thread sits in a long
+    computation instead, a second thread ends the process: every file is whole or absent, so
+    nothing is lost by it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ends, wakes = socket.socketpair()
+    wakes.setblocking(False)
+
+    over = threading.Event()
+
+    def watch() -> None:
+        while number := ends.recv(1):
+            if number[0] in STATUS and not over.wait(patience_seconds):
+                print(f"\n{TEXT}", file=sys.stderr, flush=True)
+                os._exit(STATUS[signal.Signals(number[0])])
+
+    def interrupt(number: int, frame: object) -> None:
+        del frame
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in STATUS}
+    descriptor = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        over.set()
+        wakes.close()
+        watcher.join()
+        ends.close()
