@@ -8,7 +8,7 @@ and gives the size of every tag.
 import math
 import struct
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import numpy as np
 
@@ -154,5 +154,5 @@ class _Walk:
         if self.file.seek(count, 1) > self.size:
             self.refuse("it ends within a tag")
 
-    def refuse(self, found: str) -> None:
+    def refuse(self, found: str) -> NoReturn:
         raise InputError(f"{self.where} cannot be read ({found})")

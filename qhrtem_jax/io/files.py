@@ -1,6 +1,8 @@
 """Files that a user names: looked at before they are opened, and read up to a stated size."""
 
+import contextlib
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from qhrtem_jax.errors import InputError
@@ -28,6 +30,21 @@ def file_size(path: Path, option: str) -> int:
     if found.st_size == 0:
         raise InputError(f"{option}: {path} is empty")
     return found.st_size
+
+
+@contextlib.contextmanager
+def reading(path: Path, option: str) -> Iterator[None]:
+    """Turns the errors of file libraries into `InputError`: each has its own, and for the user they
+    all mean a damaged file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]  # one line
+        raise InputError(
+            f"{option}: {path} cannot be read ({type(error).__name__}: {reason})"
+        ) from error
 
 
 def read_bytes(path: Path, option: str, limit: int) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.digital_micrograph import read_digital_micrograph
-from qhrtem_jax.io.files import file_size
+from qhrtem_jax.io.files import file_size, reading
 from qhrtem_jax.io.image_size import MOST_PIXELS, check_declared
 from qhrtem_jax.io.mrc import read_mrc
 from qhrtem_jax.io.numpy_files import read_npy, read_npz
@@ -23,7 +23,7 @@ MEAN_RANGE = (0.3, 3.0)
 LARGEST_INTENSITY = 1e6
 """Size of any pixel, far beyond a hot one; squares of larger ones may overflow in float32."""
 
-LEAST_CONTRAST = 1e-9
+LEAST_PEAK_TO_PEAK = 1e-9
 """Peak to peak of an image, against its mean; the last digit of a float32 is 1e-7."""
 
 
@@ -44,7 +44,10 @@ def read_image(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         raise InputError(
             f"data.image: {path} ends with {path.suffix!r}, expected one of {', '.join(_READERS)}"
         )
-    image = _guarded(reader, path, shape)
+    with reading(path, OPTION), warnings.catch_warnings():
+        # numbers that overflow in a damaged file; the image itself is checked afterwards
+        warnings.simplefilter("ignore", RuntimeWarning)
+        image = reader(path, shape)
     if np.ma.is_masked(image):
         raise InputError(f"data.image: {path} has masked pixels, expected a whole image")
     if image.ndim != 2 or min(image.shape) < 1:
@@ -55,7 +58,7 @@ def read_image(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         )
     if shape is not None and image.shape != tuple(shape):
         raise InputError(f"data.image: {path} has shape {image.shape}, data.shape says {shape}")
-    with np.errstate(over="ignore"):  # becomes infinite, and is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # is refused below
         image = np.asarray(image, dtype=np.float64)
     _check_intensities(image, f"data.image: {path}")
     return image
@@ -77,7 +80,7 @@ def _check_intensities(image: np.ndarray, where: str) -> None:
     largest = max(-low, high)
     with np.errstate(over="ignore"):
         mean = float(np.mean(image))
-    if low == high or high / 2 - low / 2 <= 0.5 * LEAST_CONTRAST * abs(mean):
+    if low == high or high / 2 - low / 2 <= 0.5 * LEAST_PEAK_TO_PEAK * abs(mean):
         raise InputError(f"{where} is constant ({low:g})")
     if not MEAN_RANGE[0] <= mean <= MEAN_RANGE[1]:
         raise InputError(
@@ -103,22 +106,6 @@ def _read_raw(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
         )
     check_declared(f"data.image: {path}", shape, np.dtype("<f4"), size)
     return np.fromfile(path, "<f4").reshape(shape)
-
-
-def _guarded(reader: Callable, path: Path, shape: tuple[int, int] | None) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            # numbers that overflow in a damaged file; the image itself is checked afterwards
-            warnings.simplefilter("ignore", RuntimeWarning)
-            return reader(path, shape)
-    except InputError:
-        raise
-    # Each file library has its own errors; for the user they all mean a damaged file.
-    except Exception as error:
-        reason = " ".join(str(error).split())  # one line
-        raise InputError(
-            f"data.image: {path} cannot be read ({type(error).__name__}: {reason[:200]})"
-        ) from error
 
 
 def _by_header(reader: Callable[[Path, str], np.ndarray]) -> Callable:

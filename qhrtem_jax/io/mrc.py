@@ -15,7 +15,7 @@ def read_mrc(path: Path, option: str) -> np.ndarray:
 
     **Raises:** `InputError` for one that is not as declared; mrcfile's errors for a damaged file.
     """
-    import mrcfile
+    from mrcfile.mrcfile import MrcFile
 
     size = file_size(path, option)
     where = f"{option}: {path}"
@@ -24,7 +24,7 @@ def read_mrc(path: Path, option: str) -> np.ndarray:
         # bytes behind the data, or an odd extended header, leave the image as it is
         warnings.simplefilter("ignore", RuntimeWarning)
         # not `mrcfile.open`, which unpacks gzip and bzip2 without a limit
-        with mrcfile.mrcfile.MrcFile(path, permissive=False) as file:
+        with MrcFile(path, permissive=False) as file:
             return np.array(file.data)
 
 

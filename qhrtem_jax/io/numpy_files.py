@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.files import file_size
+from qhrtem_jax.io.files import file_size, reading
 from qhrtem_jax.io.image_size import MOST_COMPRESSION, check_declared
 
 _HEAD = 16384
@@ -25,10 +25,10 @@ _END_MAGIC = b"PK\5\6"
 def read_npy(path: Path, option: str) -> np.ndarray:
     """The array of a .npy file.
 
-    **Raises:** `InputError` for one that is not as declared; numpy's errors for a damaged file.
+    **Raises:** `InputError` for one that is damaged, or not as declared.
     """
     size = file_size(path, option)
-    with path.open("rb") as file:
+    with reading(path, option), path.open("rb") as file:
         head = file.read(_HEAD)
         shape, dtype, start = _header(head)
         check_declared(f"{option}: {path}", shape, dtype, size - start)
@@ -39,11 +39,10 @@ def read_npy(path: Path, option: str) -> np.ndarray:
 def read_npz(path: Path, option: str, name: str) -> np.ndarray:
     """The array `name` of an .npz file, or its only one.
 
-    **Raises:** `InputError` for one that is not as declared; zipfile's and numpy's errors for a
-    damaged file.
+    **Raises:** `InputError` for one that is damaged, or not as declared.
     """
     file_size(path, option)
-    with path.open("rb") as file:
+    with reading(path, option), path.open("rb") as file:
         _check_directory(file, f"{option}: {path}")
         with zipfile.ZipFile(file) as archive:
             names = [member.removesuffix(".npy") for member in archive.namelist()]

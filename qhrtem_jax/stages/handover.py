@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +73,12 @@ def handed_values(content: dict[str, Any], source: str) -> dict[str, float]:
                 f"expected some of {', '.join(NAMES)}"
             )
         value = entry.get("value") if isinstance(entry, dict) else entry
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        # whole numbers of any length compare with floats, but need not convert to one
-        if not number or not abs(value) <= LARGEST_VALUE or not math.isfinite(value):
+        # a whole number of any length compares with a float, but need not convert to one
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not abs(value) <= LARGEST_VALUE  # NaN, too
+        ):
             raise InputError(
                 f"imaging.result: {source}: {name} is {str(value)[:40]}, expected a number "
                 f"within +-{LARGEST_VALUE:g}"
@@ -115,18 +117,7 @@ def content_digest(path: Path, option: str) -> str:
     used = {name: content.get(name) for name in ("rois", "parameters", "noise")}
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
     for name in _COUNTED_ARRAYS:
-        array = _counted_array(path / "arrays.npz", option, name)
+        array = read_npz(path / "arrays.npz", option, name)
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _counted_array(path: Path, option: str, name: str) -> np.ndarray:
-    try:
-        return read_npz(path, option, name)
-    except InputError:
-        raise
-    except Exception as error:  # zipfile's and numpy's errors mean a damaged file
-        raise InputError(
-            f"{option}: {path} cannot be read ({type(error).__name__}: {error})"
-        ) from error

@@ -189,8 +189,8 @@ def _noise(data: DataSettings, whole: np.ndarray) -> NoiseModel | None:
         least, most = VARIANCE_RANGE
         if not least <= data.noise_variance <= most:
             raise InputError(
-                f"data.noise_variance: found {data.noise_variance:g}, expected {least:g} to {most:g}"
-                ", that of a pixel of an image whose vacuum is 1"
+                f"data.noise_variance: found {data.noise_variance:g}, expected {least:g} to "
+                f"{most:g}, that of a pixel of an image whose vacuum is 1"
             )
         return NoiseModel(data.noise_variance, tuple(data.noise_correlation or ()))
     if data.noise_correlation is not None:

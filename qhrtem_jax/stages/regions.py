@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.images import LEAST_CONTRAST, crop
+from qhrtem_jax.io.images import LEAST_PEAK_TO_PEAK, crop
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.stages.settings import DataSettings
 
@@ -82,7 +82,7 @@ def check_contrast(image: np.ndarray, field: str) -> None:
             f"{field}: found {image.shape[0]} x {image.shape[1]} pixels, expected at least "
             f"{LEAST_SIDE} x {LEAST_SIDE}"
         )
-    if np.ptp(image) <= LEAST_CONTRAST * abs(np.mean(image)):
+    if np.ptp(image) <= LEAST_PEAK_TO_PEAK * abs(np.mean(image)):
         raise InputError(f"{field}: the image is constant there ({image.flat[0]:g})")
 
 
