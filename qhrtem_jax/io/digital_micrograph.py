@@ -40,12 +40,7 @@ def read_digital_micrograph(path: Path, option: str) -> np.ndarray:
     size = file_size(path, option)
     with path.open("rb") as file:
         _Walk(file, size, f"{option}: {path}").root()
-    image = np.asarray(file_reader(str(path))[0]["data"])
-    if image.size > MOST_PIXELS:
-        raise InputError(
-            f"{option}: {path} has shape {image.shape}, expected at most {MOST_PIXELS} pixels"
-        )
-    return image
+    return np.asarray(file_reader(str(path))[0]["data"])
 
 
 class _Walk:
@@ -56,6 +51,7 @@ class _Walk:
         self.long = ">i"
         self.version = 3
         self.tags = self.listed = 0
+        self.has_images = False
 
     def root(self) -> None:
         self.version = self.number(">i")
@@ -65,6 +61,8 @@ class _Walk:
         self.number(self.long)
         self.number(">i")
         self.group(0, sized=False, images=False)
+        if not self.has_images:
+            self.refuse("it lacks an ImageList")
 
     def group(self, depth: int, *, sized: bool, images: bool) -> None:
         if depth > _DEEPEST:
@@ -80,6 +78,7 @@ class _Walk:
             kind, length = self.number(">b"), self.number(">h")
             name = self.read(self.within(length)).replace(b".", b"")
             if kind == _GROUP:
+                self.has_images |= depth == 0 and name == b"ImageList"
                 self.group(depth + 1, sized=True, images=name == b"ImageData")
             elif kind == _DATA:
                 self.data(skipped=images and name == b"Data")
@@ -102,6 +101,8 @@ class _Walk:
             items, size = self.array(length)
         if size is None or size < 1:
             self.refuse(f"a tag of numbers of kind {kind}")
+        if skipped and items > MOST_PIXELS:
+            self.refuse(f"an image of {items} pixels, expected at most {MOST_PIXELS}")
         if not skipped:
             self.listed += items if size <= 8 else math.ceil(items * size / 2)
             if self.listed > _MOST_LISTED:

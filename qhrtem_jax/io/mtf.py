@@ -12,6 +12,9 @@ OPTION = "data.mtf"
 
 LARGEST_FILE = MIB
 
+MOST_COLUMNS = 4
+"""Numbers a line of what is taken as a table; lines of more are one list, broken into lines."""
+
 LARGEST_VALUE = 2.0
 """An MTF is 1 at frequency 0; a measured one exceeds it by its error."""
 
@@ -55,17 +58,20 @@ def read_mtf(path: Path, scale: float) -> Mtf:
 
 def _check_columns(rows: list[list[float]], path: Path) -> None:
     """Refuses a table of several columns, which would be read as one list."""
-    table = [row for row in rows if len(row) > 1]
-    if len(table) < 2 or 2 * len(table) <= len(rows):  # one list, broken into lines or not
+    numbers = sum(len(row) for row in rows)
+    if rows and rows[0][0] in (numbers - 1, numbers - 2):  # the count says that it is one list
         return
-    columns = len(table[-1])
+    table = rows if rows and len(rows[0]) > 1 else rows[1:]  # a count or kind may stand above
+    columns = len(table[-1]) if len(table) > 1 else 1
+    if not 2 <= columns <= MOST_COLUMNS or any(len(row) != columns for row in table):
+        return
     first = np.array([row[0] for row in table])
     steps = np.diff(first)
     frequencies = columns == 2 and bool(np.all(steps > 0.0)) and 0.0 <= first[0] < steps[-1] * 1.5
     found = "frequencies beside the values" if frequencies else f"lines of {columns} numbers"
     raise InputError(
-        f"data.mtf: {path} holds {found}, expected one value a line, at frequencies of equal steps "
-        "from 0 to the camera's Nyquist frequency (first line: their count)"
+        f"data.mtf: {path} holds {found}, expected one value a line, at frequencies of equal "
+        "steps from 0 to the camera's Nyquist frequency (first line: their count)"
         + (": interpolate to such steps and leave the frequencies out" if frequencies else "")
     )
 

@@ -155,8 +155,12 @@ def write_all(folder):
     add("endless.dm4", "counts 1152921504606846976").write_bytes(dm4(endless))
     text = [writer.tag("a", 21, writer.data([18, 2**40], b""))]
     add("text.dm4", "counts 1099511627776").write_bytes(dm4(text))
-    groups = b"".join(writer.tag("a", 20, b"\0" * 10 + struct.pack(">q", 1)) for _ in range(5000))
-    add("deep.dm4", "cannot be read").write_bytes(dm4([groups]))
+    groups = b"".join(writer.tag("a", 20, b"\0\0" + struct.pack(">q", 1)) for _ in range(5000))
+    add("deep.dm4", "deeper than").write_bytes(dm4([groups]))
+    image = [writer.tag("Data", 21, writer.data([20, 6, 10**10], b""))]
+    for name in ("ImageData", "", "ImageList"):
+        image = [writer.tag(name, 20, writer.group(image))]
+    sparse(add("sparse.dm4", "10000000000 pixels"), 50 * GIB, dm4(image))
     sparse(add("sparse.dat", "data.shape"), 40 * GIB)
     for name in ("sparse.mtf", "sparse.csv", "sparse.json"):
         sparse(add(name, "expected at most"), 40 * GIB)
