@@ -166,3 +166,23 @@ def outcome(read):
         return "", np.asarray(read())
     except InputError as error:
         return str(error), None
+
+
+def spins(path):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("read", "fault"),
+    [
+        (lambda path: {}["a"], "KeyError"),
+        (lambda path: float("nan"), "not finite"),
+        (spins, "took more than"),
+    ],
+)
+def test_the_fuzzer_sees_faults(monkeypatch, read, fault):
+    monkeypatch.setattr(fuzz, "TIME_LIMIT_S", 0.05)
+    found = fuzz.tally(fuzz.Reader("it", read, (("i.txt", b"1"),)), 0, range(3))
+    assert [case for case, _ in found.faults] == [0, 1, 2]
+    assert all(fault in what for _, what in found.faults)
