@@ -159,7 +159,7 @@ def readers() -> dict[str, Reader]:
         Reader("arrays", lambda path: read_npz(path, "stitch.result", "points"), tuple(_arrays())),
     ]
     with contextlib.suppress(ImportError):
-        import rsciio  # noqa: F401
+        import rsciio.digitalmicrograph  # noqa: F401 (its import takes long)
 
         found.append(Reader("dm", _image, tuple(_dm())))
     return {reader.name: reader for reader in found}
@@ -225,7 +225,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)}
     try:
         for timer, limit in limits.items():
-            signal.setitimer(timer, limit)
+            signal.setitimer(timer, limit, limit)  # again, where a callback swallowed it
         yield
     finally:
         for timer in limits:

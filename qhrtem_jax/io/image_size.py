@@ -39,8 +39,8 @@ def check_declared(
     size = pixels * dtype.itemsize
     if size > stored * compression:
         raise InputError(
-            f"{where} declares {_times(shape)} pixels of {dtype}, {size} bytes, but holds "
-            f"{stored}: is it cut off?"
+            f"{where} cannot be read: it declares {_times(shape)} pixels of {dtype}, {size} "
+            f"bytes, but holds {stored}: is it cut off?"
         )
     return size
 
