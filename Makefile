@@ -3,8 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_DIR ?= runs/demo
+SECONDS ?= 600
+SEED ?= 0
 
-.PHONY: demo test check lint bench clean
+.PHONY: demo test check lint fuzz bench clean
 
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +26,9 @@ lint: $(VENV)/.ready
 	$(BIN)/pyright
 
 check: lint test  ## what CI runs
+
+fuzz: $(VENV)/.ready  ## damaged input for every reader; `make fuzz SECONDS=60 SEED=1`
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(VENV)/.ready  ## benchmarks beside their peers; needs `pip install -e '.[bench]'` for all of them
 	$(BIN)/python -m benchmarks.run_all

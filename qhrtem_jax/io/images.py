@@ -1,131 +1,127 @@
 """Experimental images from files, checked before anything is computed."""
 
+import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.digital_micrograph import read_digital_micrograph
+from qhrtem_jax.io.files import file_size, reading
+from qhrtem_jax.io.image_size import MOST_PIXELS, check_declared
+from qhrtem_jax.io.mrc import read_mrc
+from qhrtem_jax.io.numpy_files import read_npy, read_npz
+from qhrtem_jax.io.tiff import read_tiff
+
+OPTION = "data.image"
 
 MEAN_RANGE = (0.3, 3.0)
 """Mean intensity of an image that is normalised to its vacuum."""
+
+LARGEST_INTENSITY = 1e6
+"""Size of any pixel, far beyond a hot one; squares of larger ones may overflow in float32."""
+
+LEAST_PEAK_TO_PEAK = 1e-9
+"""Peak to peak of an image, against its mean; the last digit of a float32 is 1e-7."""
 
 
 def read_image(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     """A vacuum-normalised image, (rows, cols), float64.
 
     By its ending: .dat or .raw (float32, needs `shape`), .npy, .npz (its array `image`, or its only
-    one), .tif/.tiff, .mrc, .dm3/.dm4 (needs the `formats` extra).
+    one), .tif/.tiff, .mrc, .dm3/.dm4 (needs the `formats` extra). At most `MOST_PIXELS`; what a
+    file declares is checked against its size before it is read.
 
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
-    if not path.is_file():
-        raise InputError(f"data.image: no file {path}")
+    if shape is not None:
+        _check_shape(shape)
+    file_size(path, OPTION)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
             f"data.image: {path} ends with {path.suffix!r}, expected one of {', '.join(_READERS)}"
         )
-    image = reader(path, shape)
-    if image.ndim != 2:
+    with reading(path, OPTION), warnings.catch_warnings():
+        # numbers that overflow in a damaged file; the image itself is checked afterwards
+        warnings.simplefilter("ignore", RuntimeWarning)
+        image = reader(path, shape)
+    if np.ma.is_masked(image):
+        raise InputError(f"data.image: {path} has masked pixels, expected a whole image")
+    if image.ndim != 2 or min(image.shape) < 1:
         raise InputError(f"data.image: {path} has shape {image.shape}, expected rows and columns")
-    if np.iscomplexobj(image) or image.dtype.kind not in "fiu":
+    if image.dtype.kind not in "fiu":
         raise InputError(
             f"data.image: {path} holds {image.dtype} numbers, expected real intensities"
         )
     if shape is not None and image.shape != tuple(shape):
         raise InputError(f"data.image: {path} has shape {image.shape}, data.shape says {shape}")
-    image = image.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # is refused below
+        image = np.asarray(image, dtype=np.float64)
+    _check_intensities(image, f"data.image: {path}")
+    return image
+
+
+def _check_shape(shape: tuple[int, int]) -> None:
+    if min(shape) < 1 or math.prod(shape) > MOST_PIXELS:
+        raise InputError(
+            f"data.shape: found {list(shape)}, expected [rows,cols] above 0 "
+            f"of at most {MOST_PIXELS} pixels"
+        )
+
+
+def _check_intensities(image: np.ndarray, where: str) -> None:
     if not np.all(np.isfinite(image)):
         count = int(np.sum(~np.isfinite(image)))
-        raise InputError(f"data.image: {path} has {count} pixels that are NaN or infinite")
-    if np.ptp(image) == 0.0:
-        raise InputError(f"data.image: {path} is constant ({image.flat[0]:g})")
-    mean = float(np.mean(image))
+        raise InputError(f"{where} has {count} pixels that are NaN or infinite")
+    low, high = float(np.min(image)), float(np.max(image))
+    largest = max(-low, high)
+    with np.errstate(over="ignore"):
+        mean = float(np.mean(image))
+    if low == high or high / 2 - low / 2 <= 0.5 * LEAST_PEAK_TO_PEAK * abs(mean):
+        raise InputError(f"{where} is constant ({low:g})")
     if not MEAN_RANGE[0] <= mean <= MEAN_RANGE[1]:
         raise InputError(
-            f"data.image: {path} has mean intensity {mean:.4g}, expected {MEAN_RANGE[0]} to "
+            f"{where} has mean intensity {mean:.4g}, expected {MEAN_RANGE[0]} to "
             f"{MEAN_RANGE[1]}: divide the image by the intensity of the vacuum"
         )
-    return image
+    if largest > LARGEST_INTENSITY:
+        extreme = low if largest == -low else high
+        raise InputError(
+            f"{where} has a pixel of {extreme:.4g}, expected intensities near 1, "
+            f"at most {LARGEST_INTENSITY:g}"
+        )
 
 
 def _read_raw(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
     if shape is None:
         raise InputError(f"data.shape: needed as [rows,cols] to read the raw file {path}")
-    size, expected = path.stat().st_size, 4 * shape[0] * shape[1]
+    size, expected = file_size(path, OPTION), 4 * shape[0] * shape[1]
     if size != expected:
         raise InputError(
             f"data.image: {path} has {size} bytes, expected {expected} "
             f"for {shape[0]} x {shape[1]} float32 numbers (data.shape)"
         )
+    check_declared(f"data.image: {path}", shape, np.dtype("<f4"), size)
     return np.fromfile(path, "<f4").reshape(shape)
 
 
-def _read_numpy(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
-    del shape
-    content = np.load(path, allow_pickle=False)
-    if isinstance(content, np.ndarray):
-        return content
-    names = content.files
-    if "image" in names:
-        return content["image"]
-    if len(names) != 1:
-        raise InputError(f"data.image: {path} holds {names}, expected an array named 'image'")
-    return content[names[0]]
-
-
-def _read_tiff(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
-    del shape
-    import tifffile
-
-    return tifffile.imread(path)
-
-
-def _read_mrc(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
-    del shape
-    import mrcfile
-
-    with mrcfile.open(path, permissive=False) as file:
-        return np.array(file.data)
-
-
-def _read_digital_micrograph(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
-    del shape
-    try:
-        from rsciio.digitalmicrograph import file_reader  # GPL, therefore an extra
-    except ImportError:
-        raise InputError(
-            f"data.image: reading {path} needs RosettaSciIO: pip install 'qhrtem_jax[formats]'"
-        ) from None
-    return np.asarray(file_reader(str(path))[0]["data"])
-
-
-def _guarded(reader: Callable) -> Callable:
-    def read(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
-        try:
-            return reader(path, shape)
-        except InputError:
-            raise
-        # Each file library has its own errors; for the user they all mean a damaged file.
-        except Exception as error:
-            raise InputError(
-                f"data.image: {path} cannot be read ({type(error).__name__}: {error})"
-            ) from error
-
-    return read
+def _by_header(reader: Callable[[Path, str], np.ndarray]) -> Callable:
+    return lambda path, shape: reader(path, OPTION)
 
 
 _READERS = {
     ".dat": _read_raw,
     ".raw": _read_raw,
-    ".npy": _guarded(_read_numpy),
-    ".npz": _guarded(_read_numpy),
-    ".tif": _guarded(_read_tiff),
-    ".tiff": _guarded(_read_tiff),
-    ".mrc": _guarded(_read_mrc),
-    ".dm3": _guarded(_read_digital_micrograph),
-    ".dm4": _guarded(_read_digital_micrograph),
+    ".npy": _by_header(read_npy),
+    ".npz": lambda path, shape: read_npz(path, OPTION, "image"),
+    ".tif": _by_header(read_tiff),
+    ".tiff": _by_header(read_tiff),
+    ".mrc": _by_header(read_mrc),
+    ".dm3": _by_header(read_digital_micrograph),
+    ".dm4": _by_header(read_digital_micrograph),
 }
 
 

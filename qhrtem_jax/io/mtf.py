@@ -2,8 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.files import MIB, number, read_text
 from qhrtem_jax.physics.camera import Mtf
+
+OPTION = "data.mtf"
+
+LARGEST_FILE = MIB
+
+MOST_COLUMNS = 4
+"""Numbers a line of what is taken as a table; lines of more are one list, broken into lines."""
+
+LARGEST_VALUE = 2.0
+"""An MTF is 1 at frequency 0; a measured one exceeds it by its error."""
 
 
 def read_mtf(path: Path, scale: float) -> Mtf:
@@ -13,15 +26,18 @@ def read_mtf(path: Path, scale: float) -> Mtf:
     number more than counted carries a kind code behind the count; a file whose first number is no
     count is a bare list of values.
 
-    **Raises:** `InputError` for a missing, empty, damaged or cut file.
+    **Raises:** `InputError` for a missing, empty, damaged or cut file, for a table of two columns,
+    and for values that are no MTF.
     """
-    if not path.is_file():
-        raise InputError(f"data.mtf: no file {path}")
-    text = path.read_text(encoding="utf-8", errors="replace").split()
+    text = read_text(path, OPTION, LARGEST_FILE)
+    lines = [line.split() for line in text.splitlines()]
     try:
-        numbers = [float(field) for field in text]
+        rows = [[number(field) for field in line] for line in lines if line]
     except ValueError as error:
-        raise InputError(f"data.mtf: {path} is not a table of numbers ({error})") from None
+        reason = str(error)[:100]
+        raise InputError(f"data.mtf: {path} is not a table of numbers ({reason})") from None
+    _check_columns(rows, path)
+    numbers = [value for row in rows for value in row]
     if len(numbers) < 2:
         raise InputError(f"data.mtf: {path} holds {len(numbers)} numbers, expected a table")
     count, rest = numbers[0], numbers[1:]
@@ -33,7 +49,52 @@ def read_mtf(path: Path, scale: float) -> Mtf:
         raise InputError(
             f"data.mtf: {path} announces {count:g} values and holds {len(rest)}: is it cut off?"
         )
+    _check_values(np.array(rest), path)
     try:
         return Mtf(tuple(rest), scale)
     except InputError as error:
         raise InputError(f"{error} ({path})") from None
+
+
+def _check_columns(rows: list[list[float]], path: Path) -> None:
+    """Refuses a table of several columns, which would be read as one list."""
+    numbers = sum(len(row) for row in rows)
+    if rows and rows[0][0] in (numbers - 1, numbers - 2):  # the count says that it is one list
+        return
+    table = rows if rows and len(rows[0]) > 1 else rows[1:]  # a count or kind may stand above
+    columns = len(table[-1]) if len(table) > 1 else 1
+    if not 2 <= columns <= MOST_COLUMNS or any(len(row) != columns for row in table):
+        return
+    first = np.array([row[0] for row in table])
+    steps = np.diff(first)
+    frequencies = columns == 2 and bool(np.all(steps > 0.0)) and 0.0 <= first[0] < steps[-1] * 1.5
+    found = "frequencies beside the values" if frequencies else f"lines of {columns} numbers"
+    raise InputError(
+        f"data.mtf: {path} holds {found}, expected one value a line, at frequencies of equal "
+        "steps from 0 to the camera's Nyquist frequency (first line: their count)"
+        + (": interpolate to such steps and leave the frequencies out" if frequencies else "")
+    )
+
+
+def _check_values(values: np.ndarray, path: Path) -> None:
+    """Refuses what no camera has."""
+    if values.size < 2:
+        raise InputError(f"data.mtf: {path} holds {values.size} values, expected at least 2")
+    wrong = ~(np.isfinite(values) & (values >= 0.0) & (values <= LARGEST_VALUE))
+    if np.any(wrong):
+        at = int(np.argmax(wrong))
+        raise InputError(
+            f"data.mtf: {path} has the value {values[at]:g} (number {at + 1}), "
+            f"expected 0 to {LARGEST_VALUE:g}"
+        )
+    if not np.any(values):
+        raise InputError(f"data.mtf: {path} holds zeros only, expected 1 at frequency 0")
+    if values[0] < 1e-3:
+        raise InputError(
+            f"data.mtf: {path} begins with {values[0]:g}, expected about 1 at frequency 0"
+        )
+    if np.all(np.diff(values) > 0.0):
+        raise InputError(
+            f"data.mtf: {path} rises from {values[0]:g} to {values[-1]:g}, expected an MTF that "
+            "falls from frequency 0 to Nyquist: is it in reverse order?"
+        )

@@ -21,8 +21,9 @@ import numpy as np
 
 from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import remove_parts, replacing
+from qhrtem_jax.io.json_files import read_object
 from qhrtem_jax.io.models import model_texts
-from qhrtem_jax.io.seal import check_json, read_npz, sealed_arrays, sealed_json, sha256
+from qhrtem_jax.io.seal import CHECKSUM, read_npz, sealed_arrays, sealed_json, sha256
 from qhrtem_jax.physics.specimen import Atoms
 
 log = logging.getLogger(__name__)
@@ -165,9 +166,7 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """`result.json`, which ends a run."""
-        content = _plain(result)
-        if self._sums:
-            content["files"] = dict(self._sums)
+        content = _plain(result) | {"files": dict(self._sums)}
         self.write_text(RESULT, json.dumps(sealed_json(content), indent=2, allow_nan=False) + "\n")
 
     def write_arrays(self, arrays: dict[str, np.ndarray]) -> None:
@@ -213,18 +212,26 @@ class RunFolder:
 
     # Reading
 
+    def read_result(self) -> dict[str, Any]:
+        """The result of a finished run.
+
+        **Raises:** `DamagedError` if it is not as it was written.
+        """
+        content = read_json(self.path / RESULT)
+        if CHECKSUM not in content or not isinstance(content.get("files"), dict):
+            raise DamagedError(
+                f"{self.path / RESULT} is no result that a run of this program wrote"
+            )
+        return content
+
     def read_arrays(self) -> dict[str, np.ndarray]:
         """Arrays of a finished run.
 
-        **Raises:** `InputError` where there are none, `DamagedError` if they are not those that
-        the result was written with.
+        **Raises:** `DamagedError` if they are not those that the result was written with.
         """
         path = self.path / ARRAYS
-        if not path.is_file():
-            raise InputError(f"{self.path}: no {ARRAYS}, expected the folder of a finished run")
-        result = read_json(self.path / RESULT) if self.finished else {}
-        known = (result.get("files") or {}).get(ARRAYS)
-        if known is not None and known != sha256(path):
+        known = self.read_result()["files"].get(ARRAYS)
+        if not path.is_file() or known != sha256(path):
             raise DamagedError(f"{path} is not as it was written: its checksum differs")
         return read_npz(path)
 
@@ -244,10 +251,7 @@ class RunFolder:
     def _result_is_whole(self) -> bool:
         """Whether the result can be believed; what cannot is set aside, and the run starts anew."""
         try:
-            content = read_json(self.path / RESULT)
-            if "checksum" not in content:
-                raise DamagedError(f"{self.path / RESULT} has no checksum")
-            if ARRAYS in content.get("files", {}):
+            if ARRAYS in self.read_result()["files"]:
                 self.read_arrays()
             return True
         except InputError as error:
@@ -308,18 +312,14 @@ class RunFolder:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """An object from a JSON file, its checksum verified where it carries one.
+    """An object that this program wrote.
 
     **Raises:** `DamagedError` that names the file.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise DamagedError(f"{file} is no readable JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise DamagedError(f"{file} holds no JSON object")
-    check_json(content, file)
-    return content
+        return read_object(file, "run folder")
+    except InputError as error:
+        raise DamagedError(str(error)) from None
 
 
 def _remove_if_empty(folder: Path) -> None:

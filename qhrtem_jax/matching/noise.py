@@ -13,6 +13,9 @@ from qhrtem_jax.errors import InputError
 LAGS = 4
 """Lags that are measured; beyond them the correlation is taken as zero."""
 
+LEAST_POWER = -0.02
+"""Power, in units of white noise's, to which a correlation may fall at any frequency: that of one
+whose lags are rounded, or cut off where they have nearly vanished, falls a little below zero."""
 
 GUESSED_VARIANCE = 1e-3
 """Variance of a pixel that weighs the first fit where no noise is known."""
@@ -25,7 +28,8 @@ MISFIT_MATTERS = 1.5
 class NoiseModel:
     """`variance` of a pixel; `lags`: correlation to the next, second, ... pixel along an axis.
 
-    `source` says where it comes from: "given", "vacuum" or "residual".
+    `source` says where it comes from: "given", "vacuum", "residual" or "misfit". A correlation that
+    is given must be one; of a measured one, negative powers are cut off (see `remark`).
     """
 
     variance: float
@@ -41,6 +45,28 @@ class NoiseModel:
             raise InputError(
                 f"data.noise_correlation: found {list(self.lags)}, expected numbers within -1..1"
             )
+        if self.source == "given" and self.least_power < LEAST_POWER:
+            raise InputError(
+                f"data.noise_correlation: found {[float(lag) for lag in self.lags]}, whose power "
+                f"is negative ({self.least_power:.2g}) at some frequencies, which no noise has: "
+                "expected correlations that fall off, with all lags until they vanish"
+            )
+
+    @property
+    def least_power(self) -> float:
+        """The smallest power at any frequency, in units of white noise's."""
+        # between 0 and Nyquist, far denser than a spectrum of so few lags can turn
+        return float(np.min(_powers(self.lags, np.linspace(0.0, np.pi, 64 * len(self.lags) + 1))))
+
+    @property
+    def remark(self) -> str | None:
+        """What a report must say of a measured correlation that is none of any noise."""
+        if self.least_power >= LEAST_POWER:
+            return None
+        return (
+            f"the noise's correlation measured from the {self.source} has negative power "
+            f"(down to {self.least_power:.2g}) at some frequencies: it is cut off at zero there"
+        )
 
     def correlation(self, count: int) -> np.ndarray:
         """Correlation matrix (count, count) along one axis, made positive semi-definite."""
@@ -102,6 +128,10 @@ def misfit_variance(residual: np.ndarray, image: np.ndarray) -> float:
 
 def _spectrum(lags: tuple[float, ...], count: int) -> np.ndarray:
     """Power spectrum of unit-variance noise at the FFT frequencies of `count` points."""
-    angle = 2.0 * np.pi * np.fft.fftfreq(count)
+    return np.maximum(_powers(lags, 2.0 * np.pi * np.fft.fftfreq(count)), 0.0)
+
+
+def _powers(lags: tuple[float, ...], angle: np.ndarray) -> np.ndarray:
+    """Power of unit-variance noise at phases `angle` per pixel, negative where `lags` are none."""
     terms = [2.0 * rho * np.cos((k + 1) * angle) for k, rho in enumerate(lags)]
-    return np.maximum(1.0 + np.sum(terms, axis=0), 0.0) if lags else np.ones(count)
+    return 1.0 + np.sum(terms, axis=0) if lags else np.ones(angle.size)

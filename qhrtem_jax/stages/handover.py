@@ -1,5 +1,6 @@
-"""Imaging parameters that an earlier run found."""
+"""What earlier runs found and hand over: imaging parameters, counted regions."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,18 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.json_files import read_object
+from qhrtem_jax.io.numpy_files import read_npz
 from qhrtem_jax.io.run_folder import RESULT
-from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
+from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, CONVENTIONS, convention_factors
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.stages.parameter_space import default_values
+from qhrtem_jax.stages.plausible import LARGEST_VALUE, implausible
 from qhrtem_jax.stages.settings import RunSettings
+
+HANDED_OVER = ("imaging.result", "stitch.result")
+
+_COUNTED_ARRAYS = ("points", "relaxed_points")
 
 
 def read_result(path: Path, option: str) -> dict[str, Any]:
@@ -19,18 +27,13 @@ def read_result(path: Path, option: str) -> dict[str, Any]:
 
     **Raises:** `InputError` that names the option and the file.
     """
-    file = path / RESULT if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(
-            f"{option}: no {RESULT} in {path}" if path.is_dir() else f"{option}: no file {path}"
-        )
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{option}: {file} is no readable JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{option}: {file} holds no JSON object")
-    return content
+        is_folder = path.is_dir()
+        if is_folder and not (path / RESULT).exists():
+            raise InputError(f"{option}: no {RESULT} in {path}")
+    except OSError as error:
+        raise InputError(f"{option}: {path} cannot be opened ({error.strerror})") from None
+    return read_object(path / RESULT if is_folder else path, option)
 
 
 def imaging_vector(settings: RunSettings, content: dict[str, Any], source: str) -> np.ndarray:
@@ -38,23 +41,83 @@ def imaging_vector(settings: RunSettings, content: dict[str, Any], source: str) 
 
     Names that the result lacks take the configuration's values. A result that says in which
     convention it is written is converted; one that does not is taken as written in this run's.
+
+    **Raises:** `InputError` for a result without parameters, and for values that cannot be.
+    """
+    vector = default_values(settings)
+    ours = settings.microscope.aberration_convention
+    written = _convention(content, source) or ours
+    to_haider = dict(zip(ABERRATION_NAMES, convention_factors(written), strict=True))
+    to_ours = dict(zip(ABERRATION_NAMES, convention_factors(ours), strict=True))
+    for name, value in handed_values(content, source).items():
+        vector[INDEX[name]] = value * to_haider.get(name, 1.0) / to_ours.get(name, 1.0)
+    wrong = implausible(vector)
+    if wrong is not None:
+        raise InputError(f"imaging.result: {source}: {wrong}")
+    return vector
+
+
+def handed_values(content: dict[str, Any], source: str) -> dict[str, float]:
+    """Name and value of the `parameters` in a result, as written.
+
+    **Raises:** `InputError` that names what is no parameter, or no number.
     """
     table = content.get("parameters")
     if not isinstance(table, dict) or not table:
         raise InputError(f"imaging.result: {source} has no `parameters`")
-    vector = default_values(settings)
-    ours = settings.microscope.aberration_convention
-    written = (content.get("conventions") or {}).get("aberrations", ours)
-    to_haider = dict(zip(ABERRATION_NAMES, convention_factors(written), strict=True))
-    to_ours = dict(zip(ABERRATION_NAMES, convention_factors(ours), strict=True))
+    values = {}
     for name, entry in table.items():
         if name not in INDEX:
             raise InputError(
-                f"imaging.result: {source} has the unknown parameter {name!r}, "
+                f"imaging.result: {source} has the unknown parameter {name[:40]!r}, "
                 f"expected some of {', '.join(NAMES)}"
             )
         value = entry.get("value") if isinstance(entry, dict) else entry
-        if not isinstance(value, int | float) or not np.isfinite(value):
-            raise InputError(f"imaging.result: {source}: {name} is {value!r}, expected a number")
-        vector[INDEX[name]] = value * to_haider.get(name, 1.0) / to_ours.get(name, 1.0)
-    return vector
+        # a whole number of any length compares with a float, but need not convert to one
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not abs(value) <= LARGEST_VALUE  # NaN, too
+        ):
+            raise InputError(
+                f"imaging.result: {source}: {name} is {str(value)[:40]}, expected a number "
+                f"within +-{LARGEST_VALUE:g}"
+            )
+        values[name] = float(value)
+    return values
+
+
+def _convention(content: dict[str, Any], source: str) -> str | None:
+    """The convention that a result says it is written in."""
+    conventions = content.get("conventions") or {}
+    if not isinstance(conventions, dict):
+        raise InputError(
+            f"imaging.result: {source}: conventions is {str(conventions)[:40]!r}, "
+            'expected {"aberrations": NAME}'
+        )
+    written = conventions.get("aberrations")
+    if written is not None and written not in tuple(CONVENTIONS):
+        raise InputError(
+            f"imaging.result: {source}: conventions.aberrations is {str(written)[:40]!r}, "
+            f"expected one of {', '.join(CONVENTIONS)}"
+        )
+    return written
+
+
+def content_digest(path: Path, option: str) -> str:
+    """SHA-256 of what is used of a result that is handed over: the same for a result that was only
+    found again, by another version or in another time.
+
+    **Raises:** `InputError` that names the option and the file.
+    """
+    content = read_result(path, option)
+    if option == "imaging.result":
+        used: Any = [handed_values(content, str(path)), _convention(content, str(path))]
+        return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+    used = {name: content.get(name) for name in ("rois", "parameters", "noise")}
+    digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
+    for name in _COUNTED_ARRAYS:
+        array = read_npz(path / "arrays.npz", option, name)
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -12,9 +12,11 @@ import jax
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.files import file_size
 from qhrtem_jax.io.images import crop, read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.run_folder import RESULT
+from qhrtem_jax.io.seal import sha256
 from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.physics.autogrid import GridChoice, choose_grids
@@ -22,9 +24,20 @@ from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Crystal
+from qhrtem_jax.stages.handover import HANDED_OVER, content_digest
 from qhrtem_jax.stages.parameter_space import ParameterSpace
-from qhrtem_jax.stages.regions import choose_average, find_regions
+from qhrtem_jax.stages.regions import (
+    check_contrast,
+    choose_average,
+    find_regions,
+    overlapping,
+    refuse_repeated,
+    roi_shape,
+)
 from qhrtem_jax.stages.settings import DataSettings, RunSettings
+
+VARIANCE_RANGE = (1e-12, 1e4)
+"""Noise variance of a pixel of a vacuum-normalised image: from rounding to 1e-4 electrons."""
 
 Warn = Callable[[str], None]
 Origins = tuple[tuple[int, int], ...]
@@ -99,7 +112,10 @@ def load_field(data: DataSettings, warn: Warn) -> Experiment:
     sampling = data.sampling
     whole = read_image(Path(data.image), data.shape)
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
+    check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)
+    if noise is not None and noise.remark is not None:
+        warn(noise.remark)
     if noise is None:
         warn("no data.vacuum or data.noise_variance given: the noise is taken from the residual")
     return Experiment(image, Frame(image.shape, sampling), noise)  # type: ignore[arg-type]
@@ -109,8 +125,7 @@ def averages(data: DataSettings, image: np.ndarray, noise: NoiseModel | None) ->
     """Origins of the ROIs of each mean that `data.average` asks for; none: the image itself."""
     if data.average is None:
         return []
-    if data.roi_shape is None:
-        raise InputError("data.roi_shape: needed as [rows,cols] with data.average")
+    roi_shape(data)  # refuses a missing or an empty one
     if isinstance(data.average, str):
         return [choose_average(find_regions(data, image, noise))]
     if not data.average:
@@ -119,14 +134,29 @@ def averages(data: DataSettings, image: np.ndarray, noise: NoiseModel | None) ->
     groups = data.average if nested else (data.average,)
     if not all(groups):
         raise InputError("data.average: found an empty list, expected [[row0,col0],...]")
+    # nor in two means: they are fitted together as independent measurements
+    refuse_repeated([origin for group in groups for origin in group], "data.average")  # type: ignore[arg-type]
     return list(groups)  # type: ignore[arg-type]
+
+
+def warn_of_overlap(groups: list[Origins], shape: tuple[int, int], warn: Warn) -> None:
+    """Says that regions of means share pixels, whose noise then averages less than is assumed."""
+    pairs = overlapping([origin for group in groups for origin in group], shape)
+    if pairs:
+        one, other = (list(origin) for origin in pairs[0])
+        warn(
+            f"data.average: {len(pairs)} pairs of regions overlap, as {other} and {one}: their "
+            "noise is not independent, so errors are stated too small"
+        )
 
 
 def mean_region(data: DataSettings, image: np.ndarray, origins: Origins) -> np.ndarray:
     """Mean of the ROIs at `origins`."""
     assert data.roi_shape is not None
     rois = [crop(image, (*origin, *data.roi_shape), "data.average") for origin in origins]
-    return np.mean(rois, axis=0)
+    mean = np.mean(rois, axis=0)
+    check_contrast(mean, "data.average")
+    return mean
 
 
 def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
@@ -136,6 +166,8 @@ def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
     image, noise = field.image, field.noise
     groups = averages(data, image, noise)
     others = tuple(mean_region(data, image, group) for group in groups[1:])
+    if groups:
+        warn_of_overlap(groups, roi_shape(data), warn)
     if noise is not None and len({len(group) for group in groups}) > 1:
         warn("data.average: the means are of different numbers of ROIs, the noise is the first's")
     if groups:
@@ -155,6 +187,12 @@ def load_experiment(data: DataSettings, warn: Warn) -> Experiment:
 def _noise(data: DataSettings, whole: np.ndarray) -> NoiseModel | None:
     """Noise of a pixel, as given or as measured."""
     if data.noise_variance is not None:
+        least, most = VARIANCE_RANGE
+        if not least <= data.noise_variance <= most:
+            raise InputError(
+                f"data.noise_variance: found {data.noise_variance:g}, expected {least:g} to "
+                f"{most:g}, that of a pixel of an image whose vacuum is 1"
+            )
         return NoiseModel(data.noise_variance, tuple(data.noise_correlation or ()))
     if data.noise_correlation is not None:
         raise InputError("data.noise_correlation: needs data.noise_variance beside it")
@@ -260,15 +298,18 @@ def input_paths(settings: RunSettings) -> dict[str, Path]:
 def input_files(settings: RunSettings) -> dict[str, dict[str, str]]:
     """Name and SHA-256 of every input file, by option."""
     files = input_paths(settings)
-    files = {o: p / RESULT if p.is_dir() else p for o, p in files.items()}
-    return {
-        option: {"name": p.name, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}
-        for option, p in files.items()
-    }
+    files = {o: p / RESULT if p.is_dir() and o in HANDED_OVER else p for o, p in files.items()}
+    return {option: {"name": p.name, "sha256": _sha256(p, option)} for option, p in files.items()}
+
+
+def _sha256(path: Path, option: str) -> str:
+    file_size(path, option)  # refuses what would block
+    return sha256(path)
 
 
 def fingerprint(settings: RunSettings) -> str:
-    """Stands for everything that the result depends on: settings and contents of files."""
+    """Stands for everything that the result depends on: settings and contents of files; of a
+    result that is handed over, what is used of it, not when or how fast it was found."""
     plain = dataclasses.asdict(settings)
     for group, keys in (
         (plain, ("resume", "overwrite", "device")),
@@ -282,6 +323,8 @@ def fingerprint(settings: RunSettings) -> str:
         for key in keys:
             del group[key]
     contents = {option: file["sha256"] for option, file in input_files(settings).items()}
+    handed = {"imaging.result": settings.imaging.result, "stitch.result": settings.stitch.result}
+    contents |= {o: content_digest(Path(p), o) for o, p in handed.items() if p is not None}
     text = json.dumps([plain, contents], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

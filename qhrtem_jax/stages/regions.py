@@ -2,11 +2,12 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.images import crop
+from qhrtem_jax.io.images import LEAST_PEAK_TO_PEAK, crop
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.stages.settings import DataSettings
 
@@ -14,6 +15,9 @@ log = logging.getLogger(__name__)
 
 LEAST_CONTRAST = 0.3
 """A tile is crystal if its contrast exceeds this share of the strongest tile's, and the noise."""
+
+LEAST_SIDE = 8
+"""Pixels of an image or region along either axis that a crystal's contrast can be read from."""
 
 AVERAGED_SHARE = 0.25
 LEAST_AVERAGED = 3
@@ -36,9 +40,10 @@ def find_regions(
 
     **Raises:** `InputError` where there are none, or one lies outside the image.
     """
-    rows, cols = data.roi_shape or (image.shape[0], image.shape[1])
+    rows, cols = roi_shape(data) if data.roi_shape is not None else image.shape
     if isinstance(data.rois, tuple):
         origins = list(data.rois)
+        refuse_repeated(data.rois, "data.rois")
     else:
         origins = _crystal_tiles(image, (rows, cols), noise)
     if not origins:
@@ -46,10 +51,60 @@ def find_regions(
             "data.rois: found no region with crystal contrast, expected at least one; "
             "name them as [[row0,col0],...]"
         )
-    return tuple(
+    regions = tuple(
         Region(f"ROI{k + 1}", origin, crop(image, (*origin, rows, cols), "data.rois"))
         for k, origin in enumerate(origins)
     )
+    for region in regions:
+        check_contrast(region.image, f"data.rois {list(region.origin)}")
+    return regions
+
+
+def roi_shape(data: DataSettings) -> tuple[int, int]:
+    """(rows, cols) of a region.
+
+    **Raises:** `InputError` where it is missing or too small.
+    """
+    shape = data.roi_shape
+    if shape is None:
+        raise InputError("data.roi_shape: needed as [rows,cols] with data.average")
+    if min(shape) < LEAST_SIDE:
+        raise InputError(
+            f"data.roi_shape: found {list(shape)}, expected at least {LEAST_SIDE} pixels a side"
+        )
+    return shape
+
+
+def check_contrast(image: np.ndarray, field: str) -> None:
+    """**Raises:** `InputError` for an image too small or too even to show a crystal."""
+    if min(image.shape) < LEAST_SIDE:
+        raise InputError(
+            f"{field}: found {image.shape[0]} x {image.shape[1]} pixels, expected at least "
+            f"{LEAST_SIDE} x {LEAST_SIDE}"
+        )
+    if np.ptp(image) <= LEAST_PEAK_TO_PEAK * abs(np.mean(image)):
+        raise InputError(f"{field}: the image is constant there ({image.flat[0]:g})")
+
+
+def refuse_repeated(origins: Sequence[tuple[int, int]], field: str) -> None:
+    """**Raises:** `InputError` if a region is named twice: it would count as two measurements."""
+    twice = [origin for k, origin in enumerate(origins) if origin in origins[:k]]
+    if twice:
+        raise InputError(
+            f"{field}: the region at {list(twice[0])} is named twice, expected each once"
+        )
+
+
+def overlapping(
+    origins: Sequence[tuple[int, int]], shape: tuple[int, int]
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Pairs of regions that share pixels."""
+    return [
+        (one, other)
+        for k, one in enumerate(origins)
+        for other in origins[:k]
+        if all(abs(a - b) < n for a, b, n in zip(one, other, shape, strict=True))
+    ]
 
 
 def _crystal_tiles(

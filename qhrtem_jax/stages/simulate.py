@@ -1,8 +1,6 @@
 """Stage `simulate`: images (and exit waves) of a table of parameter vectors."""
 
-import csv
 import dataclasses
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhrtem_jax.errors import InputError, NonFiniteError
+from qhrtem_jax.io.image_size import MOST_PIXELS
+from qhrtem_jax.io.tables import read_table
 from qhrtem_jax.physics.camera import Frame
-from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages.cost import Stopwatch
 from qhrtem_jax.stages.parameter_space import default_values
+from qhrtem_jax.stages.plausible import implausible
 from qhrtem_jax.stages.result import header
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -47,6 +48,10 @@ def prepare(settings: RunSettings) -> SimulateProblem:
     shape = data.roi_shape or data.shape
     if shape is None:
         raise InputError("data.roi_shape: none given, expected [rows,cols] of the images")
+    if math.prod(shape) > MOST_PIXELS:
+        raise InputError(
+            f"data.roi_shape: found {list(shape)}, expected at most {MOST_PIXELS} pixels"
+        )
     frame = Frame(shape, data.sampling)
     crystal = problem.load_crystal(settings)
     microscope = problem.load_microscope(settings, warnings.append)
@@ -104,21 +109,14 @@ def _vectors(settings: RunSettings) -> np.ndarray:
     """Parameter vectors of the table; columns that it lacks take the configuration's values."""
     defaults = default_values(settings)
     name = settings.simulate.table
-    rows = [{}] if name is None else _read_table(Path(name))
+    columns, rows = ([], np.zeros((1, 0))) if name is None else read_table(Path(name))
     vectors = np.tile(defaults, (len(rows), 1))
-    for k, row in enumerate(rows):
-        for column, value in row.items():
-            vectors[k, INDEX[column]] = value
-    thickness = vectors[:, INDEX["thickness"]]
-    if np.any(thickness < 1) or np.any(thickness != np.rint(thickness)):
-        wrong = thickness[(thickness < 1) | (thickness != np.rint(thickness))][0]
-        raise InputError(
-            f"{name or 'parameters.thickness.value'}: found thickness {wrong:g}, "
-            "expected a whole number of slices, at least 1"
-        )
-    for column in ("absorption", "image_spread", "focus_spread", "semi_convergence"):
-        if np.any(vectors[:, INDEX[column]] < 0):
-            raise InputError(f"{name or 'parameters'}: found a negative {column}")
+    vectors[:, [INDEX[column] for column in columns]] = rows
+    for number, vector in enumerate(vectors, start=1):
+        wrong = implausible(vector)
+        if wrong is not None:
+            where = "parameters" if name is None else f"simulate.table: {name} row {number}"
+            raise InputError(f"{where}: {wrong}")
     return vectors
 
 
@@ -128,40 +126,3 @@ def _extremes(vectors: np.ndarray) -> np.ndarray:
     for column in np.flatnonzero(np.ptp(vectors, axis=0)):
         rows |= {int(np.argmin(vectors[:, column])), int(np.argmax(vectors[:, column]))}
     return vectors[sorted(rows)]
-
-
-def _read_table(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
-        raise InputError(f"simulate.table: no file {path}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"simulate.table: {path} is no readable text ({error})") from None
-    with io.StringIO(text, newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if not columns or len(set(columns)) < len(columns) or not set(columns) <= set(NAMES):
-            raise InputError(
-                f"simulate.table: {path} has the columns {reader.fieldnames}, "
-                f"expected some of {', '.join(NAMES)}, each once"
-            )
-        rows = []
-        for number, record in enumerate(reader, start=2):
-            if None in record:
-                raise InputError(f"simulate.table: {path} line {number} has too many values")
-            row = {}
-            for column, text in record.items():
-                try:
-                    value = float(text)
-                except (TypeError, ValueError):
-                    value = math.nan
-                if not math.isfinite(value):
-                    raise InputError(
-                        f"simulate.table: {path} line {number}, column {column}: "
-                        f"found {text!r}, expected a finite number"
-                    )
-                row[column] = value
-            rows.append(row)
-    if not rows:
-        raise InputError(f"simulate.table: {path} has no rows")
-    return rows

@@ -32,7 +32,6 @@ from qhrtem_jax.stages.field_results import (
     supercell,
     surfaces,
 )
-from qhrtem_jax.stages.handover import read_result
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.problem import describe_input
 from qhrtem_jax.stages.reconstruct import ReconstructProblem
@@ -87,7 +86,9 @@ def prepare(settings: RunSettings) -> StitchProblem:
 def _read_counts(
     path: Path, regions: ReconstructProblem
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    result = read_result(path, "stitch.result")
+    if not path.is_dir():
+        raise InputError(f"stitch.result: no folder {path}, expected that of a reconstruct run")
+    result, arrays = RunFolder(path).read_result(), RunFolder(path).read_arrays()
     now = describe_input(regions.settings)
     before = result.get("input") or {}
     for group in ("specimen", "microscope"):
@@ -98,7 +99,6 @@ def _read_counts(
                 f"stitch.result: {path} was counted with {group}.{wrong[0]}="
                 f"{theirs.get(wrong[0])!r}, expected {now[group][wrong[0]]!r} as in this run"
             )
-    arrays = RunFolder(path).read_arrays()
     origins = [list(r.origin) for r in regions.regions]
     shape = (len(origins), regions.layout.size)
     found = [roi.get("origin_px") for roi in result.get("rois", [])]

@@ -84,7 +84,7 @@ def damaged(tmp_path):
         ({"data.vacuum": "[0,0,4,4]"}, "expected at least 8 x 8"),
         ({"data.sampling_nm": "null"}, "data.sampling_nm: none given"),
         ({"data.sampling_nm": "-0.01"}, "data.sampling_nm"),
-        ({"data.mtf": "empty.mtf"}, "holds 0 numbers"),
+        ({"data.mtf": "empty.mtf"}, "is empty"),
         ({"data.mtf": "short.mtf"}, "announces 257 values"),
         ({"specimen.structure": "cut.cel"}, "closing line '*' is missing"),
         ({"specimen.structure": "unknown.cel"}, "unknown element 'Xx'"),

@@ -108,6 +108,26 @@ def test_impossible_noise_is_refused():
         measure_noise(np.ones((20, 20)))
 
 
+@pytest.mark.parametrize("lags", [(0.9,), (-0.7,), (0.5, -0.5), (0.0, 0.0, 0.8)])
+def test_a_correlation_that_none_has_is_refused_if_given_and_remarked_if_measured(lags):
+    with pytest.raises(InputError, match=r"data\.noise_correlation: .* power is negative"):
+        NoiseModel(1e-4, lags)
+    measured = NoiseModel(1e-4, lags, "vacuum")
+    assert measured.remark is not None
+    assert "vacuum has negative power" in measured.remark
+    assert np.linalg.eigvalsh(measured.correlation(20)).min() > -1e-12
+
+
+@pytest.mark.parametrize("lags", [(), (0.5,), (0.598, 0.252, 0.054, 0.008), (0.67, 0.33), (-0.5,)])
+def test_a_correlation_that_noise_has_is_taken(lags):
+    assert NoiseModel(1e-4, lags).remark is None
+    # a sum of neighbouring white pixels has such a correlation: its matrix needs no repair
+    toeplitz = np.zeros((30, 30))
+    for k, rho in enumerate((1.0, *lags)):
+        toeplitz += rho * (np.eye(30, k=k) + (np.eye(30, k=-k) if k else 0.0))
+    np.testing.assert_allclose(NoiseModel(1e-4, lags).correlation(30), toeplitz, atol=5e-3)
+
+
 @pytest.fixture(scope="module")
 def simulator():
     return crystal.simulator(image_shape=(36, 48))

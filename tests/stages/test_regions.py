@@ -9,7 +9,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.stages.handover import imaging_vector, read_result
-from qhrtem_jax.stages.problem import averages
+from qhrtem_jax.stages.problem import averages, load_experiment
 from qhrtem_jax.stages.regions import choose_average, find_regions
 from qhrtem_jax.stages.settings import DataSettings, run_settings
 
@@ -55,6 +55,60 @@ def test_several_means_are_lists_of_lists():
     assert averages(data, field(), None) == [((12, 0),), ((24, 0), (24, 20))]
     one = DataSettings(roi_shape=(12, 20), average=((12, 0), (24, 0)))
     assert averages(one, field(), None) == [((12, 0), (24, 0))]
+
+
+@pytest.mark.parametrize("average", [((12, 0), (24, 0), (12, 0)), (((12, 0),), ((24, 0), (12, 0)))])
+def test_a_region_named_twice_is_refused(average):
+    data = DataSettings(roi_shape=(12, 20), average=average)
+    with pytest.raises(InputError, match=r"data\.average: the region at \[12, 0\] is named twice"):
+        averages(data, field(), None)
+    data = DataSettings(roi_shape=(12, 20), rois=((12, 0), (24, 0), (12, 0)))
+    with pytest.raises(InputError, match=r"data\.rois: the region at \[12, 0\] is named twice"):
+        find_regions(data, field(), None)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (-12, 20), (12, 0), (4, 4)])
+@pytest.mark.parametrize("which", [{"rois": "auto"}, {"average": "auto"}, {"rois": ((12, 0),)}])
+def test_regions_without_pixels_are_refused(shape, which):
+    data = DataSettings(roi_shape=shape, **which)
+    find = averages if "average" in which else find_regions
+    with pytest.raises(InputError, match=r"data\.roi_shape: found .* at least 8 pixels"):
+        find(data, field(), NOISE)
+
+
+def test_a_region_without_contrast_is_refused():
+    data = DataSettings(roi_shape=(12, 20), rois=((0, 0),))
+    with pytest.raises(InputError, match=r"data\.rois \[0, 0\]: the image is constant"):
+        find_regions(data, np.ones((36, 40)), None)
+
+
+def experiment(tmp_path, **options):
+    np.save(tmp_path / "field.npy", field())
+    data = DataSettings(
+        image=str(tmp_path / "field.npy"), sampling_nm=0.01, roi_shape=(12, 20), **options
+    )
+    warnings = []
+    return load_experiment(data, warnings.append), warnings
+
+
+def test_regions_that_overlap_are_a_warning(tmp_path):
+    _, warnings = experiment(tmp_path, noise_variance=1e-4, average=((12, 0), (24, 0)))
+    assert not warnings
+    _, warnings = experiment(tmp_path, noise_variance=1e-4, average=((12, 0), (23, 19)))
+    (warning,) = warnings
+    assert "1 pairs of regions overlap, as [12, 0] and [23, 19]" in warning
+
+
+@pytest.mark.parametrize("variance", [0.0, -1.0, 1e300, 1e-320])
+def test_noise_that_cannot_be_is_refused(tmp_path, variance):
+    with pytest.raises(InputError, match=r"data\.noise_variance: found"):
+        experiment(tmp_path, noise_variance=variance, average=((12, 0),))
+
+
+@pytest.mark.parametrize("frame", [(0, 0, 1, 1), (0, 0, 36, 7)])
+def test_a_frame_of_a_few_pixels_is_refused(tmp_path, frame):
+    with pytest.raises(InputError, match=r"data\.frame: found .* at least 8 x 8"):
+        experiment(tmp_path, noise_variance=1e-4, frame=frame)
 
 
 def settings(convention="haider"):

@@ -1,0 +1,85 @@
+"""Regions, frames and noise of any numbers: finite images and noise, or a message."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.stages.problem import averages, load_experiment
+from qhrtem_jax.stages.regions import find_regions
+from qhrtem_jax.stages.settings import run_settings
+
+whole = st.integers(-3, 45) | st.sampled_from([0, -1, 2**31, 2**63, -(2**63), 10**30])
+number = st.floats() | st.sampled_from([0.0, -1.0, 1e300, 5e-324, 1e-3])
+pair, region = st.tuples(whole, whole), st.tuples(whole, whole, whole, whole)
+small = st.tuples(st.integers(6, 14), st.integers(6, 14))
+origin = st.tuples(st.integers(0, 30), st.integers(0, 30))
+origins = st.lists(pair, max_size=3) | st.lists(origin, max_size=4)
+
+
+GOOD = {
+    "shape": [None, (40, 40)],
+    "frame": [None, (2, 3, 32, 36)],
+    "roi_shape": [(10, 12)],
+    "rois": [None, "auto", ((0, 0), (12, 3))],
+    "average": [None, "auto", ((0, 0), (12, 3)), (((0, 0), (5, 5)), ((20, 3),))],
+    "vacuum": [None, (0, 0, 10, 20)],
+    "noise_variance": [None, 1e-4],
+    "noise_correlation": [None, (0.5, 0.2)],
+}
+WILD = {
+    "shape": pair,
+    "frame": region,
+    "roi_shape": st.none() | pair | small,
+    "rois": origins,
+    "average": origins | st.lists(origins, max_size=3),
+    "vacuum": region,
+    "noise_variance": number,
+    "noise_correlation": st.lists(number | st.floats(-1, 1), max_size=4),
+}
+
+
+@st.composite
+def data_settings(draw):
+    """Good settings, two of which may be anything."""
+    wild = draw(st.sets(st.sampled_from(sorted(WILD)), max_size=2))
+    return {
+        name: draw(WILD[name] if name in wild else st.sampled_from(GOOD[name])) for name in GOOD
+    }
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "image.npy"
+    y, x = np.mgrid[0:40, 0:40]
+    rng = np.random.default_rng(0)
+    np.save(path, 1.0 + 0.2 * np.cos(x / 2.0) * np.cos(y / 3.0) + rng.normal(0, 0.01, x.shape))
+    return path
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=data_settings())
+def test_any_numbers_give_finite_images_or_a_message(image, data):
+    content = {"stage": "imaging", "data": data | {"image": str(image), "sampling_nm": 0.01}}
+    try:
+        chosen = run_settings(content).data
+        found = load_experiment(chosen, lambda text: None)
+        regions = find_regions(chosen, found.image, found.noise)
+        groups = averages(chosen, found.image, found.noise)
+    except InputError as error:
+        message = str(error)
+    else:
+        message = None
+        arrays = [found.image, *found.others, *(r.image for r in regions)]
+        assert all(np.all(np.isfinite(a)) and np.ptp(a) > 0 for a in arrays)
+        assert all(groups)
+        if found.noise is not None:
+            assert np.all(np.isfinite(found.noise.correlation(12)))
+    assert message is None or "data." in message
