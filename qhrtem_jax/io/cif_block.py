@@ -1,6 +1,7 @@
 """The one crystal of a CIF file as a table of its items, nothing yet understood."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from qhrtem_jax.io.sites import number_of
 MAX_VALUES = 1_000_000
 """Words in a CIF file; more are reflections or trajectories, not a crystal."""
 
+MAX_BLOCKS, MAX_TAGS = 1000, 20_000
+"""Blocks and items in a CIF file: the parser compares all of them with each other."""
+
+_BLOCK = re.compile(rb"(?:^|\s)data_", re.IGNORECASE)
 _WANTED = ("_cell_", "_symmetry_", "_space_group_", "_atom_site", "_chemical_formula_", "_exptl_")
 
 
@@ -69,7 +74,8 @@ def read_block(path: Path, data: bytes) -> CifBlock:
         raise InputError(f"{path}: found no readable CIF ({error}), expected CIF syntax") from None
     crystals = [block for block in document if _has_atoms(block)]
     if len(crystals) != 1:
-        names = ", ".join(f"data_{b.name}" for b in (crystals or document)) or "no block"
+        named = [f"data_{b.name[:40]}" for b in list(crystals or document)[:9]]
+        names = ", ".join(named) or "no block"
         raise InputError(
             f"{path}: found {len(crystals)} blocks with atoms ({names}), expected one block with "
             "_atom_site_fract_x, _y, _z"
@@ -94,11 +100,19 @@ def read_block(path: Path, data: bytes) -> CifBlock:
 
 def _refuse_crowds(path: Path, data: bytes) -> None:
     codes = np.frombuffer(data, dtype=np.uint8)
-    words = int(np.count_nonzero((codes[1:] <= 32) & (codes[:-1] > 32)))
-    if words > MAX_VALUES:
-        raise InputError(
-            f"{path}: found {words} words, expected at most {MAX_VALUES}: a crystal, no reflections"
-        )
+    gap = codes <= 32
+    words = int(np.count_nonzero(gap[1:] & ~gap[:-1]))
+    tags = int(np.count_nonzero(gap[:-1] & (codes[1:] == ord("_"))))
+    blocks = 0 if words > MAX_VALUES else sum(1 for _ in _BLOCK.finditer(data))
+    for found, most, what in (
+        (words, MAX_VALUES, "words"),
+        (tags, MAX_TAGS, "items"),
+        (blocks, MAX_BLOCKS, "blocks"),
+    ):
+        if found > most:
+            raise InputError(
+                f"{path}: found {found} {what}, expected at most {most}: one crystal, no reflections"
+            )
 
 
 def _has_atoms(block) -> bool:
