@@ -1,5 +1,7 @@
 """Crystals from Dr. Probe's CEL files."""
 
+import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ from qhrtem_jax.io.elements import element_of
 from qhrtem_jax.io.sites import MAX_ATOMS, ListedAtoms, atoms_on_sites, number_of, occupancy_of
 from qhrtem_jax.physics.specimen import UnitCell, check_cell, metric_of
 
+_MAX_LINES = MAX_ATOMS + 1000
+
 
 def read_cel(path: Path, data: bytes) -> UnitCell:
     """Dr. Probe CEL: comment; `0 a b c alpha beta gamma` (nm, degrees); atoms; a line `*`.
@@ -17,7 +21,10 @@ def read_cel(path: Path, data: bytes) -> UnitCell:
 
     **Raises:** `InputError` where the file is damaged or cut off.
     """
-    lines = data.decode("utf-8", errors="replace").splitlines()
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="replace")
+    lines = [line.rstrip("\n") for line in itertools.islice(text, _MAX_LINES + 1)]
+    if len(lines) > _MAX_LINES:
+        raise InputError(f"{path}: found more lines, expected at most {_MAX_LINES}")
     if len(lines) < 3:
         raise InputError(f"{path}: found {len(lines)} lines, expected a CEL file")
     lengths, angles = _cell(path, lines[1])
