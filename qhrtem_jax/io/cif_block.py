@@ -110,9 +110,7 @@ def _refuse_crowds(path: Path, data: bytes) -> None:
         (blocks, MAX_BLOCKS, "blocks"),
     ):
         if found > most:
-            raise InputError(
-                f"{path}: found {found} {what}, expected at most {most}: one crystal, no reflections"
-            )
+            raise InputError(f"{path}: found {found} {what}, expected at most {most}: one crystal")
 
 
 def _has_atoms(block) -> bool:

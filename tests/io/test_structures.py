@@ -118,7 +118,10 @@ REFUSED = {
         changed(STO, ("_atom_site_label", "_atom_site_x"), ("_type_symbol", "_y")),
         "no _atom_site_label",
     ),
-    "atom twice": (STO.replace("Sr1 Sr2+ 0 0 0 1", "Sr1 Sr2+ 0 0 0 1 0\nSr2 Sr2+ 1 0 0 1"), "Sr2 is"),
+    "atom twice": (
+        STO.replace("Sr1 Sr2+ 0 0 0 1", "Sr1 Sr2+ 0 0 0 1 0\nSr2 Sr2+ 1 0 0 1"),
+        "atom Sr2 is where atom Sr1 is",
+    ),
     "atom twice, half": (
         BARE.replace("Sr1 Sr2+ 0 0 0 1 0.0079", "Sr1 Sr2+ 0 0 0 .5 0\nSr2 Sr2+ 0 0 0 .5 0"),
         "atom Sr2 is where atom Sr1 is",
