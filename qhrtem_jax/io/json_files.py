@@ -16,8 +16,8 @@ _MOST_DIGITS = 308
 
 
 def read_object(path: Path, option: str) -> dict[str, Any]:
-    """The object of a JSON file of at most `LARGEST_FILE`, with finite numbers and every key once, its checksum
-    verified where it carries one.
+    """The object of a JSON file of at most `LARGEST_FILE`, with finite numbers and every key once;
+    its checksum is verified where it carries one.
 
     **Raises:** `InputError` that names the option and the file.
     """

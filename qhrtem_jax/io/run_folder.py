@@ -219,9 +219,7 @@ class RunFolder:
         """
         content = read_json(self.path / RESULT)
         if CHECKSUM not in content or not isinstance(content.get("files"), dict):
-            raise DamagedError(
-                f"{self.path / RESULT} is no result that a run of this program wrote"
-            )
+            raise DamagedError(f"{self.path / RESULT} was written by no run")
         return content
 
     def read_arrays(self) -> dict[str, np.ndarray]:

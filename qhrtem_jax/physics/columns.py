@@ -101,17 +101,7 @@ def columns_of(crystal: Crystal) -> Columns:
     atoms = crystal.atoms
     xy = np.mod(atoms.positions[:, :2] + 1e-9, 1.0) - 1e-9
     size = np.array(crystal.size_nm[:2])
-    centres: list[np.ndarray] = []
-    column_of: list[int] = []
-    for point in xy:
-        for k, centre in enumerate(centres):
-            apart = point - centre
-            if np.hypot(*((apart - np.rint(apart)) * size)) < SAME_COLUMN_NM:
-                column_of.append(k)
-                break
-        else:
-            column_of.append(len(centres))
-            centres.append(point)
+    column_of, centres = _nearest_first(xy, size)
     where, heights = crystal.slice_of_atoms(), crystal.heights_of_atoms()
     groups: dict[tuple[int, str], list[int]] = {}
     for k, symbol in enumerate(atoms.symbols):
@@ -137,6 +127,29 @@ def columns_of(crystal: Crystal) -> Columns:
         )
     chains.sort(key=lambda c: c.column)
     return Columns(crystal.size_nm, crystal.slices, np.array(centres), tuple(chains))
+
+
+def _nearest_first(xy: np.ndarray, size_nm: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+    """Column of each point, and the points that opened a column: the first column that is closer
+    than `SAME_COLUMN_NM`, or a new one. Only columns in neighbouring boxes are looked at."""
+    boxes = np.maximum(np.floor(size_nm / (1.001 * SAME_COLUMN_NM)), 1.0)
+    places = np.mod(np.floor(xy * boxes), boxes).astype(np.int64).tolist()
+    wide, high = (int(n) for n in boxes)
+    opened: dict[tuple[int, int], list[int]] = {}
+    centres: list[np.ndarray] = []
+    column_of: list[int] = []
+    for point, (x, y) in zip(xy, places, strict=True):
+        around = {((x + i) % wide, (y + j) % high) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+        for k in sorted(k for box in around for k in opened.get(box, ())):
+            apart = point - centres[k]
+            if np.hypot(*((apart - np.rint(apart)) * size_nm)) < SAME_COLUMN_NM:
+                column_of.append(k)
+                break
+        else:
+            opened.setdefault((x, y), []).append(len(centres))
+            column_of.append(len(centres))
+            centres.append(point)
+    return column_of, centres
 
 
 @dataclasses.dataclass(frozen=True)

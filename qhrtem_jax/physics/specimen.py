@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics.constants import electron_wavelength_nm, relativistic_gamma
 from qhrtem_jax.physics.grid import Grid
-from qhrtem_jax.physics.scattering import scattering_factor
+from qhrtem_jax.physics.scattering import atomic_number, scattering_factor
 
 TYPED = 1e-6
 """Coordinates typed with six digits err by less: 1/3 must not fall into the slice before it."""
@@ -37,6 +37,80 @@ class Atoms:
             raise InputError("atoms: found a Debye-Waller factor that is negative or not finite")
         if not np.all(np.isfinite(self.positions)):
             raise InputError("atoms: found a position that is not finite")
+        for symbol in sorted(set(self.symbols)):
+            atomic_number(symbol)
+
+
+MIN_HEIGHT_NM = 0.1
+"""No lattice planes are closer than atoms: a lower cell has the wrong unit or the wrong angles."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitCell:
+    """A crystal as it is, in a cell of any shape: no beam, no slices.
+
+    `lengths_nm`: a, b, c; `angles_deg`: alpha (between b and c), beta (a, c), gamma (a, b).
+
+    **Raises:** `InputError` where lengths and angles make no cell.
+    """
+
+    lengths_nm: tuple[float, float, float]
+    angles_deg: tuple[float, float, float]
+    atoms: Atoms
+
+    def __post_init__(self) -> None:
+        check_cell(self.lengths_nm, self.angles_deg)
+
+    @property
+    def metric(self) -> NDArray[np.float64]:
+        """Scalar products of the cell's edges, (3, 3), nm^2."""
+        return metric_of(self.lengths_nm, self.angles_deg)
+
+    @property
+    def volume_nm3(self) -> float:
+        return float(np.sqrt(np.linalg.det(self.metric)))
+
+    @property
+    def edges_nm(self) -> NDArray[np.float64]:
+        """The edges a, b, c as rows, (3, 3): a along x, b in the x, y plane."""
+        return np.asarray(np.linalg.cholesky(self.metric), dtype=np.float64)
+
+
+def metric_of(
+    lengths_nm: tuple[float, float, float], angles_deg: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """Scalar products of a cell's edges, (3, 3), nm^2."""
+    # as degrees away from a right angle: the sine of 0 is exact, the cosine of 90 degrees is not
+    cosines = np.sin(np.deg2rad(90.0 - np.array(angles_deg)))
+    metric = np.eye(3)
+    for (i, j), cosine in zip(((1, 2), (0, 2), (0, 1)), cosines, strict=True):
+        metric[i, j] = metric[j, i] = cosine
+    return metric * np.outer(lengths_nm, lengths_nm)
+
+
+def heights_of(metric: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances between opposite faces of a cell, (3,), nm."""
+    return 1.0 / np.sqrt(np.diag(np.linalg.inv(metric)))
+
+
+def check_cell(
+    lengths_nm: tuple[float, float, float], angles_deg: tuple[float, float, float]
+) -> None:
+    """**Raises:** `InputError` where lengths and angles make no cell."""
+    if not all(MIN_HEIGHT_NM <= length < 1e6 for length in lengths_nm):
+        raise InputError(
+            f"found cell lengths {lengths_nm} nm, expected {MIN_HEIGHT_NM} nm or more each"
+        )
+    if not all(0.0 < angle < 180.0 for angle in angles_deg):
+        raise InputError(f"found cell angles {angles_deg} degrees, expected 0 to 180")
+    unit = metric_of((1.0, 1.0, 1.0), angles_deg)
+    if np.linalg.det(unit) < 1e-4:
+        raise InputError(f"cell angles {angles_deg} degrees do not close to a cell")
+    if heights_of(metric_of(lengths_nm, angles_deg)).min() < MIN_HEIGHT_NM:
+        raise InputError(
+            f"found a cell of {lengths_nm} nm, {angles_deg} degrees with faces closer than "
+            f"{MIN_HEIGHT_NM} nm, expected a crystal's cell"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
