@@ -15,7 +15,7 @@ from qhrtem_jax.refine.integers import (
     single_changes,
 )
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-from qhrtem_jax.refine.regions import Coordinates, RegionModel, Variations
+from qhrtem_jax.refine.regions import Coordinates, RegionModel, Tick, Variations, silent
 
 EXACT = 24
 """So many paired and combined changes, the most promising ones, are simulated; the other pairs are
@@ -53,11 +53,13 @@ def search(
     targets: np.ndarray,
     *,
     passes: int = 8,
-    report: Callable[[int, np.ndarray], None] = lambda done, objectives: None,
+    report: Callable[[int], None] = lambda certified: None,
+    tick: Tick = silent,
 ) -> Counted:
     """Improve whole numbers by single, paired, combined and degenerate changes until none helps.
 
-    **Arguments:** `points` (regions, point) with whole numbers.
+    **Arguments:** `points` (regions, point) with whole numbers; `report` is told after every pass
+    how many regions are certified.
     """
     layout = model.simulator.layout
     regions = len(points)
@@ -73,7 +75,7 @@ def search(
         here = points[open_regions]
         counts = np.rint(here[:, layout.counts])
         singles = np.array([single_changes(columns, c, constraints.most) for c in counts])
-        effects = model.variations(nuisances, here, targets[open_regions], singles)
+        effects = model.variations(nuisances, here, targets[open_regions], singles, tick)
         pairs, foretold = [], []
         for k, region in enumerate(open_regions):
             evaluate = _Quadratic(effects, k, prior, _pull(nuisances, here[k], prior))
@@ -85,7 +87,7 @@ def search(
             pairs.append(np.concatenate([promising, degenerate]))
             single = evaluate.single() + constraints.penalty(singles[k])
             foretold.append((singles[k], single, two, two_cost))
-        exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs))
+        exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs), tick)
         moved = []
         for k, region in enumerate(open_regions):
             evaluate = _Quadratic(exact, k, prior, _pull(nuisances, here[k], prior))
@@ -102,12 +104,12 @@ def search(
                 moved.append(region)
             else:
                 certified[region] = True
-        report(int(certified.sum()), objectives)
+        report(int(certified.sum()))
         if not moved:
             break
         open_regions = np.array(moved)
-        refitted = model.fit(nuisances, points[open_regions], targets[open_regions], method)[0]
-        points[open_regions] = refitted
+        still = points[open_regions], targets[open_regions]
+        points[open_regions] = model.fit(nuisances, *still, method, tick)[0]
     return Counted(points, objectives, states, chi2, certified)
 
 

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from qhrtem_jax.refine.regions import Coordinates, Linearised, RegionModel
+from qhrtem_jax.refine.regions import Coordinates, Linearised, RegionModel, Tick, silent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +107,7 @@ def pooled_fit(
     *,
     iterations: int = 6,
     tolerance: float = 1e-4,
+    tick: Tick = silent,
 ) -> Pooled:
     """Levenberg-Marquardt over all regions with shared coordinates.
 
@@ -128,7 +129,7 @@ def pooled_fit(
         return moved
 
     def evaluate(u: np.ndarray) -> tuple[float, Linearised]:
-        lin = model.linearise(coordinates, place(u), targets)
+        lin = model.linearise(coordinates, place(u), targets, tick)
         pulls = np.square(u - mean) * precision
         return float(np.sum(lin.cost) + np.sum(pulls[:, :local]) + np.sum(pulls[0, local:])), lin
 

@@ -5,6 +5,8 @@ whitened with the correlation of the noise, so sums of their squares are chi-squ
 are scaled to the unit cube of their bounds.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,14 @@ from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 SPECTRAL_FLOOR = 0.1
 """Smallest variance, in units of the noise's, that whitening grants any pattern of pixels: the
 spectrum of a camera's noise nearly vanishes near 0.8 Nyquist, where no model is that good."""
+
+
+Tick = Callable[[int, int], None]
+"""Told how many regions of how many are done."""
+
+
+def silent(done: int, regions: int) -> None:
+    """Tells nobody."""
 
 
 def whitening(noise: NoiseModel, count: int) -> np.ndarray:
@@ -126,10 +136,14 @@ class RegionModel(eqx.Module):
         return self._chunked(_images, points)
 
     def linearise(
-        self, coordinates: Coordinates, points: np.ndarray, targets: np.ndarray
+        self,
+        coordinates: Coordinates,
+        points: np.ndarray,
+        targets: np.ndarray,
+        tick: Tick = silent,
     ) -> Linearised:
         """Quadratic models around `points`, (regions, point)."""
-        return self._chunked(_linearise, points, targets, coordinates=coordinates)
+        return self._chunked(_linearise, points, targets, tick=tick, coordinates=coordinates)
 
     def fit(
         self,
@@ -137,9 +151,11 @@ class RegionModel(eqx.Module):
         points: np.ndarray,
         targets: np.ndarray,
         method: LevenbergMarquardt,
+        tick: Tick = silent,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Least squares of every region on its own: (points, objectives, Jacobians used)."""
-        return self._chunked(_fit, points, targets, coordinates=coordinates, method=method)
+        options = {"coordinates": coordinates, "method": method}
+        return self._chunked(_fit, points, targets, tick=tick, **options)
 
     def variations(
         self,
@@ -147,11 +163,13 @@ class RegionModel(eqx.Module):
         points: np.ndarray,
         targets: np.ndarray,
         counts: np.ndarray,
+        tick: Tick = silent,
     ) -> Variations:
         """Effects of other numbers `counts` (regions, k, chains); nuisances: `coordinates`."""
-        return self._chunked(_variations, points, targets, counts, coordinates=coordinates)
+        arrays = points, targets, counts
+        return self._chunked(_variations, *arrays, tick=tick, coordinates=coordinates)
 
-    def _chunked(self, function, *arrays: np.ndarray, **options):
+    def _chunked(self, function, *arrays: np.ndarray, tick: Tick = silent, **options):
         """`function` over the leading axis of `arrays`, a chunk of fixed size at a time."""
         chunk = self.simulator.simulator.batch
         dtype = self.simulator.simulator.dtype
@@ -161,6 +179,7 @@ class RegionModel(eqx.Module):
             index = np.minimum(np.arange(start, start + chunk), count - 1)
             given = (jnp.asarray(a[index], dtype) for a in arrays)
             parts.append(function(self, *given, **options))
+            tick(min(start + chunk, count), count)
         return jax.tree.map(
             lambda *leaves: np.concatenate([np.asarray(x, float) for x in leaves])[:count], *parts
         )

@@ -277,7 +277,14 @@ class FieldFit:
         numbers = [coordinates.free.index(k) for k in self.count_indices()]
         active[:, numbers] = ~fixed
         pooled = pooled_fit(
-            self.model, coordinates, local, self.points, targets, active, iterations=iterations
+            self.model,
+            coordinates,
+            local,
+            self.points,
+            targets,
+            active,
+            iterations=iterations,
+            tick=self.journal.tick("least squares"),
         )
         self.journal.gradient_evaluations += pooled.jacobians
         self.journal.evaluations += pooled.jacobians

@@ -30,6 +30,16 @@ class Journal:
         self.folder.write_history(header, self.rows)
         self.report(Progress(phase, self.evaluations, 0, seconds, self.best))
 
+    def tick(self, phase: str) -> Callable[[int, int], None]:
+        """Reports how many regions a long step has done; no line of the history."""
+
+        def report(done: int, regions: int) -> None:
+            seconds = round(time.perf_counter() - self._started, 3)
+            part = f"{done} of {regions} regions"
+            self.report(Progress(phase, self.evaluations, 0, seconds, self.best, part=part))
+
+        return report
+
     def cost(self) -> dict[str, Any]:
         """The `cost` of a result."""
         self.stopwatch.stop()

@@ -125,7 +125,9 @@ class RegionFit:
             ]
         )
         shift = [INDEX["A0_x"], INDEX["A0_y"]]
+        tick = self.journal.tick("starts")
         for k, region in enumerate(self.task.regions):
+            tick(k, len(self.points))
             drift = lattice_drift(region.origin, self.task.specimen, self.task.field.frame)
             moved = slabs.copy()
             moved[:, shift] += drift - self.reference_drift
@@ -189,7 +191,8 @@ class RegionFit:
 
     def _least_squares(self, coordinates: Coordinates, iterations: int) -> None:
         method = LevenbergMarquardt(coordinates.prior_mean, coordinates.prior_std, iterations, 1e-4)
-        points, _, calls = self.model.fit(coordinates, self.points, self.targets, method)
+        tick = self.journal.tick("least squares")
+        points, _, calls = self.model.fit(coordinates, self.points, self.targets, method, tick)
         self.points = points
         self.journal.gradient_evaluations += int(calls.sum())
         self.journal.evaluations += int(calls.sum())
@@ -197,7 +200,8 @@ class RegionFit:
     def count(self) -> None:
         """Whole numbers: the surest first, then the search that certifies them."""
         layout = self.layout
-        lin = self.model.linearise(self.relaxed, self.points, self.targets)
+        tick = self.journal.tick("counting")
+        lin = self.model.linearise(self.relaxed, self.points, self.targets, tick)
         start = np.nan_to_num(self.points[:, layout.counts], nan=1.0)
         width = np.asarray(self.relaxed.width, float)
         precision = np.diag(1.0 / np.square(np.asarray(self.relaxed.prior_std, float)))
@@ -214,8 +218,7 @@ class RegionFit:
             self.points[k, layout.counts] = self.constraints.repair(numbers)
         self._least_squares(self.nuisances, 10)
 
-        def report(done: int, objectives: np.ndarray) -> None:
-            del objectives
+        def report(done: int) -> None:
             log.debug("%d of %d regions certified", done, len(self.points))
             self.journal.note(f"counting, {done} of {len(self.points)} regions done")
 
@@ -228,6 +231,7 @@ class RegionFit:
             self.targets,
             passes=self.task.settings.reconstruct.passes,
             report=report,
+            tick=tick,
         )
         self.points = self.counted.points
         self.journal.evaluations += sum(len(s) for s in self.counted.states)

@@ -41,6 +41,7 @@ class Progress:
     seconds: float
     best_mse: float
     length: float | None = None
+    part: str = ""  # of the phase, where it has parts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -39,6 +40,7 @@ def padded(x, y, size):
     )
 
 
+@pytest.mark.skipif(find_spec("gpjax") is None, reason="needs the extra `gpjax`")
 def test_agrees_with_gpjax(case, tmp_path):
     x, y, h, points = case
     np.savez(
