@@ -38,7 +38,8 @@ def run_name(overrides: list[str]) -> str:
         key, _, value = override.partition("=")
         if key.lstrip("+") in ("stage", "resume", "overwrite") or key.startswith("hydra."):
             continue
-        parts.append(f"{key.rsplit('.', 1)[-1]}={value.rsplit('/', 1)[-1]}")
+        name = value.strip("'").rsplit("/", 1)[-1]
+        parts.append(f"{key.rsplit('.', 1)[-1]}={name}")
     name = ",".join(parts).replace(" ", "") or "run"
     if len(name) > NAME_LENGTH or any("/" in o.partition("=")[2] for o in overrides):
         digest = hashlib.sha256(",".join(overrides).encode()).hexdigest()[:6]

@@ -46,7 +46,7 @@ def read_npz(path: Path, *, sealed: bool = False) -> dict[str, np.ndarray]:
     **Raises:** `DamagedError` that names the file, for whatever is wrong with it.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {str(name): np.asarray(content[name]) for name in content.files}
     # zip, zlib, header and pickle errors are of a dozen kinds; they all mean a damaged file
     except Exception as error:

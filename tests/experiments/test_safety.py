@@ -1,0 +1,188 @@
+"""A run cannot hurt its user: other people's files, other runs, full disks, signals."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import crash
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory) -> Path:
+    return crash.imaging_parameters(tmp_path_factory.mktemp("known"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, known) -> Path:
+    """An imaging run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    crash.finish("imaging", folder, known)
+    return folder
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "experiments.run", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def simulation(folder: Path | str) -> list[str]:
+    return ["+stage=simulate", "data.roi_shape=[44,64]", f"hydra.run.dir={folder}"]
+
+
+def test_runs_that_start_together_never_mix(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "experiments.run", *simulation(folder)]
+    together = [
+        subprocess.Popen([*command, f"seed={seed}"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for seed in range(3)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in together]
+    done = [k for k, process in enumerate(together) if process.returncode == 0]
+    assert len(done) == 1, errors
+    for k, process in enumerate(together):
+        if k not in done:
+            assert process.returncode == 2
+            assert "in use by process" in errors[k] or "already holds" in errors[k]
+    assert json.loads((folder / "result.json").read_text())["seed"] == done[0]
+    overrides = (folder / ".hydra" / "overrides.yaml").read_text()
+    assert f"seed={done[0]}" in overrides
+
+
+def test_the_users_own_folder_is_left_alone(tmp_path):
+    for name in ("figures/a.png", "structures/a.cel", "arrays.npz", "report.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"precious")
+    for option in ("overwrite=true", "resume=true", "seed=1"):
+        ended = run(*simulation("."), option, cwd=tmp_path)
+        assert ended.returncode == 2, ended.stderr
+        assert "manifest.json" in ended.stderr
+        files = [p for p in tmp_path.rglob("*") if p.is_file()]
+        assert len(files) == 4
+        assert all(p.read_bytes() == b"precious" for p in files)
+
+
+def test_what_simulate_writes_replaces_nothing_unasked(tmp_path):
+    out = tmp_path / "it's a=[b] ${c} ä.npz"  # letters that the command line must not interpret
+    arguments = [*simulation(tmp_path / "run"), f"simulate.out={out}"]
+    out.write_bytes(b"precious")
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert "overwrite=true" in ended.stderr
+    assert out.read_bytes() == b"precious"
+    ended = run(*arguments, "overwrite=true")
+    assert ended.returncode == 0, ended.stderr
+    assert np.load(out)["image"].shape == (1, 44, 64)
+    assert run(*arguments, "resume=true").returncode == 0
+    ended = run(*simulation(tmp_path / "other"), f"simulate.out={tmp_path}")
+    assert ended.returncode == 2
+    assert "is a folder" in ended.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_one_line_and_the_run_goes_on(whole, known, tmp_path, number, status):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        crash.arguments("imaging", folder, known), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 200
+    while not (folder / "history.csv").is_file():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == status
+    assert error.splitlines()[-1] == "interrupted: the same command with resume=true goes on"
+    assert "Traceback" not in error
+    assert not (folder / ".lock").exists()
+    crash.finish("imaging", folder, known)
+    assert crash.differences(crash.outcome(whole), crash.outcome(folder)) == []
+
+
+def test_a_kill_at_any_moment_changes_nothing(whole, known, tmp_path):
+    for moment in np.random.default_rng(3).uniform(2.0, 15.0, 3):
+        crash.kill_after(moment, "imaging", tmp_path / "run", known)
+    crash.finish("imaging", tmp_path / "run", known)
+    assert crash.differences(crash.outcome(whole), crash.outcome(tmp_path / "run")) == []
+
+
+def test_garbage_is_not_taken_for_a_result(known, tmp_path):
+    folder = tmp_path / "run"
+    crash.finish("simulate", folder, known)
+    expected = crash.outcome(folder)
+    (folder / "result.json").write_text("garbage\n")
+    crash.finish("simulate", folder, known)
+    assert crash.outcome(folder) == expected
+    assert (folder / "result.json.damaged").read_text() == "garbage\n"
+
+
+def test_inputs_in_the_run_folder_are_refused_before_work(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    table = folder / "table.csv"
+    table.write_text("C1\n4.0\n")
+    example = ROOT / "qhrtem_jax" / "example" / "SrTiO3_110.cel"
+    options = [f"simulate.table={table}", f"specimen.structure={example}", "data.sampling_nm=0.009"]
+    ended = run(*simulation(folder), *options)
+    assert ended.returncode == 2
+    assert table.read_text() == "C1\n4.0\n"
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str, *options: str):
+    """A file system of its own at `path`; the test is skipped where that is not allowed."""
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={size}", *options]), "tmpfs", str(path)]
+    try:
+        allowed = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        allowed = False
+    if not allowed:
+        pytest.skip("mounting a file system is not allowed here")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize("size", ["8k", "40k", "120k"])
+def test_a_full_disk_is_named_and_no_part_stays(tmp_path, size):
+    with small_disk(tmp_path / "disk", size) as disk:
+        ended = run(*simulation(disk / "run"), "data.roi_shape=[128,128]")
+        assert ended.returncode == 2, ended.stderr
+        assert str(disk / "run") in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert not [p for p in disk.rglob("*") if p.name.endswith(".part")]
+        assert not (disk / "run" / "result.json").exists()
+
+
+def test_a_read_only_folder_is_named(tmp_path):
+    with small_disk(tmp_path / "disk", "1m", "ro") as disk:
+        ended = run(*simulation(disk / "run"))
+        assert ended.returncode == 2
+        assert str(disk / "run") in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_default_folders_of_runs_in_one_second_differ(tmp_path):
+    command = [sys.executable, "-m", "experiments.run", "+stage=imaging", "data.image=no"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in both] == [2, 2]
+    assert len(list((tmp_path / "runs" / "imaging").iterdir())) == 2
