@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from qhrtem_jax.stages.settings import DataSettings, RunSettings
 Warn = Callable[[str], None]
 Origins = tuple[tuple[int, int], ...]
 
+_EXAMPLE_GROUPS = ("data", "specimen", "microscope", "simulate", "optimizer")
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -46,6 +48,8 @@ def with_example(content: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
     Once an image, a structure or a table of simulations is named, nothing of the example remains.
     """
+    if any(not isinstance(content.get(name) or {}, Mapping) for name in _EXAMPLE_GROUPS):
+        return content, False  # settings that are refused
     named = any(
         (content.get(group) or {}).get(key) is not None
         for group, key in (("data", "image"), ("specimen", "structure"), ("simulate", "table"))
@@ -266,7 +270,7 @@ def fingerprint(settings: RunSettings) -> str:
     """Stands for everything that the result depends on: settings and contents of files."""
     plain = dataclasses.asdict(settings)
     for group, keys in (
-        (plain, ("resume", "overwrite", "device")),
+        (plain, ("resume", "overwrite", "device", "memory_gb")),
         (plain["data"], ("image", "mtf")),
         (plain["specimen"], ("structure",)),
         (plain["simulate"], ("table", "out")),

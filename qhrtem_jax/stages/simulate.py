@@ -16,7 +16,7 @@ from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.stages import problem
 from qhrtem_jax.stages.cost import Stopwatch
-from qhrtem_jax.stages.parameter_space import default_values
+from qhrtem_jax.stages.parameter_space import check_magnitude, default_values
 from qhrtem_jax.stages.result import header
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -108,6 +108,7 @@ def _vectors(settings: RunSettings) -> np.ndarray:
     vectors = np.tile(defaults, (len(rows), 1))
     for k, row in enumerate(rows):
         for column, value in row.items():
+            check_magnitude(column, value, f"simulate.table: {name} row {k + 1}, column {column}")
             vectors[k, INDEX[column]] = value
     thickness = vectors[:, INDEX["thickness"]]
     if np.any(thickness < 1) or np.any(thickness != np.rint(thickness)):
