@@ -14,6 +14,9 @@ LAGS = 4
 """Lags that are measured; beyond them the correlation is taken as zero."""
 
 
+LARGE = 512
+"""Pixels along an axis above which a correlation matrix is not diagonalised without need."""
+
 GUESSED_VARIANCE = 1e-3
 """Variance of a pixel that weighs the first fit where no noise is known."""
 
@@ -48,6 +51,8 @@ class NoiseModel:
         known = np.array([1.0, *self.lags])[:count]
         rho[: known.size] = known
         index = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+        if count > LARGE and np.min(_spectrum(self.lags, 16 * LARGE)) > 0.0:
+            return rho[index]  # positive as it is, by its spectrum
         values, vectors = np.linalg.eigh(rho[index])
         matrix = (vectors * np.maximum(values, 0.0)) @ vectors.T
         scale = np.sqrt(np.diagonal(matrix))

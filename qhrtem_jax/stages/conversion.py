@@ -40,7 +40,9 @@ def typed(kind: type, content: Any, path: str = "") -> Any:
     **Raises:** `InputError` that names the field, what was found and what was expected.
     """
     if not isinstance(content, Mapping):
-        raise InputError(f"{path or 'settings'}: found {shown(content)}, expected a group of options")
+        raise InputError(
+            f"{path or 'settings'}: found {shown(content)}, expected a group of options"
+        )
     hints = typing.get_type_hints(kind)
     fields = {f.name for f in dataclasses.fields(kind)}
     values = {}

@@ -61,9 +61,7 @@ LARGEST = {
     "focus_spread": 1e4,
     "semi_convergence": 100.0,
     "thickness": 100_000.0,
-} | {
-    name: 1e4 * max(map(abs, (_SEARCHED | _FIXED)[name])) for name in ABERRATION_NAMES
-}
+} | {name: 1e4 * max(map(abs, (_SEARCHED | _FIXED)[name])) for name in ABERRATION_NAMES}
 """Largest magnitude of a parameter, far beyond any microscope: numbers above are typing errors, and
 single precision does not hold what follows from them."""
 

@@ -307,8 +307,7 @@ def _check_words(settings: RunSettings) -> None:
     unknown = set(settings.optimizer.profile) - {"thickness", "shift"}
     if unknown:
         raise InputError(
-            f"optimizer.profile: found {shown(sorted(unknown))}, "
-            "expected some of [thickness,shift]"
+            f"optimizer.profile: found {shown(sorted(unknown))}, expected some of [thickness,shift]"
         )
     for name, value, expected in (
         ("specimen.grid", settings.specimen.grid, "[rows,cols]"),
