@@ -23,7 +23,7 @@ from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.refine.jacobian import image_and_jacobian
 from qhrtem_jax.refine.uncertainty import Errors, fit_errors, strong_correlations
-from qhrtem_jax.stages import problem
+from qhrtem_jax.stages import problem, size
 from qhrtem_jax.stages.cost import Stopwatch
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
 from qhrtem_jax.stages.result import describe_noise, figures_of_merit, header, parameter_table
@@ -60,6 +60,7 @@ def prepare(settings: RunSettings) -> ImagingProblem:
     experiment = problem.load_experiment(settings.data, warnings.append)
     crystal = problem.load_crystal(settings)
     microscope = problem.load_microscope(settings, warnings.append)
+    size.require(size.imaging(settings, crystal, space, experiment.frame.shape), settings)
 
     def simulator_of() -> tuple[Simulator, dict[str, Any]]:
         slices = space.thickness_range[1]

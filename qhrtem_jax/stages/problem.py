@@ -22,6 +22,7 @@ from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Crystal
+from qhrtem_jax.stages import size
 from qhrtem_jax.stages.parameter_space import ParameterSpace
 from qhrtem_jax.stages.regions import choose_average, find_regions
 from qhrtem_jax.stages.settings import DataSettings, RunSettings
@@ -76,7 +77,9 @@ def load_crystal(settings: RunSettings) -> Crystal:
     """The specimen's cell."""
     if settings.specimen.structure is None:
         raise InputError("specimen.structure: none given, expected a .cel or .cif file")
-    return read_structure(Path(settings.specimen.structure), settings.specimen.slices)
+    crystal = read_structure(Path(settings.specimen.structure), settings.specimen.slices)
+    size.check_cell(crystal, settings.specimen.structure)
+    return crystal
 
 
 def load_microscope(settings: RunSettings, warn: Warn) -> Microscope:
