@@ -30,6 +30,10 @@ from qhrtem_jax.bayesopt.surrogate import (
 from qhrtem_jax.bayesopt.trust_region import TrustRegion, TrustRegionOptions
 
 SURROGATES = ("scalar", "composite")
+LARGEST_BETA = 1e12
+LARGE_VALUE = 1e100
+"""Values beyond it are scaled before they are squared."""
+
 Evaluate = Callable[[Float[Array, "q d"]], tuple[Float[Array, " q"], Float[Array, "q outputs"]]]
 
 
@@ -104,6 +108,7 @@ class TurboInfo(eqx.Module):
     length: Float[Array, ""]
     restarts: Int[Array, ""]
     evaluations: Int[Array, ""]
+    accepted: Bool[Array, ""]  # False: the budget was spent before, the batch was left out
 
 
 class Turbo(eqx.Module):
@@ -160,10 +165,11 @@ class Turbo(eqx.Module):
         points, hyperparameters = jax.lax.cond(
             designing, self._from_design, self._from_model, state, key
         )
+        blind = designing | self._lost(state)
         return points, eqx.tree_at(
             lambda s: (s.hyperparameters, s.refit),
             state,
-            (hyperparameters, state.refit & designing),
+            (hyperparameters, state.refit & blind),
         )
 
     @eqx.filter_jit
@@ -175,14 +181,25 @@ class Turbo(eqx.Module):
         residuals: Float[Array, "batch outputs"] | None = None,
         key: jax.Array | None = None,
     ) -> tuple[TurboState, TurboInfo]:
-        """Add a batch. `key` draws the initial design of a restart (default: from the count)."""
+        """Add a batch. `key` draws the initial design of a restart (default: from the count).
+
+        Once the budget is spent, a further batch is left out: the state stays as it is, and
+        `info.accepted` is False.
+        """
         if residuals is None:
             residuals = jnp.zeros((self.batch, 0), jnp.float32)
         key = jax.random.fold_in(jax.random.key(0), state.count) if key is None else key
         values = jnp.asarray(values, jnp.float64)
         _, centre_value = self._centre(state)
         at = state.count
-        write = jax.lax.dynamic_update_slice_in_dim
+        fits = at + self.batch <= self.capacity
+
+        def write(rows: Array, new: Array) -> Array:
+            # beyond the end XLA would write over the last rows: these are written as they are
+            old = jax.lax.dynamic_slice_in_dim(rows, at, self.batch)
+            new = jnp.where(fits, new.astype(rows.dtype), old)
+            return jax.lax.dynamic_update_slice_in_dim(rows, new, at, 0)
+
         new = jnp.min(jnp.where(jnp.isfinite(values), values, jnp.inf))
         scale = jnp.where(jnp.isfinite(centre_value), jnp.abs(centre_value), 0.0)
         improved = new < centre_value - self.options.region.improvement * scale
@@ -194,10 +211,11 @@ class Turbo(eqx.Module):
         region = jax.tree.map(lambda a, b: jnp.where(designing, a, b), state.region, region)
         collapsed = collapsed & ~designing
         left = jnp.where(designing, state.design_left - self.batch, 0)
-        state = TurboState(
-            x=write(state.x, points.astype(jnp.float64), at, 0),
-            y=write(state.y, values, at, 0),
-            residuals=write(state.residuals, residuals.astype(jnp.float32), at, 0),
+        beta = jnp.minimum(state.beta * self.options.beta_growth, LARGEST_BETA)
+        added = TurboState(
+            x=write(state.x, points),
+            y=write(state.y, values),
+            residuals=write(state.residuals, residuals),
             count=at + self.batch,
             cycle_start=jnp.where(collapsed, at + self.batch, state.cycle_start),
             design=jnp.where(collapsed, self._design(key), state.design),
@@ -205,11 +223,18 @@ class Turbo(eqx.Module):
             region=region,
             hyperparameters=state.hyperparameters,
             refit=state.refit | collapsed,
-            beta=jnp.where(collapsed, state.beta * self.options.beta_growth, state.beta),
+            beta=jnp.where(collapsed, beta, state.beta),
             restarts=state.restarts + collapsed,
         )
+        written = lambda s: (s.x, s.y, s.residuals)  # noqa: E731
+        kept = jax.tree.map(
+            lambda new, old: new if new is old else jnp.where(fits, new, old),
+            eqx.tree_at(written, added, written(state)),
+            state,
+        )
+        state = eqx.tree_at(written, kept, written(added))
         info = TurboInfo(
-            points, values, state.best()[1], state.region.length, state.restarts, state.count
+            points, values, state.best()[1], state.region.length, state.restarts, state.count, fits
         )
         return state, info
 
@@ -238,6 +263,10 @@ class Turbo(eqx.Module):
         values = jnp.where(alive, state.y, jnp.inf)
         best = jnp.argmin(values)
         return best, values[best]
+
+    def _lost(self, state: TurboState) -> Bool[Array, ""]:
+        """Whether nothing of the current cycle gave a finite value: there is nothing to model."""
+        return ~jnp.isfinite(self._centre(state)[1])
 
     def _from_design(
         self, state: TurboState, key: jax.Array
@@ -270,9 +299,24 @@ class Turbo(eqx.Module):
             self.batch,
             options.effort,
         )
-        # a point that went wrong, or that repeats the centre, is replaced by a random one
-        wrong = ~jnp.all(jnp.isfinite(points), axis=1) | jnp.all(points == centre, axis=1)
-        return jnp.where(wrong[:, None], raw[: self.batch], points), h
+        # a point that went wrong, or that repeats an earlier one, is replaced by a random one
+        wrong = ~jnp.all(jnp.isfinite(points), axis=1) | self._repeated(state, points)
+        points = jnp.where(wrong[:, None], raw[: self.batch], points)
+        lost = self._lost(state)
+        points = jnp.where(lost, self._design(k_raw)[: self.batch], points)
+        usable = ~lost & jnp.all(
+            jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(h)])
+        )
+        h = jax.tree.map(lambda new, old: jnp.where(usable, new, old), h, state.hyperparameters)
+        return points, h
+
+    def _repeated(self, state: TurboState, points: Array) -> Bool[Array, " batch"]:
+        """Which points were evaluated before, or come earlier in the batch."""
+        known = jnp.arange(self.capacity) < state.count
+        before = jnp.all(points[:, None] == state.x, axis=2) & known
+        same = jnp.all(points[:, None] == points, axis=2)
+        earlier = jnp.tril(same, -1)
+        return jnp.any(before, axis=1) | jnp.any(earlier, axis=1)
 
     def _surrogate(
         self, state: TurboState, centre: Float[Array, " d"]
@@ -308,6 +352,8 @@ class Turbo(eqx.Module):
             surrogate: Surrogate = CompositeSurrogate(posterior, offset, scale, floor)
             best = jnp.max(jnp.where(mask, surrogate.score(scores), -jnp.inf))
             return surrogate, best
+        largest = jnp.max(jnp.where(mask, jnp.abs(y), 0.0))
+        y = jnp.where(largest > LARGE_VALUE, y / largest, y)
         number = jnp.maximum(jnp.sum(mask), 2)
         mean = jnp.sum(jnp.where(mask, y, 0.0)) / number
         variance = jnp.sum(jnp.where(mask, (y - mean) ** 2, 0.0)) / (number - 1)

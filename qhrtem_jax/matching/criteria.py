@@ -9,6 +9,9 @@ from jaxtyping import Array, Float
 
 Image = Float[Array, "rows cols"]
 
+MOST_AT_ONCE = 65536
+"""Pixels of the largest image of which all shifts are compared together."""
+
 
 def mean_squared_error(simulation: Image, experiment: Image) -> Float[Array, ""]:
     """Mean of (simulation - experiment)^2 (paper, Eq. 1)."""
@@ -41,6 +44,8 @@ def ncc_map(simulation: Image, experiment: Image, reach: int) -> Float[Array, "s
     steps = jnp.arange(-reach, reach + 1)
     dy, dx = jnp.meshgrid(steps, steps, indexing="ij")
     shifts = jnp.stack([dy.ravel(), dx.ravel()], axis=1)
+    if experiment.size > MOST_AT_ONCE:  # one shift after the other: all at once take the memory
+        return jax.lax.map(at, shifts).reshape(dy.shape)
     return jax.vmap(at)(shifts).reshape(dy.shape)
 
 

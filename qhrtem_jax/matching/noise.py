@@ -17,6 +17,9 @@ LEAST_POWER = -0.02
 """Power, in units of white noise's, to which a correlation may fall at any frequency: that of one
 whose lags are rounded, or cut off where they have nearly vanished, falls a little below zero."""
 
+LARGE = 512
+"""Pixels along an axis above which a correlation matrix is not diagonalised without need."""
+
 GUESSED_VARIANCE = 1e-3
 """Variance of a pixel that weighs the first fit where no noise is known."""
 
@@ -74,6 +77,8 @@ class NoiseModel:
         known = np.array([1.0, *self.lags])[:count]
         rho[: known.size] = known
         index = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+        if count > LARGE and np.min(_spectrum(self.lags, 16 * LARGE)) > 0.0:
+            return rho[index]  # positive as it is, by its spectrum
         values, vectors = np.linalg.eigh(rho[index])
         matrix = (vectors * np.maximum(values, 0.0)) @ vectors.T
         scale = np.sqrt(np.diagonal(matrix))

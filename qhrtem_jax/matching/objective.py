@@ -1,5 +1,7 @@
 """From parameter vectors to scores: simulate, profile out thickness and shift, compare."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,9 @@ from jaxtyping import Array, Float
 from qhrtem_jax.physics.grid import kept_frequencies
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
+
+MOST_PIXELS = 65536
+"""Images of more pixels are compared in the functions that they are made of, see `Band`."""
 
 
 class Evaluation(eqx.Module):
@@ -43,6 +48,28 @@ class Objective(eqx.Module):
     profile_thickness: bool = eqx.field(static=True)
     profile_shift: bool = eqx.field(static=True)
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the experiment."""
+        return self.experiment.size
+
+    @property
+    def contrast(self) -> Float[Array, "rows cols"]:
+        """The experiment less its mean."""
+        return self.experiment - jnp.mean(self.experiment)
+
+    def errors(self, images: Float[Array, "n rows cols"]) -> Float[Array, " n"]:
+        """Mean squared error of each image."""
+        return jnp.mean((images - self.experiment) ** 2, axis=(1, 2))
+
+    def residual(self, image: Float[Array, "*n rows cols"]) -> Float[Array, "*n residuals"]:
+        """What an image misses, as a vector whose sum of squares is that of all pixels."""
+        return (image - self.experiment).reshape(*image.shape[:-2], -1)
+
+    def slopes(self, jacobian: Float[Array, "d rows cols"]) -> Float[Array, "residuals d"]:
+        """Derivative of `residual`, from that of the image."""
+        return jacobian.reshape(len(jacobian), -1).T
+
     @eqx.filter_jit
     def evaluate(self, vectors: Float[Array, "batch parameters"]) -> Evaluation:
         """Evaluate a batch, `simulator.batch` at a time; one propagation per vector."""
@@ -67,7 +94,7 @@ class Objective(eqx.Module):
             shifts = self.best_shifts(spectra, parameters.image_spread_nm)
             spectra = spectra * self.ramp(shifts)
         images = jax.vmap(self.simulator.camera, (0, None))(spectra, parameters.image_spread_nm)
-        errors = jnp.mean((images - self.experiment) ** 2, axis=(1, 2))
+        errors = self.errors(images)
         ranked = errors + self.thickness_penalty if self.profile_thickness else errors
         best = jnp.argmin(jnp.where(jnp.isfinite(ranked), ranked, jnp.inf))
         filled = vector.at[_SHIFT].set(shifts[best]).at[INDEX["thickness"]].set(thickness[best])
@@ -89,8 +116,7 @@ class Objective(eqx.Module):
             lambda spectrum: self.simulator.camera.linear(spectrum, image_spread_nm),
             jnp.zeros(spectra.shape[1:], spectra.dtype),
         )
-        contrast = self.experiment - jnp.mean(self.experiment)
-        terms = spectra * transpose(contrast)[0]
+        terms = spectra * transpose(self.contrast)[0]
         rows, half = terms.shape[1:]
         cols = self.simulator.image_shape[1]
         # irfft2 doubles every column but the first (and the last of an even number).
@@ -132,6 +158,104 @@ class Objective(eqx.Module):
             return jnp.clip(shifts + step, self.shift_low, self.shift_high)
 
         return jax.lax.fori_loop(0, 2, gauss_newton, start)
+
+
+class BandObjective(Objective):
+    """The same objective, with images written in the few functions that they are made of.
+
+    A simulated image is a sum of the image grid's frequencies, so its pixels are coordinates in an
+    orthonormal basis of as many functions of rows and of columns; what the experiment has beyond
+    them no image explains, it is a constant `rest`. Sums of squares stay what they are, and nothing
+    grows with the number of pixels. `experiment` and all images are in these coordinates.
+    """
+
+    level: Float[Array, "rows cols"]  # a uniform image of the experiment's mean
+    rest: Float[Array, ""]  # root of the sum of squares outside the basis
+    all_pixels: int = eqx.field(static=True)
+
+    @property
+    def pixels(self) -> int:
+        return self.all_pixels
+
+    @property
+    def contrast(self) -> Float[Array, "rows cols"]:
+        return self.experiment - self.level
+
+    def errors(self, images: Float[Array, "n rows cols"]) -> Float[Array, " n"]:
+        square = jnp.sum((images - self.experiment) ** 2, axis=(1, 2))
+        return (square + self.rest**2) / self.all_pixels
+
+    def residual(self, image: Float[Array, "*n rows cols"]) -> Float[Array, "*n residuals"]:
+        within = super().residual(image)
+        rest = jnp.broadcast_to(self.rest, (*within.shape[:-1], 1))
+        return jnp.concatenate([within, rest], axis=-1)
+
+    def slopes(self, jacobian: Float[Array, "d rows cols"]) -> Float[Array, "residuals d"]:
+        return jnp.pad(super().slopes(jacobian), ((0, 1), (0, 0)))
+
+
+class Band(eqx.Module):
+    """Orthonormal functions of the rows, (pixel_rows, m), and of the columns, (pixel_cols, n), that
+    span every image of a simulator."""
+
+    along_rows: np.ndarray
+    along_cols: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return self.along_rows.shape[1] * self.along_cols.shape[1]
+
+    def coordinates(self, image: np.ndarray) -> np.ndarray:
+        """Coordinates (m, n) of an image (pixel_rows, pixel_cols)."""
+        return self.along_rows.T @ image @ self.along_cols
+
+    def of(self, simulator: Simulator) -> Simulator:
+        """The simulator whose images are coordinates in this basis."""
+        camera, dtype = simulator.camera, simulator.dtype
+        parts = lambda c: (c.to_rows_real, c.to_rows_imag, c.to_cols_real, c.to_cols_imag)  # noqa: E731
+        rows = [self.along_rows.T @ np.asarray(m, float) for m in parts(camera)[:2]]
+        cols = [np.asarray(m, float) @ self.along_cols for m in parts(camera)[2:]]
+        camera = eqx.tree_at(parts, camera, [jnp.asarray(m, dtype) for m in (*rows, *cols)])
+        return eqx.tree_at(lambda s: s.camera, simulator, camera)
+
+
+def band_of(simulator: Simulator) -> Band | None:
+    """Basis of the images of a simulator; None where it would not save anything.
+
+    A camera whose transfer acts on the frame (compatibility=drprobe) has no such basis.
+    """
+    camera = simulator.camera
+    pixels = camera.to_rows_real.shape[0] * camera.to_cols_real.shape[1]
+    rows, cols = simulator.image_shape
+    if pixels <= MOST_PIXELS or camera.frame_transfer or 2 * rows * cols > pixels:
+        return None
+    return Band(
+        _orthonormal(camera.to_rows_real, camera.to_rows_imag),
+        _orthonormal(camera.to_cols_real.T, camera.to_cols_imag.T),
+    )
+
+
+def _orthonormal(real: Array, imag: Array) -> np.ndarray:
+    functions = np.concatenate([np.asarray(real, float), np.asarray(imag, float)], axis=1)
+    basis, weight, _ = np.linalg.svd(functions, full_matrices=False)
+    return basis[:, weight > 1e-6 * weight[0]]
+
+
+def in_band(objective: Objective, band: Band) -> BandObjective:
+    """The objective in the coordinates of `band`, which is `band_of` its simulator."""
+    image = np.asarray(objective.experiment, float)
+    dtype = objective.experiment.dtype
+    within = band.coordinates(image)
+    beyond = image - band.along_rows @ within @ band.along_cols.T
+    level = band.coordinates(np.full(image.shape, image.mean()))
+    known = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
+    return BandObjective(
+        **known
+        | {"simulator": band.of(objective.simulator), "experiment": jnp.asarray(within, dtype)},
+        level=jnp.asarray(level, dtype),
+        rest=jnp.asarray(np.sqrt(np.sum(beyond**2)), dtype),
+        all_pixels=image.size,
+    )
 
 
 _SHIFT = slice(INDEX["A0_x"], INDEX["A0_y"] + 1)

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Complex, Float, Int
 
 from qhrtem_jax.errors import InputError
@@ -22,7 +23,7 @@ from qhrtem_jax.physics.multislice import (
     transmission,
     waves_behind_slices,
 )
-from qhrtem_jax.physics.parameters import ImagingParameters, from_vector
+from qhrtem_jax.physics.parameters import INDEX, ImagingParameters, from_vector
 from qhrtem_jax.physics.specimen import Crystal, PotentialModel, slice_phases
 
 PRECISIONS = {"float32": jnp.float32, "float64": jnp.float64}
@@ -139,30 +140,65 @@ class Simulator(eqx.Module):
     def wave_at_thickness(
         self, waves: Complex[Array, "slices *image"], thickness: Float[Array, ""]
     ) -> Complex[Array, "*image"]:
-        """The wave behind slice round(thickness); the entrance wave (1) at thickness 0."""
-        index = jnp.round(thickness).astype(jnp.int32)
-        return waves[jnp.clip(index, 1, self.slices) - 1]
+        """The wave behind slice round(thickness); NaN where there is no such slice."""
+        number = jnp.round(thickness)
+        inside = (number >= 1) & (number <= self.slices)
+        wave = waves[jnp.clip(number.astype(jnp.int32), 1, self.slices) - 1]
+        return jnp.where(inside, wave, jnp.nan)
 
     def image(self, vector: Float[Array, " parameters"]) -> Float[Array, "pixel_rows pixel_cols"]:
-        """The image of one parameter vector; vacuum intensity 1."""
+        """The image of one parameter vector; vacuum intensity 1.
+
+        **Raises:** `InputError` for a thickness beyond the slices; where values are traced (under
+        `jit`, `vmap`), such an image is NaN.
+        """
+        self._check_thickness(vector)
         parameters = self.typed(vector)
         waves = self.waves(parameters.absorption, parameters.tilt_rad)
         wave = self.wave_at_thickness(waves, parameters.thickness)
         return self.camera(self.spectrum(wave, parameters), parameters.image_spread_nm)
 
-    @eqx.filter_jit
     def images(
         self, vectors: Float[Array, "batch parameters"]
     ) -> Float[Array, "batch pixel_rows pixel_cols"]:
-        """Images of a batch, `self.batch` at a time (the rest of the memory stays free)."""
-        return jax.lax.map(self.image, vectors, batch_size=self.batch)
+        """Images of a batch, `self.batch` at a time (the rest of the memory stays free).
 
-    @eqx.filter_jit
+        **Raises:** `InputError` as `image` does.
+        """
+        self._check_thickness(vectors)
+        return self._images(vectors)
+
     def exit_waves(
         self, vectors: Float[Array, "batch parameters"]
     ) -> Complex[Array, "batch rows cols"]:
-        """Exit waves in real space on the image grid, vacuum amplitude 1."""
+        """Exit waves in real space on the image grid, vacuum amplitude 1.
 
+        **Raises:** `InputError` as `image` does.
+        """
+        self._check_thickness(vectors)
+        return self._exit_waves(vectors)
+
+    def _check_thickness(self, vectors: Float[Array, "*batch parameters"]) -> None:
+        if isinstance(vectors, Tracer):
+            return  # its values are not known
+        number = np.rint(np.asarray(vectors)[..., INDEX["thickness"]]).ravel()
+        wrong = number[~((number >= 1) & (number <= self.slices))]
+        if wrong.size:
+            raise InputError(
+                f"thickness: found {wrong[0]:g} slices, expected 1 to {self.slices}, the slices "
+                "of this simulator"
+            )
+
+    @eqx.filter_jit
+    def _images(
+        self, vectors: Float[Array, "batch parameters"]
+    ) -> Float[Array, "batch pixel_rows pixel_cols"]:
+        return jax.lax.map(self.image, vectors, batch_size=self.batch)
+
+    @eqx.filter_jit
+    def _exit_waves(
+        self, vectors: Float[Array, "batch parameters"]
+    ) -> Complex[Array, "batch rows cols"]:
         def one(vector: Array) -> Array:
             parameters = self.typed(vector)
             waves = self.waves(parameters.absorption, parameters.tilt_rad)

@@ -65,12 +65,14 @@ def fit_errors(
     noise: NoiseModel,
     data_variance: float,
     prior_std: np.ndarray,
+    basis: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Errors:
     """Errors of the minimum of |r|^2 / data_variance + sum ((u - m) / prior_std)^2.
 
     **Arguments:** `residual` (rows, cols); `jacobian` (d, rows, cols), by parameters in units of
     their bounds' widths; `data_variance`, the weight that the fit gave the pixels; `prior_std`
-    (d,), infinite where there is none.
+    (d,), infinite where there is none; `basis`, orthonormal functions (pixel_rows, rows) and
+    (pixel_cols, cols) whose coordinates the Jacobian is given in (None: in pixels).
 
     The fit weighs pixels equally, their noise is correlated (covariance S), so the covariance is
     the sandwich H^-1 (J^T S J / v^2 + P) H^-1 with H = J^T J / v + P (White, Econometrica 48, 817,
@@ -85,8 +87,10 @@ def fit_errors(
     precision = np.diag(1.0 / np.square(known))
     hessian = flat @ flat.T / data_variance + precision
     inverse = np.linalg.inv(hessian)
-    along_rows = noise.correlation(rows)
-    along_cols = noise.correlation(cols)
+    if basis is None:
+        along_rows, along_cols = noise.correlation(rows), noise.correlation(cols)
+    else:
+        along_rows, along_cols = (b.T @ noise.correlation(len(b)) @ b for b in basis)
     spread = noise.variance * np.einsum(
         "yz,dzx,xw->dyw", along_rows, jacobian, along_cols, optimize=True
     ).reshape(d, -1)

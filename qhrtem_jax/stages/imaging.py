@@ -18,12 +18,12 @@ from qhrtem_jax.matching.noise import (
     measure_noise,
     misfit_variance,
 )
-from qhrtem_jax.matching.objective import make_objective
+from qhrtem_jax.matching.objective import Band, band_of, in_band, make_objective
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.refine.jacobian import image_and_jacobian
 from qhrtem_jax.refine.uncertainty import Errors, fit_errors, strong_correlations
-from qhrtem_jax.stages import problem
+from qhrtem_jax.stages import problem, size
 from qhrtem_jax.stages.cost import Stopwatch
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
 from qhrtem_jax.stages.result import describe_noise, figures_of_merit, header, parameter_table
@@ -60,6 +60,7 @@ def prepare(settings: RunSettings) -> ImagingProblem:
     experiment = problem.load_experiment(settings.data, warnings.append)
     crystal = problem.load_crystal(settings)
     microscope = problem.load_microscope(settings, warnings.append)
+    size.require(size.imaging(settings, crystal, space, experiment.frame.shape), settings)
 
     def simulator_of() -> tuple[Simulator, dict[str, Any]]:
         slices = space.thickness_range[1]
@@ -95,7 +96,8 @@ def run(
     variance = GUESSED_VARIANCE if noise is None else effective_variance(noise, image)
     search = _search(task, simulator, variance, folder, report)
     found = search.run()
-    simulation, jacobian, names = _model(simulator, found.vector, space)
+    model = _Model(simulator, space)
+    simulation = model.image(found.vector)
     residual = simulation - image
     if space.has_priors and settings.optimizer.name != "turbo":
         # A model that misses the image by more than the noise must not outweigh what is known.
@@ -103,15 +105,23 @@ def run(
         if noise is None or misfit > MISFIT_MATTERS * variance:
             variance = misfit
             found = search.reweigh(found.vector, variance)
-            simulation, jacobian, names = _model(simulator, found.vector, space)
+            simulation = model.image(found.vector)
             residual = simulation - image
+    names = model.names
     if noise is None:
         noise = _noise_of_residual(residual, len(names))
         if not space.has_priors:
             variance = effective_variance(noise, image)
     fitted = space.fitted.space
     columns = [fitted.names.index(name) for name in names]
-    errors = fit_errors(residual, jacobian, noise, variance, fitted.prior_std[columns])
+    errors = fit_errors(
+        residual,
+        model.jacobian(found.vector),
+        noise,
+        variance,
+        fitted.prior_std[columns],
+        model.basis,
+    )
     result = header(settings) | {
         "warnings": task.warnings + _remarks(found.vector, space, names, errors, noise),
         "grid": grid,
@@ -193,8 +203,9 @@ def _search(
         profile=space.profiled,
         thickness_penalty=penalty,
     )
+    band = band_of(simulator)
     return Search(
-        objective,
+        objective if band is None else in_band(objective, band),
         space,
         settings.optimizer,
         data_variance=variance,
@@ -205,17 +216,34 @@ def _search(
     )
 
 
-def _model(
-    simulator: Simulator, vector: np.ndarray, space: ParameterSpace
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """(simulation, Jacobian by parameters in units of their range, their names)."""
-    fitted = space.fitted.space
-    names = tuple(name for name in fitted.names if name != "thickness")
-    width = np.array([v.high - v.low for v in fitted.variables if v.name != "thickness"])
-    evaluate = jax.jit(lambda v: image_and_jacobian(simulator, v, names))
-    image, jacobian = evaluate(jnp.asarray(vector, simulator.dtype))
-    jacobian = np.asarray(jacobian, dtype=float) * width[:, None, None]
-    return np.asarray(image, dtype=float), jacobian, names
+class _Model:
+    """Images of a simulator, and their Jacobian by the continuous parameters `names` in units of
+    their ranges: by pixels, or by coordinates in a `band` where there are too many pixels."""
+
+    def __init__(self, simulator: Simulator, space: ParameterSpace) -> None:
+        variables = [v for v in space.fitted.space.variables if v.name != "thickness"]
+        self.names = tuple(v.name for v in variables)
+        self.band: Band | None = band_of(simulator)
+        self._width = np.array([v.high - v.low for v in variables])
+        self._dtype = simulator.dtype
+        self._image = jax.jit(lambda v: simulator.image(v))  # a bound method has no hash
+        short = simulator if self.band is None else self.band.of(simulator)
+        self._both = jax.jit(lambda v: image_and_jacobian(short, v, self.names))
+
+    @property
+    def basis(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return None if self.band is None else (self.band.along_rows, self.band.along_cols)
+
+    def image(self, vector: np.ndarray) -> np.ndarray:
+        """(rows, cols)"""
+        point = jnp.asarray(vector, self._dtype)
+        image = self._both(point)[0] if self.band is None else self._image(point)
+        return np.asarray(image, dtype=float)
+
+    def jacobian(self, vector: np.ndarray) -> np.ndarray:
+        """(parameters, rows, cols)"""
+        jacobian = self._both(jnp.asarray(vector, self._dtype))[1]
+        return np.asarray(jacobian, dtype=float) * self._width[:, None, None]
 
 
 def _noise_of_residual(residual: np.ndarray, fitted: int) -> NoiseModel:

@@ -53,6 +53,22 @@ _FIXED = {
 
 SHIFT = ("A0_x", "A0_y")
 
+LARGEST = {
+    "absorption": 10.0,
+    "tilt_x": 500.0,
+    "tilt_y": 500.0,
+    "image_spread": 10.0,
+    "focus_spread": 1e4,
+    "semi_convergence": 100.0,
+    "thickness": 100_000.0,
+} | {name: 1e4 * max(map(abs, (_SEARCHED | _FIXED)[name])) for name in ABERRATION_NAMES}
+"""Largest magnitude of a parameter, far beyond any microscope: numbers above are typing errors, and
+single precision does not hold what follows from them."""
+
+NARROWEST = 1e-6
+"""Narrowest bounds, relative to their magnitude, and prior, relative to the bounds, that single
+precision resolves."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ParameterSpace:
@@ -98,8 +114,21 @@ def default_values(settings: RunSettings) -> np.ndarray:
     for name in NAMES:
         value = settings.parameter(name).value
         if value is not None:
+            check_magnitude(name, value, f"parameters.{name}.value")
             base[INDEX[name]] = value
     return base
+
+
+def check_magnitude(name: str, value: float, where: str) -> None:
+    """Refuse a value of a parameter that is beyond any microscope.
+
+    **Raises:** `InputError` that names `where`.
+    """
+    if not abs(value) <= LARGEST[name]:
+        raise InputError(
+            f"{where}: found {value:g}, expected a magnitude of at most {LARGEST[name]:g}"
+            f"{' ' if UNITS[name] else ''}{UNITS[name]}"
+        )
 
 
 def parameter_space(settings: RunSettings, *, may_be_empty: bool = False) -> ParameterSpace:
@@ -125,6 +154,10 @@ def parameter_space(settings: RunSettings, *, may_be_empty: bool = False) -> Par
         high = edges[1] if known.high is None else known.high
         if (known.prior_mean is None) != (known.prior_std is None):
             raise InputError(f"parameters.{name}: prior_mean and prior_std belong together")
+        for what in ("low", "high", "prior_mean"):
+            value = getattr(known, what)
+            if value is not None:
+                check_magnitude(name, value, f"parameters.{name}.{what}")
         variable = Variable(
             name,
             low,
@@ -134,6 +167,7 @@ def parameter_space(settings: RunSettings, *, may_be_empty: bool = False) -> Par
             known.prior_std,
             integer=name == "thickness",
         )
+        _check_widths(variable)
         free = searched if known.free is None else known.free
         if free:
             free_names.append(name)
@@ -187,6 +221,22 @@ def parameter_space(settings: RunSettings, *, may_be_empty: bool = False) -> Par
         shift_free,
         tuple(profiled),
     )
+
+
+def _check_widths(variable: Variable) -> None:
+    """Refuse bounds and priors so narrow that nothing is left to search."""
+    name, width = variable.name, variable.high - variable.low
+    if width < NARROWEST * max(abs(variable.low), abs(variable.high)):
+        raise InputError(
+            f"parameters.{name}: found bounds low={variable.low}, high={variable.high}, expected "
+            "them further apart (free=false and value fix a parameter)"
+        )
+    std = variable.prior_std
+    if std is not None and not NARROWEST <= std / width <= 1.0 / NARROWEST:
+        raise InputError(
+            f"parameters.{name}.prior_std: found {std:g}, expected {NARROWEST * width:g} to "
+            f"{width / NARROWEST:g} (free=false and value fix a parameter)"
+        )
 
 
 def _check_physical(

@@ -3,9 +3,9 @@
 import numpy as np
 
 from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.stages.parameter_space import LARGEST
 
-LARGEST_VALUE = 1e12
-"""In the units of the parameters; C5 and the aberrations of its order are some 1e7 nm."""
+LARGEST_VALUE = max(LARGEST.values())
 
 MOST_SLICES = 10_000
 
@@ -16,8 +16,8 @@ def implausible(vector: np.ndarray) -> str | None:
     """What is wrong with a vector of parameters, as `found ..., expected ...`; None: nothing."""
     for name in NAMES:
         value = float(vector[INDEX[name]])
-        if not abs(value) <= LARGEST_VALUE:  # NaN, too
-            return f"found {name} {value:g}, expected at most {LARGEST_VALUE:g} in size"
+        if not abs(value) <= LARGEST[name]:  # NaN, too
+            return f"found {name} {value:g}, expected at most {LARGEST[name]:g} in size"
     thickness = float(vector[INDEX["thickness"]])
     if not thickness.is_integer() or not 1 <= thickness <= MOST_SLICES:
         return (

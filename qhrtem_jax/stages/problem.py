@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Crystal
+from qhrtem_jax.stages import size
 from qhrtem_jax.stages.handover import HANDED_OVER, content_digest
 from qhrtem_jax.stages.parameter_space import ParameterSpace
 from qhrtem_jax.stages.regions import (
@@ -42,6 +43,8 @@ VARIANCE_RANGE = (1e-12, 1e4)
 Warn = Callable[[str], None]
 Origins = tuple[tuple[int, int], ...]
 
+_EXAMPLE_GROUPS = ("data", "specimen", "microscope", "simulate", "optimizer")
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -59,6 +62,8 @@ def with_example(content: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
     Once an image, a structure or a table of simulations is named, nothing of the example remains.
     """
+    if any(not isinstance(content.get(name) or {}, Mapping) for name in _EXAMPLE_GROUPS):
+        return content, False  # settings that are refused
     named = any(
         (content.get(group) or {}).get(key) is not None
         for group, key in (("data", "image"), ("specimen", "structure"), ("simulate", "table"))
@@ -85,7 +90,9 @@ def load_crystal(settings: RunSettings) -> Crystal:
     """The specimen's cell."""
     if settings.specimen.structure is None:
         raise InputError("specimen.structure: none given, expected a .cel or .cif file")
-    return read_structure(Path(settings.specimen.structure), settings.specimen.slices)
+    crystal = read_structure(Path(settings.specimen.structure), settings.specimen.slices)
+    size.check_cell(crystal, settings.specimen.structure)
+    return crystal
 
 
 def load_microscope(settings: RunSettings, warn: Warn) -> Microscope:
@@ -312,7 +319,7 @@ def fingerprint(settings: RunSettings) -> str:
     result that is handed over, what is used of it, not when or how fast it was found."""
     plain = dataclasses.asdict(settings)
     for group, keys in (
-        (plain, ("resume", "overwrite", "device")),
+        (plain, ("resume", "overwrite", "device", "memory_gb")),
         (plain["data"], ("image", "mtf")),
         (plain["specimen"], ("structure",)),
         (plain["simulate"], ("table", "out")),

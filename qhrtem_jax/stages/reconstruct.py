@@ -11,7 +11,7 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import Sites, sites_of
 from qhrtem_jax.physics.structured import Layout
-from qhrtem_jax.stages import problem
+from qhrtem_jax.stages import problem, size
 from qhrtem_jax.stages.column_fit import Specimen, load_specimen
 from qhrtem_jax.stages.inline_imaging import ImagingSource, prepare_imaging
 from qhrtem_jax.stages.journal import Journal
@@ -67,6 +67,21 @@ def prepare(settings: RunSettings) -> ReconstructProblem:
     field = problem.load_field(settings.data, warnings.append)
     specimen = load_specimen(settings, warnings.append)
     regions = find_regions(settings.data, field.image, field.noise)
+    columns = specimen.columns
+    rows, cols = regions[0].image.shape
+    size.require(
+        size.columns(
+            settings,
+            specimen.crystal,
+            stage="stitch" if settings.stage == "stitch" else "reconstruct",
+            stack=settings.specimen.max_cells * columns.slices,
+            shape=(rows, cols),
+            coordinates=2 * len(columns.xy) + len(columns.chains) + 4,
+            regions=len(regions),
+            field=field.frame.shape if settings.stage == "stitch" else None,
+        ),
+        settings,
+    )
     sites = sites_of(specimen.columns, settings.specimen.max_cells, settings.specimen.fill)
     imaging = prepare_imaging(settings)
     data = settings.data if imaging.problem is None else imaging.problem.settings.data

@@ -79,13 +79,12 @@ class Evaluator(eqx.Module):
 
     @eqx.filter_jit
     def __call__(self, unit: Float[Array, "n d"]) -> tuple[Array, Array, Array, Array]:
-        """(objective (n,), residuals (n, pixels + d + 1), mse (n,), vectors (n, parameters))."""
+        """(objective (n,), residuals (n, data + d + 1), mse (n,), vectors (n, parameters))."""
         values = self.low + unit.astype(self.low.dtype) * self.width
         vectors = jnp.broadcast_to(self.base, (len(unit), self.base.size))
         vectors = vectors.at[:, self.indices].set(values)
         found = self.objective.evaluate(vectors)
-        experiment = self.objective.experiment
-        data = (found.image - experiment).reshape(len(unit), -1) / experiment.size**0.5
+        data = self.objective.residual(found.image) / self.objective.pixels**0.5
         pulls = (unit.astype(self.low.dtype) - self.prior_mean) * self.prior_weight
         first = self.objective.thickness_range[0]
         thickness = found.vector[:, INDEX["thickness"]].astype(jnp.int32) - first
@@ -105,7 +104,7 @@ def make_evaluator(objective: Objective, space: ParameterSpace, data_variance: f
         jnp.asarray(searched.low, dtype),
         jnp.asarray(searched.high - searched.low, dtype),
         jnp.asarray(searched.prior_mean, dtype),
-        jnp.asarray(np.sqrt(data_variance / objective.experiment.size) / searched.prior_std, dtype),
+        jnp.asarray(np.sqrt(data_variance / objective.pixels) / searched.prior_std, dtype),
     )
 
 
@@ -197,7 +196,8 @@ class Search:
     def _turbo(self) -> Turbo:
         chosen = self.settings
         composite = chosen.surrogate == "composite"
-        outputs = self.objective.experiment.size + len(self.space.space) + 1 if composite else 0
+        data = jax.eval_shape(self.objective.residual, self.objective.experiment).size
+        outputs = data + len(self.space.space) + 1 if composite else 0
         return Turbo(
             dimensions=len(self.space.space),
             batch=self.batch,
@@ -348,7 +348,7 @@ class Search:
                 u, cost, calls = solve(unit, thickness)
                 self.gradient_evaluations += calls
                 pulls = (u - fitted.space.prior_mean[columns]) / fitted.space.prior_std[columns]
-                mse = cost - np.sum(pulls**2) * self.data_variance / self.objective.experiment.size
+                mse = cost - np.sum(pulls**2) * self.data_variance / self.objective.pixels
                 cost += self._thickness_penalty(thickness)
                 known = self.thickness_costs.get(thickness, np.inf)
                 self.thickness_costs[thickness] = float(np.fmin(known, cost))
@@ -386,8 +386,8 @@ class Search:
         self, names: tuple[str, ...], low: np.ndarray, width: np.ndarray, columns: np.ndarray
     ) -> Callable[[np.ndarray, int], tuple[np.ndarray, float, int]]:
         """Least squares for one start at a fixed thickness: (unit point, cost, Jacobians)."""
-        simulator, experiment = self.objective.simulator, self.objective.experiment
-        dtype, pixels = experiment.dtype, experiment.size
+        objective, pixels = self.objective, self.objective.pixels
+        simulator, dtype = objective.simulator, objective.experiment.dtype
         space = self.space.fitted.space
         # residuals are scaled by 1/sqrt(pixels), so that the cost is the MSE
         scale = np.sqrt(pixels / self.data_variance)
@@ -406,8 +406,8 @@ class Search:
                 vector = base.at[indices].set(lower + u * widths)
                 vector = vector.at[INDEX["thickness"]].set(thickness)
                 image, jacobian = image_and_jacobian(simulator, vector, names)
-                slopes = jacobian.reshape(len(names), -1) * widths[:, None]
-                return (image - experiment).ravel() / pixels**0.5, slopes.T / pixels**0.5
+                slopes = objective.slopes(jacobian * widths[:, None, None])
+                return objective.residual(image) / pixels**0.5, slopes / pixels**0.5
 
             state = method.run(residuals, start)
             return state.u, state.cost, state.iterations

@@ -5,8 +5,6 @@ the field, before any work starts.
 """
 
 import dataclasses
-import math
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +14,14 @@ from qhrtem_jax.bayesopt.turbo import SURROGATES
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics.columns import FILLS
 from qhrtem_jax.physics.parameters import NAMES
+from qhrtem_jax.stages.conversion import shown, typed
 
 LARGEST_MTF_SCALE_STD = 0.05
+"""Images are taken as linear in the scale."""
+
+_PIXELS = (1, 65536)
+_ORIGIN = (0, 1_000_000)
+_STD_NM = (1e-6, 1.0)
 
 STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline")
 
@@ -41,6 +45,20 @@ class DataSettings:
     vacuum: tuple[int, int, int, int] | None = None
     noise_variance: float | None = None
     noise_correlation: tuple[float, ...] | None = None
+
+    RANGES: typing.ClassVar = {
+        "shape": _PIXELS,
+        "roi_shape": _PIXELS,
+        "frame": _ORIGIN,
+        "vacuum": _ORIGIN,
+        "rois": _ORIGIN,
+        "average": _ORIGIN,
+        "sampling_nm": (1e-4, 10.0),
+        "mtf_scale": (0.01, 100.0),
+        "mtf_scale_std": (0.0, LARGEST_MTF_SCALE_STD),
+        "noise_variance": (1e-12, 1e6),
+        "noise_correlation": (-1.0, 1.0),
+    }
 
     @property
     def sampling(self) -> tuple[float, float]:
@@ -70,7 +88,12 @@ class SpecimenSettings:
         "scattering": ("weickenmeier_kohl", "lobato", "kirkland"),
         "fill": FILLS,
     }
-    POSITIVE: typing.ClassVar = ("max_cells",)
+    RANGES: typing.ClassVar = {
+        "slices": (1, 1000),
+        "grid": (8, 65536),
+        "grid_error": (1e-7, 1.0),
+        "max_cells": (1, 10_000),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +110,7 @@ class MicroscopeSettings:
         "coherence": ("focal_sum", "explicit", "quasi_coherent"),
         "compatibility": ("none", "drprobe"),
     }
+    RANGES: typing.ClassVar = {"high_tension_kv": (10.0, 10_000.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,19 +150,19 @@ class OptimizerSettings:
         "acquisition": ACQUISITIONS,
         "surrogate": SURROGATES,
     }
-    POSITIVE: typing.ClassVar = (
-        "max_evaluations",
-        "max_seconds",
-        "batch",
-        "beta",
-        "initial_points",
-        "training_points",
-        "fixed_noise",
-        "minimum_length",
-        "improvement",
-        "starts",
-        "max_iterations",
-    )
+    RANGES: typing.ClassVar = {
+        "max_evaluations": (1, 1_000_000),
+        "max_seconds": (1e-3, 1e9),
+        "batch": (1, 4096),
+        "beta": (1e-6, 1e6),
+        "initial_points": (1, 1_000_000),
+        "training_points": (2, 4096),
+        "fixed_noise": (1e-12, 1e3),
+        "minimum_length": (1e-9, 1.0),
+        "improvement": (1e-12, 1.0),
+        "starts": (1, 10_000),
+        "max_iterations": (1, 10_000),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +191,11 @@ class StructureSettings:
     rounds: int = 4
 
     CHOICES: typing.ClassVar = {"imaging": ("fixed", "alternate", "joint")}
-    POSITIVE: typing.ClassVar = ("position_std_nm", "occupancy_std", "rounds")
+    RANGES: typing.ClassVar = {
+        "position_std_nm": _STD_NM,
+        "occupancy_std": (1e-6, 10.0),
+        "rounds": (1, 1000),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +209,12 @@ class ReconstructSettings:
     max_evaluations: int = 64
     passes: int = 8
 
-    POSITIVE: typing.ClassVar = ("position_std_nm", "passes", "roughness_cells")
+    RANGES: typing.ClassVar = {
+        "roughness_cells": (1e-3, 1e3),
+        "position_std_nm": _STD_NM,
+        "max_evaluations": (0, 1_000_000),
+        "passes": (1, 1000),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +228,7 @@ class StitchSettings:
     charges: dict[str, float] | None = None
 
     CHOICES: typing.ClassVar = {"rounding": ("cell", "none")}
-    POSITIVE: typing.ClassVar = ("sweeps",)
+    RANGES: typing.ClassVar = {"sweeps": (1, 1000), "charges": (-100.0, 100.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +239,7 @@ class RunSettings:
     seed: int = 0
     device: str = "auto"
     precision: str = "float32"
+    memory_gb: float | str = "auto"
     resume: bool = False
     overwrite: bool = False
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
@@ -224,6 +258,7 @@ class RunSettings:
         "device": ("auto", "cpu", "gpu"),
         "precision": ("float32", "float64"),
     }
+    RANGES: typing.ClassVar = {"seed": (0, 2**32 - 1), "memory_gb": (0.1, 1e6)}
 
     def parameter(self, name: str) -> ParameterSettings:
         return self.parameters.get(name, ParameterSettings())
@@ -234,121 +269,51 @@ def run_settings(content: Mapping[str, Any]) -> RunSettings:
 
     **Raises:** `InputError` that names the field, what was found and what was expected.
     """
+    if not isinstance(content, Mapping):
+        raise InputError(f"settings: found {shown(content)}, expected a group of options")
     content = dict(content)
-    parameters = dict(content.get("parameters") or {})
+    parameters = content.get("parameters")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, Mapping):
+        raise InputError(f"parameters: found {shown(parameters)}, expected a group of options")
+    parameters = dict(parameters)
     written_for = parameters.pop("convention", None)
     content["parameters"] = parameters
-    settings = _dataclass(RunSettings, content, "")
+    settings = typed(RunSettings, content)
     if written_for not in (None, settings.microscope.aberration_convention):
         raise InputError(
-            f"parameters.convention: these parameters are written for {written_for!r}, the "
+            f"parameters.convention: these parameters are written for {shown(written_for)}, the "
             f"microscope's numbers are in {settings.microscope.aberration_convention!r} "
             "(microscope.aberration_convention)"
         )
-    if settings.seed < 0:
-        raise InputError(f"seed: found {settings.seed}, expected 0 or above")
     for name in settings.parameters:
         if name not in NAMES:
             raise InputError(
                 f"parameters.{name}: unknown parameter, expected one of {', '.join(NAMES)}"
             )
-    if not 0.0 <= settings.data.mtf_scale_std <= LARGEST_MTF_SCALE_STD:
+    _check_words(settings)
+    chosen = settings.optimizer
+    if chosen.initial_points is not None and chosen.initial_points > chosen.max_evaluations:
         raise InputError(
-            f"data.mtf_scale_std: found {settings.data.mtf_scale_std}, expected 0 to "
-            f"{LARGEST_MTF_SCALE_STD} (images are linear in the scale)"
+            f"optimizer.initial_points: found {chosen.initial_points}, expected at most "
+            f"optimizer.max_evaluations={chosen.max_evaluations}"
         )
-    unknown = set(settings.optimizer.profile) - {"thickness", "shift"}
-    if unknown:
-        raise InputError(
-            f"optimizer.profile: found {sorted(unknown)}, expected some of [thickness,shift]"
-        )
-    if settings.specimen.slices < 1:
-        raise InputError(f"specimen.slices: found {settings.specimen.slices}, expected at least 1")
-    grid = settings.specimen.grid
-    if isinstance(grid, str) and grid != "auto":
-        raise InputError(f"specimen.grid: found {grid!r}, expected [rows,cols] or auto")
-    if not settings.specimen.grid_error > 0.0:
-        raise InputError("specimen.grid_error: expected a positive rms of the image")
-    for group in ("optimizer", "specimen", "structure", "reconstruct", "stitch"):
-        section = getattr(settings, group)
-        for name in getattr(section, "POSITIVE", ()):
-            value = getattr(section, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{group}.{name}: found {value}, expected above 0")
-    for name in ("rois", "average"):
-        value = getattr(settings.data, name)
-        if isinstance(value, str) and value != "auto":
-            raise InputError(f"data.{name}: found {value!r}, expected [[row0,col0],...] or auto")
     return settings
 
 
-def _dataclass(kind: type, content: Any, path: str) -> Any:
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path or 'settings'}: found {content!r}, expected a group of options")
-    hints = typing.get_type_hints(kind)
-    fields = {f.name for f in dataclasses.fields(kind)}
-    for key in content:
-        if key not in fields:
-            raise InputError(
-                f"{path}{'.' if path else ''}{key}: unknown option, expected one of "
-                f"{', '.join(sorted(fields))}"
-            )
-    values = {}
-    for key, value in content.items():
-        where = f"{path}.{key}" if path else key
-        values[key] = _convert(hints[key], value, where)
-        choices = getattr(kind, "CHOICES", {}).get(key)
-        if choices is not None and values[key] not in choices:
-            raise InputError(f"{where}: found {value!r}, expected one of {', '.join(choices)}")
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint`, or an `InputError`."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        errors = []
-        for option in arguments:
-            if option is type(None):
-                continue
-            try:
-                return _convert(option, value, where)
-            except InputError as error:
-                errors.append(str(error))
-        raise InputError(errors[0])
-    if origin is tuple:
-        return _convert_tuple(arguments, value, where)
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise InputError(f"{where}: found {value!r}, expected a group of options")
-        return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    if dataclasses.is_dataclass(hint):
-        return _dataclass(typing.cast(type, hint), value, where)
-    return _convert_scalar(hint, value, where)
-
-
-def _convert_tuple(arguments: tuple, value: Any, where: str) -> tuple:
-    if not isinstance(value, list | tuple):
-        raise InputError(f"{where}: found {value!r}, expected a list")
-    if arguments[-1] is Ellipsis:
-        return tuple(_convert(arguments[0], v, f"{where}[{k}]") for k, v in enumerate(value))
-    if len(value) != len(arguments):
-        raise InputError(f"{where}: found {list(value)}, expected {len(arguments)} numbers")
-    pairs = zip(arguments, value, strict=True)
-    return tuple(_convert(hint, v, f"{where}[{k}]") for k, (hint, v) in enumerate(pairs))
-
-
-def _convert_scalar(hint: type, value: Any, where: str) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and number:
-        if not math.isfinite(value):
-            raise InputError(f"{where}: found {value}, expected a finite number")
-        return float(value)
-    if hint is int and number and float(value).is_integer():
-        return int(value)
-    if hint in (bool, str) and isinstance(value, hint):
-        return value
-    names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
-    raise InputError(f"{where}: found {value!r}, expected {names[hint]}")
+def _check_words(settings: RunSettings) -> None:
+    """Options that are numbers, or a word instead."""
+    unknown = set(settings.optimizer.profile) - {"thickness", "shift"}
+    if unknown:
+        raise InputError(
+            f"optimizer.profile: found {shown(sorted(unknown))}, expected some of [thickness,shift]"
+        )
+    for name, value, expected in (
+        ("specimen.grid", settings.specimen.grid, "[rows,cols]"),
+        ("data.rois", settings.data.rois, "[[row0,col0],...]"),
+        ("data.average", settings.data.average, "[[row0,col0],...]"),
+        ("memory_gb", settings.memory_gb, "a number of GiB"),
+    ):
+        if isinstance(value, str) and value != "auto":
+            raise InputError(f"{name}: found {shown(value)}, expected {expected} or auto")

@@ -14,7 +14,7 @@ from qhrtem_jax.io.tables import read_table
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
-from qhrtem_jax.stages import problem
+from qhrtem_jax.stages import problem, size
 from qhrtem_jax.stages.cost import Stopwatch
 from qhrtem_jax.stages.parameter_space import default_values
 from qhrtem_jax.stages.plausible import implausible
@@ -56,6 +56,7 @@ def prepare(settings: RunSettings) -> SimulateProblem:
     crystal = problem.load_crystal(settings)
     microscope = problem.load_microscope(settings, warnings.append)
     slices = int(np.max(vectors[:, INDEX["thickness"]]))
+    size.require(size.simulate(settings, crystal, len(vectors), slices, shape), settings)
     sample = _extremes(vectors)
     choice = problem.choose_grid(
         settings, crystal, microscope, frame, sample, slices, reduce_image=False

@@ -16,7 +16,7 @@ from qhrtem_jax.physics.structured import Layout, StructuredSimulator, moved_pla
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import Coordinates, make_region_model
 from qhrtem_jax.refine.uncertainty import UNDETERMINED, strong_correlations
-from qhrtem_jax.stages import problem
+from qhrtem_jax.stages import problem, size
 from qhrtem_jax.stages.column_fit import (
     Bounds,
     Specimen,
@@ -67,6 +67,18 @@ def prepare(settings: RunSettings) -> StructureProblem:
     space = parameter_space(settings, may_be_empty=True)
     experiment = problem.load_experiment(settings.data, warnings.append)
     specimen = load_specimen(settings, warnings.append)
+    columns = specimen.columns
+    size.require(
+        size.columns(
+            settings,
+            specimen.crystal,
+            stage="structure",
+            stack=space.thickness_range[1],
+            shape=experiment.frame.shape,
+            coordinates=2 * len(columns.xy) + len(columns.chains) + len(space.fitted.space),
+        ),
+        settings,
+    )
     imaging = prepare_imaging(settings)
     fingerprint = problem.fingerprint(settings)
     return StructureProblem(settings, space, experiment, specimen, imaging, warnings, fingerprint)

@@ -130,3 +130,78 @@ def test_options_are_checked():
         TurboOptions(acquisition="magic")
     with pytest.raises(ValueError, match="composite"):
         Turbo(3, 4, 32, options=TurboOptions(surrogate="composite"))
+
+
+def test_a_batch_beyond_the_budget_is_left_out():
+    turbo = Turbo(2, 4, 14, options=SMALL)  # holds 12
+    state = turbo.init(jax.random.key(0))
+    key = jax.random.key(1)
+    for k in range(3):
+        points = jax.random.uniform(jax.random.fold_in(key, k), (4, 2), jnp.float64)
+        values = jnp.arange(4.0) + (1.0 if k < 2 else 0.0)  # the best one is in the last batch
+        state, info = turbo.tell(state, points, values)
+        assert bool(info.accepted)
+    best = state.best()
+    again, info = turbo.tell(state, jnp.full((4, 2), 0.5), jnp.full(4, 9.0))
+    assert not bool(info.accepted)
+    assert int(info.evaluations) == 12
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(again.best()[0], best[0])
+    assert float(again.best()[1]) == float(best[1]) == 0.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_failures_alone_bring_new_points(bad):
+    state, infos = optimise(TURBO, lambda x: np.full(len(x), bad))
+    asked = np.concatenate([np.asarray(info.points) for info in infos])
+    assert np.all(np.isfinite(asked))
+    assert np.all((asked >= 0.0) & (asked <= 1.0))
+    assert len(np.unique(asked, axis=0)) == len(asked) == TURBO.capacity
+    # with nothing known, the search covers the whole cube
+    assert np.all(np.ptp(asked[TURBO.initial_points :], axis=0) > 0.8)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.hyperparameters))
+
+
+def test_the_search_recovers_when_the_whole_design_failed():
+    calls = []
+
+    def late(x):
+        calls.append(len(x))
+        return bowl(x) if sum(calls) > TURBO.initial_points + 8 else np.full(len(x), np.nan)
+
+    state, _ = optimise(TURBO, late)
+    assert float(state.best()[1]) < 2e-2
+
+
+@pytest.mark.parametrize("output", ["log", "standardise"])
+@pytest.mark.parametrize("kind", ["constant", "large", "zero", "mixed"])
+def test_values_without_a_scale_survive(kind, output):
+    def objective(x):
+        first = np.asarray(x)[:, 0]
+        if kind == "mixed":
+            values = 1e-3 + np.sum((np.asarray(x) - CENTRE[:3]) ** 2, axis=1)
+            values[:3] = 1e308, -np.inf, np.nan
+            return values
+        constant = {"constant": 3.0, "zero": 0.0, "large": 1e307}[kind]
+        return constant + (9e307 * first if kind == "large" else 0.0 * first)
+
+    turbo = Turbo(3, 4, 32, options=dataclasses.replace(SMALL, output=output))
+    state, infos = optimise(turbo, objective)
+    asked = np.concatenate([np.asarray(info.points) for info in infos])
+    assert np.all(np.isfinite(asked))
+    assert len(np.unique(asked, axis=0)) == len(asked)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.hyperparameters))
+    assert np.isfinite(state.best()[1])
+
+
+def test_constant_residuals_survive():
+    options = dataclasses.replace(SMALL, surrogate="composite", components=4)
+    turbo = Turbo(3, 4, 32, outputs=6, options=options)
+    state, infos = optimise(
+        turbo, lambda x: np.full(len(x), 6.0), residuals=lambda x: np.ones((len(x), 6))
+    )
+    asked = np.concatenate([np.asarray(info.points) for info in infos])
+    assert np.all(np.isfinite(asked))
+    assert len(np.unique(asked, axis=0)) == len(asked)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.hyperparameters))

@@ -10,6 +10,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.matching import criteria
 from qhrtem_jax.matching.noise import NoiseModel, effective_variance, measure_noise
 from qhrtem_jax.matching.objective import make_objective
+from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX
 from tests.physics import crystal
 
@@ -183,3 +184,60 @@ def test_thickness_prior_moves_the_choice(simulator):
     )
     found = objective.evaluate(jnp.asarray(crystal.vector())[None])
     assert float(found.vector[0, INDEX["thickness"]]) == 12
+
+
+def test_a_large_image_is_compared_in_its_band_exactly():
+    """Coordinates in the band say the same as all pixels: errors, shifts, residuals, slopes."""
+    from qhrtem_jax.matching import objective as module
+    from qhrtem_jax.refine.jacobian import image_and_jacobian
+
+    simulator = crystal.simulator(frame=Frame((300, 260), (0.0093, 0.0095)))
+    vector = crystal.vector()
+    rng = np.random.default_rng(2)
+    image = np.asarray(simulator.image(jnp.asarray(vector)))
+    experiment = jnp.asarray(np.roll(image, (1, 2), (0, 1)) + 0.02 * rng.normal(size=image.shape))
+    plain = make_objective(simulator, experiment, thickness_range=(1, simulator.slices))
+    band = module.band_of(simulator)
+    assert band is not None
+    assert band.size < image.size / 10
+    short = module.in_band(plain, band)
+    vectors = np.tile(vector, (2, 1))
+    vectors[1, INDEX["C1"]] += 1.0
+    a, b = (o.evaluate(jnp.asarray(vectors, plain.experiment.dtype)) for o in (plain, short))
+    np.testing.assert_allclose(a.mse, b.mse, rtol=1e-4)
+    np.testing.assert_allclose(a.vector, b.vector, rtol=1e-4, atol=1e-4)
+    residuals = short.residual(b.image)
+    np.testing.assert_allclose(jnp.sum(residuals**2, 1) / image.size, a.mse, rtol=1e-4)
+    names = ("C1", "tilt_x", "image_spread")
+    both = [
+        image_and_jacobian(o.simulator, jnp.asarray(vector, plain.experiment.dtype), names)
+        for o in (plain, short)
+    ]
+    slopes = [o.slopes(j) for o, (_, j) in zip((plain, short), both, strict=True)]
+    missed = [o.residual(i) for o, (i, _) in zip((plain, short), both, strict=True)]
+    full, few = (np.asarray(s.T @ s) for s in slopes)
+    np.testing.assert_allclose(full, few, rtol=1e-3, atol=1e-4 * np.abs(full).max())
+    full, few = (np.asarray(s.T @ r) for s, r in zip(slopes, missed, strict=True))
+    np.testing.assert_allclose(full, few, rtol=1e-3, atol=1e-3 * np.abs(full).max())
+
+
+def test_small_images_keep_their_pixels():
+    from qhrtem_jax.matching.objective import band_of
+
+    assert band_of(crystal.simulator()) is None
+
+
+def test_ncc_map_of_a_large_image_is_the_same(pair, monkeypatch):
+    sim, exp = (jnp.asarray(a) for a in pair)
+    at_once = criteria.ncc_map(sim, exp, 3)
+    monkeypatch.setattr(criteria, "MOST_AT_ONCE", 10)
+    np.testing.assert_allclose(criteria.ncc_map(sim, exp, 3), at_once, rtol=1e-6)
+
+
+def test_a_long_correlation_matrix_is_that_of_its_lags():
+    noise = NoiseModel(1.0, (0.4, 0.1))
+    large = noise.correlation(600)
+    np.testing.assert_allclose(large[:100, :100], noise.correlation(100), atol=1e-12)
+    # lags that no noise has are still made positive
+    values = np.linalg.eigvalsh(NoiseModel(1.0, (0.9,)).correlation(600))
+    assert values.min() > -1e-9

@@ -225,3 +225,15 @@ def test_float64_needs_the_switch():
 def test_zero_high_tension_is_refused():
     with pytest.raises(InputError, match="high_tension_kv"):
         crystal.simulator(high_tension_kv=0.0)
+
+
+@pytest.mark.parametrize("thickness", [0.0, 20.6, 1e9, -3.0, np.nan, np.inf])
+def test_a_thickness_beyond_the_slices_is_refused_never_clipped(thickness):
+    simulator = crystal.simulator()
+    vectors = np.stack([crystal.vector(), crystal.vector(thickness=thickness)])
+    for compute in (simulator.images, simulator.exit_waves, lambda v: simulator.image(v[1])):
+        with pytest.raises(InputError, match="expected 1 to 20"):
+            compute(jnp.asarray(vectors))
+    traced = np.asarray(jax.jit(lambda v: simulator.images(v))(jnp.asarray(vectors)))
+    assert np.all(np.isfinite(traced[0]))
+    assert np.all(np.isnan(traced[1]))
