@@ -239,5 +239,5 @@ def test_a_long_correlation_matrix_is_that_of_its_lags():
     large = noise.correlation(600)
     np.testing.assert_allclose(large[:100, :100], noise.correlation(100), atol=1e-12)
     # lags that no noise has are still made positive
-    values = np.linalg.eigvalsh(NoiseModel(1.0, (0.9,)).correlation(600))
+    values = np.linalg.eigvalsh(NoiseModel(1.0, (0.9,), "vacuum").correlation(600))
     assert values.min() > -1e-9
