@@ -26,7 +26,13 @@ from qhrtem_jax.refine.uncertainty import Errors, fit_errors, strong_correlation
 from qhrtem_jax.stages import problem, size
 from qhrtem_jax.stages.cost import Stopwatch
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
-from qhrtem_jax.stages.result import describe_noise, figures_of_merit, header, parameter_table
+from qhrtem_jax.stages.result import (
+    describe_noise,
+    figures_of_merit,
+    header,
+    noise_remarks,
+    parameter_table,
+)
 from qhrtem_jax.stages.search import Found, Progress, Search
 from qhrtem_jax.stages.settings import RunSettings
 from qhrtem_jax.stages.several_means import fit_several, means_table
@@ -123,7 +129,9 @@ def run(
         model.basis,
     )
     result = header(settings) | {
-        "warnings": task.warnings + _remarks(found.vector, space, names, errors, noise),
+        "warnings": task.warnings
+        + _remarks(found.vector, space, names, errors, noise)
+        + noise_remarks(noise),
         "grid": grid,
         "noise": describe_noise(noise),
         "fit": figures_of_merit(simulation, image)

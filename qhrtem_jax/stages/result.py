@@ -92,6 +92,12 @@ def describe_noise(noise: NoiseModel) -> dict[str, Any]:
     }
 
 
+def noise_remarks(noise: NoiseModel) -> list[str]:
+    """What a result must say of a noise that was measured from the residual; that of the vacuum is
+    spoken of where it is read."""
+    return [noise.remark] if noise.remark is not None and noise.source == "residual" else []
+
+
 def parameter_table(
     vector: np.ndarray,
     free: set[str],

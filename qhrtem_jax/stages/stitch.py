@@ -42,7 +42,7 @@ from qhrtem_jax.stages.region_results import (
     region_entry,
     summary_fit,
 )
-from qhrtem_jax.stages.result import describe_noise, header, parameter_table
+from qhrtem_jax.stages.result import describe_noise, header, noise_remarks, parameter_table
 from qhrtem_jax.stages.search import Progress
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -165,7 +165,10 @@ def run(
     folder.write_structures({"field": (size_nm, atoms, "stitched model of the field")})
     noise = fit.noise
     result = header(task.settings) | {
-        "warnings": regions.warnings + regions.imaging.warnings + _remarks(entries, fit),
+        "warnings": regions.warnings
+        + regions.imaging.warnings
+        + _remarks(entries, fit)
+        + noise_remarks(noise),
         "grid": problem.describe_grid(fit.choice),
         "noise": describe_noise(noise),
         "fit": integrated.get("fit_refined", integrated["fit"]),

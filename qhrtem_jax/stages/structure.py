@@ -35,7 +35,13 @@ from qhrtem_jax.stages.column_results import (
 from qhrtem_jax.stages.inline_imaging import ImagingSource, prepare_imaging
 from qhrtem_jax.stages.journal import Journal
 from qhrtem_jax.stages.parameter_space import SHIFT, ParameterSpace, parameter_space
-from qhrtem_jax.stages.result import describe_noise, figures_of_merit, header, parameter_table
+from qhrtem_jax.stages.result import (
+    describe_noise,
+    figures_of_merit,
+    header,
+    noise_remarks,
+    parameter_table,
+)
 from qhrtem_jax.stages.search import Progress
 from qhrtem_jax.stages.settings import RunSettings
 
@@ -103,7 +109,7 @@ def run(
     free = set(fitted_imaging)
     chi2 = errors.chi2_reduced
     result = header(task.settings) | {
-        "warnings": task.warnings + task.imaging.warnings + errors.remarks,
+        "warnings": task.warnings + task.imaging.warnings + errors.remarks + noise_remarks(noise),
         "grid": problem.describe_grid(fit.choice),
         "noise": describe_noise(noise),
         "fit": figures_of_merit(simulation, image) | {"chi2_reduced": chi2},
