@@ -6,7 +6,7 @@ RUN_DIR ?= runs/demo
 SECONDS ?= 600
 SEED ?= 0
 
-.PHONY: demo test check lint fuzz bench clean
+.PHONY: demo test newest check lint fuzz bench clean
 
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -25,7 +25,22 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-check: lint test  ## what CI runs
+check: lint test newest  ## what CI runs
+
+# A short part of the tests with today's releases on the newest Python that the machine has.
+NEWEST_PYTHON := $(shell .ci/newest_python)
+NEWEST := .venv-newest
+SHORT := tests/bayesopt tests/matching tests/reporting tests/physics/test_simulator.py \
+	tests/physics/test_optics.py tests/io/test_run_folder.py tests/test_no_deadlock.py
+
+newest:
+ifeq ($(NEWEST_PYTHON),)
+	@echo "no Python above 3.11 here: the tests on it are left out"
+else
+	test -d $(NEWEST) || $(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
+	$(NEWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(SHORT)
+endif
 
 fuzz: $(VENV)/.ready  ## damaged input for every reader; `make fuzz SECONDS=60 SEED=1`
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
@@ -34,4 +49,4 @@ bench: $(VENV)/.ready  ## benchmarks beside their peers; needs `pip install -e '
 	$(BIN)/python -m benchmarks.run_all
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(NEWEST) build *.egg-info .pytest_cache .ruff_cache
