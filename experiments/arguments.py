@@ -38,7 +38,7 @@ def literal_paths(arguments: list[str]) -> list[str]:
                 f"command line: {os.fsencode(argument)!r} is not UTF-8, expected file names and "
                 "options in UTF-8: rename the file"
             ) from None
-    multirun = any(a in ("-m", "--multirun") for a in arguments)
+    multirun = any(a in ("-m", "--multirun", "hydra.mode=MULTIRUN") for a in arguments)
     return [_literal(argument, multirun) for argument in arguments]
 
 

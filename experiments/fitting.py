@@ -22,19 +22,20 @@ def run_fit(
     `started` is called once all input is checked; the result is written last, so that a folder
     that holds one is complete.
     """
-    task = stage.prepare(settings)
-    if not folder.prepare(task.fingerprint, settings.resume, settings.overwrite):
-        return
-    started()
     with ProgressLine() as progress:
+        task = stage.prepare(settings)
+        if not folder.prepare(task.fingerprint, settings.resume, settings.overwrite):
+            return
+        started()
+        progress.begin()
         result, arrays = stage.run(task, folder, progress)
-    folder.write_arrays(arrays)
-    report.write(folder, result, arrays, task)
-    folder.write_result(result)
-    for warning in result["warnings"]:
-        progress.say(f"note: {warning}")
-    for line in summary(result):
-        progress.say(line)
+        folder.write_arrays(arrays)
+        report.write(folder, result, arrays, task)
+        folder.write_result(result)
+        for warning in result["warnings"]:
+            progress.say(f"note: {warning}")
+        for line in summary(result):
+            progress.say(line)
 
 
 def merit(fit: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.arguments import literal_paths
-from experiments.signals import Interrupted, interruptible
+from experiments.signals import Advice, Interrupted, interruptible
 from qhrtem_jax.errors import InputError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def save_hydra_files(folder: "RunFolder", config: DictConfig) -> None:
         folder.write_text(f".hydra/{name}", OmegaConf.to_yaml(content))
 
 
-def run_stage(content: dict[str, Any], folder_path: Path, config: DictConfig) -> None:
+def run_stage(
+    content: dict[str, Any], folder_path: Path, config: DictConfig, advice: Advice
+) -> None:
     """Check everything, run the stage, write the run folder."""
     from qhrtem_jax.io.run_folder import RunFolder
     from qhrtem_jax.stages.problem import input_paths, with_example
@@ -101,6 +103,7 @@ def run_stage(content: dict[str, Any], folder_path: Path, config: DictConfig) ->
     if example:
         log.info("no data named: running the embedded example")
     with folder.locked():
+        advice.of_run(folder_path, settings.overwrite)
         set_up_jax(settings.device)
         run = importlib.import_module(f"experiments.{settings.stage}").run
         run(settings, folder, lambda: save_hydra_files(folder, config))
@@ -113,6 +116,7 @@ def main() -> int:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("process", os.getpid, replace=True)
     messages: list[str] = []
+    advice = Advice()
 
     def refuse(message: str) -> None:
         messages.append(message)
@@ -122,7 +126,8 @@ def main() -> int:
     def task(config: DictConfig) -> None:
         # Errors are caught here, not outside: a sweep goes on with its other runs.
         try:
-            run_stage(compose(config), Path(HydraConfig.get().runtime.output_dir), config)
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            run_stage(compose(config), folder, config, advice)
         except (InputError, NonFiniteError) as error:
             refuse(str(error))
         except (OSError, OmegaConfBaseException) as error:
@@ -130,12 +135,11 @@ def main() -> int:
 
     try:
         sys.argv[1:] = literal_paths(sys.argv[1:])
-        with interruptible():
+        with interruptible() as advice:
             task()
     except (HydraException, OmegaConfBaseException, OSError, InputError) as error:
         refuse(" ".join(str(error).split()))
     except Interrupted as interruption:
-        print(interruption, file=sys.stderr)
         return interruption.status
     return 2 if messages else 0
 

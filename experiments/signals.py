@@ -1,38 +1,55 @@
 """Ctrl-C and SIGTERM: one line, files whole, exit status 130 and 143."""
 
 import contextlib
+import dataclasses
 import os
+import shlex
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 PATIENCE_SECONDS = 10.0
 """A compiler or a device that does not come back within this time is left behind."""
 
-TEXT = "interrupted: the same command with resume=true goes on"
+
+@dataclasses.dataclass
+class Advice:
+    """The line that an interrupted run ends with."""
+
+    text: str = "interrupted before the run began"
+
+    def of_run(self, folder: Path, overwrite: bool) -> None:
+        """From here on the run in `folder` can be resumed."""
+        without = " instead of overwrite=true" if overwrite else ""
+        self.text = (
+            f"interrupted: the same command with resume=true{without} and "
+            f"hydra.run.dir={shlex.quote(str(folder))} goes on"
+        )
 
 
 class Interrupted(BaseException):
     """The user or the system asked this process to end."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(TEXT)
+        super().__init__(signal.Signals(number).name)
         self.status = STATUS[signal.Signals(number)]
 
 
 @contextlib.contextmanager
-def interruptible(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+def interruptible(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Advice]:
     """Turn the two signals into `Interrupted`, raised in the main thread.
 
     Python runs handlers between its own instructions only. Where the main thread sits in a long
     computation instead, a second thread ends the process: every file is whole or absent, so
     nothing is lost by it.
     """
+    advice = Advice()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield advice
         return
     ends, wakes = socket.socketpair()
     wakes.setblocking(False)
@@ -42,7 +59,7 @@ def interruptible(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
     def watch() -> None:
         while number := ends.recv(1):
             if number[0] in STATUS and not over.wait(patience_seconds):
-                print(f"\n{TEXT}", file=sys.stderr, flush=True)
+                print(f"\n{advice.text}", file=sys.stderr, flush=True)
                 os._exit(STATUS[signal.Signals(number[0])])
 
     def interrupt(number: int, frame: object) -> None:
@@ -54,7 +71,10 @@ def interruptible(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield
+        yield advice
+    except Interrupted:
+        print(advice.text, file=sys.stderr)
+        raise
     finally:
         signal.set_wakeup_fd(descriptor)
         for number, handler in before.items():

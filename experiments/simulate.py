@@ -9,9 +9,10 @@ import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.atomic import replacing
-from qhrtem_jax.io.run_folder import ARRAYS, CHECKPOINT, RunFolder
+from qhrtem_jax.io.run_folder import ARRAYS, CHECKPOINT, MANIFEST, RunFolder
 from qhrtem_jax.io.seal import sha256
 from qhrtem_jax.reporting import figures
+from qhrtem_jax.reporting.progress import ProgressLine
 from qhrtem_jax.reporting.report import render
 from qhrtem_jax.stages import simulate
 from qhrtem_jax.stages.settings import RunSettings
@@ -22,18 +23,24 @@ def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -
     out = None if settings.simulate.out is None else Path(settings.simulate.out)
     if out is not None:
         _check_out(out, folder, settings)
-    task = simulate.prepare(settings)
-    if folder.prepare(task.fingerprint, settings.resume, settings.overwrite):
-        started()
-        result, arrays = simulate.run(task)
-        folder.write_arrays(arrays)
-        figures.montage(folder.figure_path("images"), arrays["image"], settings.data.sampling)
-        summary = f"{result['images']} images, mean intensity {result['intensity']['mean']:.4f}."
-        page = render("Simulated images", summary, result, [("images", "The first images")])
-        folder.write_text("report.html", page)
-        folder.write_result(result)
-    if out is not None:
-        _write_out(out, folder, settings.overwrite)
+    with ProgressLine() as progress:
+        task = simulate.prepare(settings)
+        if folder.prepare(task.fingerprint, settings.resume, settings.overwrite):
+            started()
+            progress.begin()
+            _simulate(task, folder)
+        if out is not None:
+            _write_out(out, folder, settings.overwrite)
+
+
+def _simulate(task: simulate.SimulateProblem, folder: RunFolder) -> None:
+    result, arrays = simulate.run(task)
+    folder.write_arrays(arrays)
+    figures.montage(folder.figure_path("images"), arrays["image"], task.settings.data.sampling)
+    summary = f"{result['images']} images, mean intensity {result['intensity']['mean']:.4f}."
+    page = render("Simulated images", summary, result, [("images", "The first images")])
+    folder.write_text("report.html", page)
+    folder.write_result(result)
 
 
 def _check_out(out: Path, folder: RunFolder, settings: RunSettings) -> None:
@@ -45,8 +52,9 @@ def _check_out(out: Path, folder: RunFolder, settings: RunSettings) -> None:
         raise InputError(f"simulate.out: found {out}, expected a file that ends with .npz")
     if not out.parent.is_dir():
         raise InputError(f"simulate.out: no folder {out.parent}")
-    if out.parent.resolve() == folder.path.resolve() and out.name in (ARRAYS, CHECKPOINT):
-        raise InputError(f"simulate.out: {out} is a file of the run folder itself: choose a name")
+    own = out.parent.resolve() == folder.path.resolve() or (out.parent / MANIFEST).is_file()
+    if own and out.name in (ARRAYS, CHECKPOINT):
+        raise InputError(f"simulate.out: {out} is a run folder's own file: choose another name")
     if out.exists() and not (settings.overwrite or settings.resume):
         raise InputError(f"simulate.out: {out} is there already: use overwrite=true to replace it")
 
@@ -65,5 +73,5 @@ def _write_out(out: Path, folder: RunFolder, overwrite: bool) -> None:
         raise InputError(
             f"simulate.out: {out} holds something else: use overwrite=true to replace it"
         )
-    with replacing(out) as file:
+    with replacing(out.resolve()) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

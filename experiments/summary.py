@@ -3,8 +3,9 @@
 Hydra's multirun prints it by itself when it ends (callback `SweepSummary`).
 """
 
+import contextlib
 import csv
-import json
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+
+from qhrtem_jax.errors import DamagedError
+from qhrtem_jax.io.atomic import write_text
+from qhrtem_jax.io.run_folder import read_json
 
 COLUMNS: tuple[str, ...] = (
     "run",
@@ -35,9 +40,11 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         row: dict[str, Any] = dict.fromkeys(COLUMNS)
         row |= {"run": str(run.relative_to(folder)), "status": "not finished"}
         if (run / "result.json").is_file():
-            result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-            row["status"] = result["status"]
-            row |= {k: result["cost"][k] for k in ("evaluations", "wall_s")}
+            result: dict[str, Any] = {"status": "damaged"}
+            with contextlib.suppress(DamagedError):
+                result = read_json(run / "result.json")
+            row["status"] = result.get("status")
+            row |= {k: (result.get("cost") or {}).get(k) for k in ("evaluations", "wall_s")}
             fit, parameters = result.get("fit") or {}, result.get("parameters") or {}
             row |= {k: fit.get(k) for k in ("mse", "ncc", "chi2_reduced")}
             row |= {k: (parameters.get(k) or {}).get("value") for k in ("thickness", "C1")}
@@ -50,10 +57,11 @@ def summarise(folder: Path, console: Console) -> int:
     rows = rows_of(folder)
     if not rows:
         return 0
-    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "summary.csv", content.getvalue())
     table = Table(title=f"{len(rows)} runs, best first")
     for column in COLUMNS:
         text = column in ("run", "status")

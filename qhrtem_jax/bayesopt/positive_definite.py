@@ -21,7 +21,7 @@ LARGE_FROM = 256
 def factorise(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
     """(L, L^-1) with L L^T = `matrix`, L lower triangular. NaN where it is not positive definite.
 
-    Only the lower triangle is read. Differentiable in both modes.
+    `matrix` must be symmetric. Differentiable in both modes.
     """
     n = matrix.shape[0]
     return _by_halves(matrix, LARGE if n >= LARGE_FROM else SMALL)

@@ -181,7 +181,8 @@ class Turbo(eqx.Module):
         residuals: Float[Array, "batch outputs"] | None = None,
         key: jax.Array | None = None,
     ) -> tuple[TurboState, TurboInfo]:
-        """Add a batch. `key` draws the initial design of a restart (default: from the count).
+        """Add a batch; a row with a number that is not finite counts as failed. `key` draws the
+        initial design of a restart (default: from the count).
 
         Once the budget is spent, a further batch is left out: the state stays as it is, and
         `info.accepted` is False.
@@ -189,7 +190,8 @@ class Turbo(eqx.Module):
         if residuals is None:
             residuals = jnp.zeros((self.batch, 0), jnp.float32)
         key = jax.random.fold_in(jax.random.key(0), state.count) if key is None else key
-        values = jnp.asarray(values, jnp.float64)
+        sound = jnp.all(jnp.isfinite(points), axis=1) & jnp.all(jnp.isfinite(residuals), axis=1)
+        values = jnp.where(sound, jnp.asarray(values, jnp.float64), jnp.nan)
         _, centre_value = self._centre(state)
         at = state.count
         fits = at + self.batch <= self.capacity
@@ -324,7 +326,7 @@ class Turbo(eqx.Module):
         """The surrogate around the centre, and the best score among its data."""
         options = self.options
         size = min(options.training_points, self.capacity)
-        known = jnp.arange(self.capacity) < state.count
+        known = (jnp.arange(self.capacity) < state.count) & jnp.all(jnp.isfinite(state.x), axis=1)
         distance = jnp.sum((state.x - centre) ** 2, axis=1)
         _, nearest = jax.lax.top_k(-jnp.where(known, distance, jnp.inf), size)
         mask = known[nearest]

@@ -1,6 +1,7 @@
 """Files that are whole or absent: written beside their place, flushed to disk, then renamed."""
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ def replacing(target: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
     **Raises:** `OSError` that names `target` (a full disk names none by itself).
     """
-    scratch = target.with_name(f".{target.name}.{os.getpid()}{PART}")
+    scratch = target.with_name(f"{_part_of(target)}{os.getpid()}{PART}")
     try:
         with scratch.open("wb") as file:
             yield file
@@ -44,19 +45,23 @@ def write_text(target: Path, text: str, *, durable: bool = True) -> None:
 
 def remove_parts(target: Path) -> None:
     """Remove what killed processes left of `target`."""
-    for part in target.parent.glob(f".{_escaped(target.name)}.*{PART}"):
+    for part in target.parent.glob(f"{glob.escape(_part_of(target))}*{PART}"):
         part.unlink(missing_ok=True)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+def _part_of(target: Path) -> str:
+    """How the names of unfinished files of `target` begin; they are no longer than its own can
+    be."""
+    return f".{target.name.encode()[:200].decode(errors='ignore')}."
 
 
 def _sync_folder(folder: Path) -> None:
     if os.name == "nt":  # folders cannot be opened there
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    # not every file system can, nor may every folder that is written to be read
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +24,7 @@ from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import remove_parts, replacing
 from qhrtem_jax.io.json_files import read_object
 from qhrtem_jax.io.models import model_texts
-from qhrtem_jax.io.seal import CHECKSUM, read_npz, sealed_arrays, sealed_json, sha256
+from qhrtem_jax.io.seal import CHECKSUM, read_own_npz, sealed_arrays, sealed_json, sha256
 from qhrtem_jax.physics.specimen import Atoms
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ LOCK = ".lock"
 SCHEMA = "qhrtem_jax/result/1"
 FOLDER_SCHEMA = "qhrtem_jax/run/1"
 DAMAGED = ".damaged"
+
+_BEGINNINGS = re.compile(r"\.lock.*|\.manifest\.json\..*\.part")
+"""What a run that was killed in its first moment leaves."""
 
 Size = tuple[float, float, float]
 
@@ -70,7 +74,12 @@ class RunFolder:
         if not self.path.is_dir():
             return
         if not (self.path / MANIFEST).is_file():
-            others = sorted(p.name for p in self.path.iterdir() if p.name != LOCK)
+            others = sorted(p.name for p in self.path.iterdir() if not _BEGINNINGS.match(p.name))
+            if "fingerprint.txt" in others:
+                raise InputError(
+                    f"hydra.run.dir: {self.path} was written by an earlier version of this "
+                    "program: name an empty or a new folder"
+                )
             if others:
                 raise InputError(
                     f"hydra.run.dir: {self.path} holds {_some(others)} and no {MANIFEST}, so no "
@@ -131,11 +140,11 @@ class RunFolder:
                 f"resume: {self.path} belongs to a run with other settings or input files: "
                 "repeat its command, or use another hydra.run.dir"
             )
-        if resume and self.finished and self._result_is_whole():
+        if resume and self.finished and self._is_whole():
             return False
         if not resume:
             self._clear()
-        for name in self._written:
+        for name in (MANIFEST, *self._written):
             remove_parts(self.path / name)
         self.path.mkdir(parents=True, exist_ok=True)
         self._fingerprint = fingerprint
@@ -155,9 +164,7 @@ class RunFolder:
     def open(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
         """A file that is there when the block ends without an error."""
         self._own(name)
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target, durable=durable) as file:
+        with replacing(self._place(name), durable=durable) as file:
             yield file
 
     def write_text(self, name: str, text: str) -> None:
@@ -206,9 +213,7 @@ class RunFolder:
     def figure_path(self, name: str) -> Path:
         """Where a figure is to be written."""
         self._own(f"figures/{name}.png")
-        target = self.path / "figures" / f"{name}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
+        return self._place(f"figures/{name}.png")
 
     # Reading
 
@@ -231,7 +236,7 @@ class RunFolder:
         known = self.read_result()["files"].get(ARRAYS)
         if not path.is_file() or known != sha256(path):
             raise DamagedError(f"{path} is not as it was written: its checksum differs")
-        return read_npz(path)
+        return read_own_npz(path)
 
     def read_checkpoint(self) -> dict[str, np.ndarray] | None:
         """Arrays of an interrupted run, or None; a damaged checkpoint is set aside."""
@@ -239,45 +244,85 @@ class RunFolder:
         if not path.is_file():
             return None
         try:
-            return read_npz(path, sealed=True)
+            return read_own_npz(path, sealed=True)
         except DamagedError as error:
-            self._set_aside(CHECKPOINT, error)
+            log.warning("%s: starting afresh", error)
+            self._set_aside(CHECKPOINT)
             return None
 
     # What is the run's own
 
-    def _result_is_whole(self) -> bool:
-        """Whether the result can be believed; what cannot is set aside, and the run starts anew."""
+    def _is_whole(self) -> bool:
+        """Whether the result, and those of the parts, can be believed; what cannot is set aside,
+        and the run starts anew."""
         try:
             if ARRAYS in self.read_result()["files"]:
                 self.read_arrays()
-            return True
+            whole = True
         except InputError as error:
-            self._set_aside(RESULT, error)
+            log.warning("%s: starting afresh", error)
+            whole = False
+        parts = [part for part in self._parts() if part.finished]
+        if not all([whole, *(part._is_whole() for part in parts)]):
+            self._set_aside(RESULT)
             return False
+        return True
 
-    def _set_aside(self, name: str, why: Exception) -> None:
-        aside = name + DAMAGED
-        self._own(aside)
-        os.replace(self.path / name, self.path / aside)
-        log.warning("%s: set aside as %s, starting afresh", why, aside)
+    def _set_aside(self, name: str) -> None:
+        self._own(name + DAMAGED)
+        os.replace(self.path / name, self.path / (name + DAMAGED))
+        log.warning("%s: set aside as %s", self.path / name, name + DAMAGED)
+
+    def _parts(self) -> list["RunFolder"]:
+        """Sub-folders with a manifest of their own, which is read."""
+        found = []
+        for name in sorted(self._written):
+            folder = RunFolder(self.path / name)
+            if (folder.path / MANIFEST).is_file() and not folder.path.is_symlink():
+                folder._read_manifest()
+                found.append(folder)
+        return found
 
     def _own(self, *names: str) -> None:
-        """Enter files or sub-folders into the manifest, before they are written."""
-        if not self._written.issuperset(names):
-            self._written.update(names)
+        """Enter files or sub-folders into the manifest, before they are written.
+
+        **Raises:** `InputError` if something of that name is there that no run wrote.
+        """
+        if not self._written and (self.path / MANIFEST).is_file():
+            self._read_manifest()
+        new = [name for name in names if name not in self._written]
+        for name in new:
+            there = self.path / name
+            if os.path.lexists(there) and (there.is_symlink() or not there.is_dir()):
+                raise InputError(f"{there} is there, but no run wrote it: move it away")
+        if new:
+            self._written.update(new)
             self._write_manifest()
+
+    def _place(self, name: str) -> Path:
+        """Where the file `name` is to be written; its folder is made."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not self._inside(target):
+            raise InputError(f"{target.parent} leads out of the run folder: remove the link")
+        return target
+
+    def _inside(self, target: Path) -> bool:
+        """Whether the folder of `target` is in this one, links followed."""
+        here, folder = self.path.resolve(), target.parent.resolve()
+        return folder == here or here in folder.parents
 
     def _read_manifest(self) -> None:
         file = self.path / MANIFEST
-        content = read_json(file)
+        advice = "use another hydra.run.dir, or empty the folder yourself"
+        try:
+            content = read_json(file)
+        except DamagedError:
+            raise DamagedError(f"{file} is damaged: {advice}") from None
         names = content.get("written")
-        if content.get("schema") != FOLDER_SCHEMA or not isinstance(names, list):
-            raise DamagedError(f"{file} is no manifest of a run: use another hydra.run.dir")
-        for name in names:
-            inside = isinstance(name, str) and not Path(name).is_absolute()
-            if not inside or ".." in Path(name).parts:
-                raise DamagedError(f"{file} names {name!r}: use another hydra.run.dir")
+        known = content.get("schema") == FOLDER_SCHEMA and CHECKSUM in content
+        if not known or not isinstance(names, list) or not all(map(_is_plain_name, names)):
+            raise DamagedError(f"{file} is no manifest of a run: {advice}")
         self._fingerprint, self._written = str(content.get("fingerprint")), set(names)
 
     def _write_manifest(self) -> None:
@@ -292,20 +337,19 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what earlier runs wrote, and folders that are empty then."""
+        parts = self._parts()  # all manifests are read before anything is removed
         for name in sorted(self._written, key=lambda n: n != RESULT):  # no result without the rest
             target = self.path / name
-            if target.is_dir() and not target.is_symlink():
-                inner = RunFolder(target)
-                if (target / MANIFEST).is_file():
-                    inner._read_manifest()
-                    inner._clear()
-                    (target / MANIFEST).unlink()
-                _remove_if_empty(target)
+            if (target.is_dir() and not target.is_symlink()) or not self._inside(target):
                 continue
             remove_parts(target)
             target.unlink(missing_ok=True)
             if target.parent != self.path:
                 _remove_if_empty(target.parent)
+        for part in parts:
+            part._clear()
+            (part.path / MANIFEST).unlink()
+            _remove_if_empty(part.path)
         self._written, self._sums = set(), {}
 
 
@@ -318,6 +362,14 @@ def read_json(file: Path) -> dict[str, Any]:
         return read_object(file, "run folder")
     except InputError as error:
         raise DamagedError(str(error)) from None
+
+
+def _is_plain_name(name: object) -> bool:
+    """Whether `name` is the path of something below a folder."""
+    if not isinstance(name, str) or Path(name).is_absolute():
+        return False
+    parts = Path(name).parts
+    return bool(parts) and ".." not in parts and name != MANIFEST
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -40,7 +40,7 @@ def sealed_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return arrays | {CHECKSUM: _of_arrays(arrays)}
 
 
-def read_npz(path: Path, *, sealed: bool = False) -> dict[str, np.ndarray]:
+def read_own_npz(path: Path, *, sealed: bool = False) -> dict[str, np.ndarray]:
     """All arrays of an .npz file that this package wrote; `sealed`: with their checksum verified.
 
     **Raises:** `DamagedError` that names the file, for whatever is wrong with it.
@@ -48,6 +48,8 @@ def read_npz(path: Path, *, sealed: bool = False) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {str(name): np.asarray(content[name]) for name in content.files}
+    except (MemoryError, PermissionError):  # nothing is wrong with the file
+        raise
     # zip, zlib, header and pickle errors are of a dozen kinds; they all mean a damaged file
     except Exception as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from None

@@ -5,6 +5,7 @@ from pathlib import Path
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.cel import read_cel
 from qhrtem_jax.io.cif import read_cif
+from qhrtem_jax.io.files import read_bytes
 from qhrtem_jax.physics.specimen import Crystal, UnitCell
 
 MAX_BYTES = 32 * 2**20
@@ -20,20 +21,12 @@ def read_unit_cell(path: Path) -> UnitCell:
     **Raises:** `InputError` for a missing, too large or damaged file, and for one that contradicts
     itself or leaves open what the crystal is.
     """
-    if not path.is_file():
-        raise InputError(f"specimen.structure: no file {path}")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
             f"specimen.structure: {path} ends with {path.suffix!r}, expected .cel or .cif"
         )
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise InputError(
-            f"specimen.structure: {path} holds more than {MAX_BYTES} bytes, expected a crystal"
-        )
-    return reader(path, data)
+    return reader(path, read_bytes(path, "specimen.structure", MAX_BYTES))
 
 
 def read_structure(path: Path, slices: int) -> Crystal:

@@ -50,10 +50,13 @@ class ProgressLine:
         self.task = self.bar.add_task("setting up", total=1, best="-", region="")
 
     def __enter__(self) -> "ProgressLine":
-        self.say("setting up: choosing grids and compiling (the first run takes longest) ...")
-        self.bar.start()
         self.watch.start()
         return self
+
+    def begin(self) -> None:
+        """The input is read and checked: work starts."""
+        self.say("setting up: choosing grids and compiling (the first run takes longest) ...")
+        self.bar.start()
 
     def __exit__(
         self,

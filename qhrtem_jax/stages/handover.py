@@ -9,12 +9,11 @@ import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.json_files import read_object
-from qhrtem_jax.io.numpy_files import read_npz
-from qhrtem_jax.io.run_folder import RESULT
+from qhrtem_jax.io.run_folder import MANIFEST, RESULT, RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, CONVENTIONS, convention_factors
 from qhrtem_jax.physics.parameters import INDEX, NAMES
-from qhrtem_jax.stages.parameter_space import default_values
-from qhrtem_jax.stages.plausible import LARGEST_VALUE, implausible
+from qhrtem_jax.stages.parameter_space import LARGEST, default_values
+from qhrtem_jax.stages.plausible import implausible
 from qhrtem_jax.stages.settings import RunSettings
 
 HANDED_OVER = ("imaging.result", "stitch.result")
@@ -33,6 +32,8 @@ def read_result(path: Path, option: str) -> dict[str, Any]:
             raise InputError(f"{option}: no {RESULT} in {path}")
     except OSError as error:
         raise InputError(f"{option}: {path} cannot be opened ({error.strerror})") from None
+    if is_folder and (path / MANIFEST).is_file():
+        return RunFolder(path).read_result()
     return read_object(path / RESULT if is_folder else path, option)
 
 
@@ -77,11 +78,11 @@ def handed_values(content: dict[str, Any], source: str) -> dict[str, float]:
         if (
             not isinstance(value, int | float)
             or isinstance(value, bool)
-            or not abs(value) <= LARGEST_VALUE  # NaN, too
+            or not abs(value) <= LARGEST[name]  # NaN, too
         ):
             raise InputError(
                 f"imaging.result: {source}: {name} is {str(value)[:40]}, expected a number "
-                f"within +-{LARGEST_VALUE:g}"
+                f"within +-{LARGEST[name]:g}"
             )
         values[name] = float(value)
     return values
@@ -111,13 +112,18 @@ def content_digest(path: Path, option: str) -> str:
     **Raises:** `InputError` that names the option and the file.
     """
     content = read_result(path, option)
+    if option == "stitch.result" and not path.is_dir():
+        raise InputError(f"{option}: {path} is a file, expected the folder of a reconstruct run")
     if option == "imaging.result":
         used: Any = [handed_values(content, str(path)), _convention(content, str(path))]
         return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
     used = {name: content.get(name) for name in ("rois", "parameters", "noise")}
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
+    arrays = RunFolder(path).read_arrays()
     for name in _COUNTED_ARRAYS:
-        array = read_npz(path / "arrays.npz", option, name)
+        if name not in arrays:
+            raise InputError(f"{option}: {path}/arrays.npz lacks {name}")
+        array = arrays[name]
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

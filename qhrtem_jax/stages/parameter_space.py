@@ -54,13 +54,13 @@ _FIXED = {
 SHIFT = ("A0_x", "A0_y")
 
 LARGEST = {
-    "absorption": 10.0,
+    "absorption": 1.0,
     "tilt_x": 500.0,
     "tilt_y": 500.0,
     "image_spread": 10.0,
     "focus_spread": 1e4,
     "semi_convergence": 100.0,
-    "thickness": 100_000.0,
+    "thickness": 10_000.0,
 } | {name: 1e4 * max(map(abs, (_SEARCHED | _FIXED)[name])) for name in ABERRATION_NAMES}
 """Largest magnitude of a parameter, far beyond any microscope: numbers above are typing errors, and
 single precision does not hold what follows from them."""

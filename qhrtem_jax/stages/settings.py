@@ -56,7 +56,7 @@ class DataSettings:
         "sampling_nm": (1e-4, 10.0),
         "mtf_scale": (0.01, 100.0),
         "mtf_scale_std": (0.0, LARGEST_MTF_SCALE_STD),
-        "noise_variance": (1e-12, 1e6),
+        "noise_variance": (1e-12, 1e4),
         "noise_correlation": (-1.0, 1.0),
     }
 

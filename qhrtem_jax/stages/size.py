@@ -103,7 +103,7 @@ def require(estimate: Estimate, settings: RunSettings) -> None:
         name, value = estimate.option
         raise InputError(
             f"{name}: found {value}, with which {estimate.stage} needs about {needed} of memory, "
-            f"expected at most {allowed} ({source}); choose a smaller one"
+            f"expected at most {allowed} ({source}); choose {_gentler(name)}"
         )
     log.info(
         "estimate of %s: %s, %s (%s: %s)",
@@ -113,6 +113,13 @@ def require(estimate: Estimate, settings: RunSettings) -> None:
         source,
         allowed,
     )
+
+
+def _gentler(option: str) -> str:
+    """Which way an option takes less."""
+    if option == "specimen.grid_error":
+        return "a larger one"
+    return "thinner specimens" if option == "simulate.table" else "a smaller one"
 
 
 def duration(seconds: float) -> str:
@@ -135,13 +142,14 @@ def simulate(
     )
     image = {name: (list(shape), pixels / 4096.0), "simulate.table": (f"{vectors} rows", vectors)}
     waves = sizes.chosen if settings.simulate.save_wave else 0.0
+    thick = "simulate.table" if settings.simulate.table else "parameters.thickness.value"
     one = slices * sizes.chosen + sizes.foci * sizes.chosen
     camera = shape[0] * shape[1] * np.sqrt(sizes.chosen) * 4e-10
     return Estimate(
         "simulate",
         COMPILE_S["simulate"] + sizes.choice_s + vectors * (one * POINT_S + camera),
         (
-            *sizes.shares("thickness", slices),
+            *sizes.shares(thick, slices),
             Share(pixels * (12.0 * vectors + 150.0) + waves * vectors * 24.0, image),
         ),
     )
@@ -183,7 +191,7 @@ def imaging(
         "imaging",
         seconds,
         (
-            *sizes.shares("thickness.high", high),
+            *sizes.shares("parameters.thickness.high", high),
             Share(_together() * thicknesses * data * 4.0 * 6.0, tall | pixel),
             Share(
                 12.0 * kept * (capacity + training) + 8.0 * capacity * (d + 40),
@@ -225,7 +233,7 @@ def columns(
     one = 2.0 * (coordinates + 1) * (stack * sizes.chosen + sizes.foci * sizes.image) * POINT_S
     seconds = COMPILE_S["structure"] + sizes.choice_s + JACOBIANS[stage] * regions * one
     shares = [
-        *sizes.shares(name.removeprefix("parameters."), stack),
+        *sizes.shares(name, stack),
         Share((stack + 8.0) * sizes.chosen * sizes.complex * (coordinates + 1), tall | sizes.wave),
         Share(pixels * (16.0 * coordinates + 100.0 + 60.0 * regions), pixel | many),
         Share(regions * coordinates**2 * 64.0, many),
@@ -292,12 +300,7 @@ class _Sizes:
 
     def shares(self, option: str, slices: int) -> tuple[Share, Share]:
         """Memory of the waves behind all slices, whose number `option` sets, and of the slices."""
-        name = (
-            option
-            if "." in option and not option.startswith("thickness.")
-            else (f"parameters.{option}")
-        )
-        tall = {name: (slices, slices / 50.0)}
+        tall = {option: (slices, slices / 50.0)}
         cut = self.settings.specimen.slices
         own = {"specimen.slices": (cut, cut / 4.0)}
         lasting = (1.0 + _together()) * slices * self.chosen if not self.auto else 0.0

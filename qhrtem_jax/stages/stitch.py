@@ -86,8 +86,6 @@ def prepare(settings: RunSettings) -> StitchProblem:
 def _read_counts(
     path: Path, regions: ReconstructProblem
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    if not path.is_dir():
-        raise InputError(f"stitch.result: no folder {path}, expected that of a reconstruct run")
     result, arrays = RunFolder(path).read_result(), RunFolder(path).read_arrays()
     now = describe_input(regions.settings)
     before = result.get("input") or {}

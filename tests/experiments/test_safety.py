@@ -105,7 +105,9 @@ def test_signals_end_with_one_line_and_the_run_goes_on(whole, known, tmp_path, n
     process.send_signal(number)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == status
-    assert error.splitlines()[-1] == "interrupted: the same command with resume=true goes on"
+    last = error.splitlines()[-1]
+    assert last.startswith("interrupted: the same command with resume=true")
+    assert f"hydra.run.dir={folder}" in last
     assert "Traceback" not in error
     assert not (folder / ".lock").exists()
     crash.finish("imaging", folder, known)
@@ -113,8 +115,9 @@ def test_signals_end_with_one_line_and_the_run_goes_on(whole, known, tmp_path, n
 
 
 def test_a_kill_at_any_moment_changes_nothing(whole, known, tmp_path):
-    for moment in np.random.default_rng(3).uniform(2.0, 15.0, 3):
-        crash.kill_after(moment, "imaging", tmp_path / "run", known)
+    seconds = crash.finish("imaging", tmp_path / "other", known)
+    moments = np.random.default_rng(3).uniform(0.2, 0.8, 3) * seconds
+    assert any([crash.kill_after(m, "imaging", tmp_path / "run", known) for m in moments])
     crash.finish("imaging", tmp_path / "run", known)
     assert crash.differences(crash.outcome(whole), crash.outcome(tmp_path / "run")) == []
 
@@ -131,13 +134,16 @@ def test_garbage_is_not_taken_for_a_result(known, tmp_path):
 
 def test_inputs_in_the_run_folder_are_refused_before_work(tmp_path):
     folder = tmp_path / "run"
-    folder.mkdir()
+    assert run(*simulation(folder)).returncode == 0
     table = folder / "table.csv"
     table.write_text("C1\n4.0\n")
     example = ROOT / "qhrtem_jax" / "example" / "SrTiO3_110.cel"
     options = [f"simulate.table={table}", f"specimen.structure={example}", "data.sampling_nm=0.009"]
-    ended = run(*simulation(folder), *options)
+    ended = run(*simulation(folder), *options, "overwrite=true")
     assert ended.returncode == 2
+    assert "simulate.table" in ended.stderr
+    assert "lies in the run folder" in ended.stderr
+    assert (folder / "result.json").is_file()
     assert table.read_text() == "C1\n4.0\n"
 
 

@@ -11,6 +11,7 @@ import pytest
 from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import replacing, write_text
 from qhrtem_jax.io.run_folder import ARRAYS, CHECKPOINT, MANIFEST, RESULT, RunFolder, read_json
+from qhrtem_jax.io.seal import sealed_json
 
 OTHERS = ("figures/mine.png", "structures/mine.cel", "history.txt", "imaging/data.npy", ".git/HEAD")
 
@@ -69,16 +70,89 @@ def test_an_interrupted_run_starts_afresh_without_an_option(tmp_path):
     assert folder.read_checkpoint() is None
 
 
-@pytest.mark.parametrize("names", [["../escape"], ["/etc/passwd"], ["a/../../b"], [3], "x"])
+@pytest.mark.parametrize(
+    "names", [["../escape"], ["/etc/passwd"], ["a/../../b"], [3], ["."], [""], "x"]
+)
 def test_a_manifest_cannot_point_outside(tmp_path, names):
     run = tmp_path / "run"
     finished(run)
     (tmp_path / "escape").write_text("precious")
     content = {"schema": "qhrtem_jax/run/1", "fingerprint": "a", "written": names}
-    (run / MANIFEST).write_text(json.dumps(content))
+    (run / MANIFEST).write_text(json.dumps(sealed_json(content)))
     with pytest.raises(DamagedError, match=r"manifest\.json"):
         RunFolder(run).prepare("a", resume=False, overwrite=True)
     assert (tmp_path / "escape").read_text() == "precious"
+
+
+def test_a_manifest_without_its_checksum_is_not_believed(tmp_path):
+    finished(tmp_path)
+    content = json.loads((tmp_path / MANIFEST).read_text())
+    del content["checksum"]
+    (tmp_path / MANIFEST).write_text(json.dumps(content))
+    before = listing(tmp_path)
+    with pytest.raises(DamagedError, match="no manifest of a run"):
+        RunFolder(tmp_path).prepare("a", resume=False, overwrite=True)
+    assert listing(tmp_path) == before
+
+
+def test_nothing_is_removed_where_a_part_has_a_damaged_manifest(tmp_path):
+    finished(tmp_path)
+    (tmp_path / "imaging" / MANIFEST).write_text("{}")
+    before = listing(tmp_path)
+    with pytest.raises(DamagedError, match="imaging"):
+        RunFolder(tmp_path).prepare("a", resume=False, overwrite=True)
+    assert listing(tmp_path) == before
+
+
+def test_a_file_of_a_name_that_a_run_writes_stays(tmp_path):
+    finished(tmp_path)
+    (tmp_path / "structures").mkdir()
+    (tmp_path / "structures" / "mine.png").write_text("precious")
+    folder = RunFolder(tmp_path)
+    folder.prepare("a", resume=False, overwrite=True)
+    with pytest.raises(InputError, match=r"mine\.png is there, but no run wrote it"):
+        folder.write_text("structures/mine.png", "ours")
+    assert (tmp_path / "structures" / "mine.png").read_text() == "precious"
+
+
+def test_linked_folders_are_not_entered(tmp_path):
+    outside, run = tmp_path / "outside", tmp_path / "run"
+    outside.mkdir()
+    (outside / "fit.png").write_text("precious")
+    folder = finished(run)
+    (run / "figures" / "fit.png").unlink()
+    (run / "figures").rmdir()
+    (run / "figures").symlink_to(outside)
+    folder.prepare("a", resume=False, overwrite=True)
+    assert (outside / "fit.png").read_text() == "precious"
+    with pytest.raises(InputError, match="leads out of the run folder"):
+        folder.figure_path("new")
+
+
+def test_a_run_that_was_killed_in_its_first_moment_starts(tmp_path):
+    (tmp_path / f".{MANIFEST}.7.part").write_text("{")
+    (tmp_path / ".lock.break.1").write_text("")
+    assert RunFolder(tmp_path).prepare("a", resume=True, overwrite=False)
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_folders_of_earlier_versions_are_named(tmp_path):
+    (tmp_path / "fingerprint.txt").write_text("a")
+    with pytest.raises(InputError, match="earlier version"):
+        RunFolder(tmp_path).check(resume=True, overwrite=False)
+
+
+def test_a_damaged_part_is_done_again(tmp_path):
+    finished(tmp_path)
+    (tmp_path / "imaging" / RESULT).write_text("garbage")
+    assert RunFolder(tmp_path).prepare("a", resume=True, overwrite=False)
+    assert (tmp_path / "imaging" / (RESULT + ".damaged")).read_text() == "garbage"
+
+
+def test_long_names(tmp_path):
+    for name in (250 * "n", 125 * "ä"):
+        write_text(tmp_path / name, "whole")
+        assert (tmp_path / name).read_text() == "whole"
 
 
 def test_links_are_removed_not_followed(tmp_path):

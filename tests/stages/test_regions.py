@@ -100,9 +100,9 @@ def test_regions_that_overlap_are_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize("variance", [0.0, -1.0, 1e300, 1e-320])
-def test_noise_that_cannot_be_is_refused(tmp_path, variance):
+def test_noise_that_cannot_be_is_refused(variance):
     with pytest.raises(InputError, match=r"data\.noise_variance: found"):
-        experiment(tmp_path, noise_variance=variance, average=((12, 0),))
+        run_settings({"stage": "imaging", "data": {"noise_variance": variance}})
 
 
 @pytest.mark.parametrize("frame", [(0, 0, 1, 1), (0, 0, 36, 7)])

@@ -116,7 +116,7 @@ LARGE_FRAME = {
                 "parameters": {"thickness": {"value": 100_000}},
                 "memory_gb": 2,
             },
-            r"parameters: found thickness 100000",
+            r"parameters\.thickness\.value: found 100000",
         ),
     ],
 )
