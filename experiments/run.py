@@ -4,6 +4,12 @@ Exit status 0: the stage is done. 2: the input cannot be used; one message says 
 interrupted. 1: a defect.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # until main() takes over, Ctrl-C ends the process without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import hashlib
 import importlib
 import logging
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
 CONFIGS = str(Path(__file__).resolve().parents[1] / "configs")
 CACHE_VARIABLE = "QHRTEM_CACHE"
 NAME_LENGTH = 120
+LONGEST_MESSAGE = 2000
 log = logging.getLogger("qhrtem_jax")
 
 
@@ -110,6 +117,10 @@ def run_stage(
     log.info("report: %s", folder_path / "report.html")
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:LONGEST_MESSAGE]
+
+
 def main() -> int:
     """Run, and turn errors that a user can act on into one message each."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here
@@ -117,6 +128,7 @@ def main() -> int:
     OmegaConf.register_new_resolver("process", os.getpid, replace=True)
     messages: list[str] = []
     advice = Advice()
+    composed = False
 
     def refuse(message: str) -> None:
         messages.append(message)
@@ -124,6 +136,8 @@ def main() -> int:
 
     @hydra.main(config_path=CONFIGS, config_name="config", version_base="1.3")
     def task(config: DictConfig) -> None:
+        nonlocal composed
+        composed = True
         # Errors are caught here, not outside: a sweep goes on with its other runs.
         try:
             folder = Path(HydraConfig.get().runtime.output_dir)
@@ -131,14 +145,19 @@ def main() -> int:
         except (InputError, NonFiniteError) as error:
             refuse(str(error))
         except (OSError, OmegaConfBaseException) as error:
-            refuse(" ".join(str(error).split()))
+            refuse(_one_line(error))
 
     try:
         sys.argv[1:] = literal_paths(sys.argv[1:])
         with interruptible() as advice:
             task()
     except (HydraException, OmegaConfBaseException, OSError, InputError) as error:
-        refuse(" ".join(str(error).split()))
+        refuse(_one_line(error))
+    except Exception as error:
+        if composed:
+            raise
+        # what Hydra's parser makes of some arguments: a number for a group, thousands of digits
+        refuse(f"command line: {_one_line(error)}")
     except Interrupted as interruption:
         return interruption.status
     return 2 if messages else 0

@@ -36,6 +36,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
+        self.number = number
         self.status = STATUS[signal.Signals(number)]
 
 
@@ -64,8 +65,20 @@ def interruptible(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Advice
 
     def interrupt(number: int, frame: object) -> None:
         del frame
+        for each in STATUS:  # once is enough: what follows tidies up
+            signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
+    def swallowed(problem: "sys.UnraisableHookArgs") -> None:
+        """An interruption that fell into a callback, where nothing can be raised, comes again."""
+        if isinstance(problem.exc_value, Interrupted):
+            number = problem.exc_value.number
+            signal.signal(number, interrupt)
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        else:
+            hook(problem)
+
+    hook, sys.unraisablehook = sys.unraisablehook, swallowed
     before = {number: signal.signal(number, interrupt) for number in STATUS}
     descriptor = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=watch, daemon=True)
@@ -73,12 +86,14 @@ def interruptible(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Advice
     try:
         yield advice
     except Interrupted:
-        print(advice.text, file=sys.stderr)
-        raise
-    finally:
-        signal.set_wakeup_fd(descriptor)
+        print(advice.text, file=sys.stderr, flush=True)
+        raise  # and further signals stay ignored while the process ends
+    else:
         for number, handler in before.items():
             signal.signal(number, handler)
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        sys.unraisablehook = hook
         over.set()
         wakes.close()
         watcher.join()

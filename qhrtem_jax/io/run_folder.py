@@ -24,7 +24,14 @@ from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import remove_parts, replacing
 from qhrtem_jax.io.json_files import read_object
 from qhrtem_jax.io.models import model_texts
-from qhrtem_jax.io.seal import CHECKSUM, read_own_npz, sealed_arrays, sealed_json, sha256
+from qhrtem_jax.io.seal import (
+    CHECKSUM,
+    file_sum,
+    is_as_summed,
+    read_own_npz,
+    sealed_arrays,
+    sealed_json,
+)
 from qhrtem_jax.physics.specimen import Atoms
 
 log = logging.getLogger(__name__)
@@ -51,7 +58,7 @@ class RunFolder:
         self.path = path
         self._fingerprint = ""
         self._written: set[str] = set()  # files, and sub-folders with a manifest of their own
-        self._sums: dict[str, str] = {}
+        self._sums: dict[str, dict[str, Any]] = {}
 
     @property
     def finished(self) -> bool:
@@ -111,7 +118,10 @@ class RunFolder:
         on this machine is no lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.SoftFileLock(self.path / LOCK, timeout=0)
+        there = self.path / LOCK
+        if os.path.lexists(there) and (there.is_symlink() or not there.is_file()):
+            raise InputError(f"hydra.run.dir: {there} is no lock of a run: remove it")
+        lock = filelock.SoftFileLock(there, timeout=0)
         try:
             lock.acquire()
         except filelock.Timeout:
@@ -180,7 +190,7 @@ class RunFolder:
         """`arrays.npz`, compressed."""
         with self.open(ARRAYS) as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        self._sums[ARRAYS] = sha256(self.path / ARRAYS)
+        self._sums[ARRAYS] = file_sum(self.path / ARRAYS)
 
     def write_checkpoint(self, arrays: dict[str, np.ndarray]) -> None:
         with self.open(CHECKPOINT) as file:
@@ -234,7 +244,7 @@ class RunFolder:
         """
         path = self.path / ARRAYS
         known = self.read_result()["files"].get(ARRAYS)
-        if not path.is_file() or known != sha256(path):
+        if not path.is_file() or not is_as_summed(path, known):
             raise DamagedError(f"{path} is not as it was written: its checksum differs")
         return read_own_npz(path)
 
@@ -369,7 +379,7 @@ def _is_plain_name(name: object) -> bool:
     if not isinstance(name, str) or Path(name).is_absolute():
         return False
     parts = Path(name).parts
-    return bool(parts) and ".." not in parts and name != MANIFEST
+    return bool(parts) and ".." not in parts and name != MANIFEST and "\0" not in name
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
+from experiments import run as command_line
 from tests import crash
 
 ROOT = Path(__file__).parents[2]
@@ -192,3 +194,40 @@ def test_default_folders_of_runs_in_one_second_differ(tmp_path):
     ]
     assert [process.wait(timeout=120) for process in both] == [2, 2]
     assert len(list((tmp_path / "runs" / "imaging").iterdir())) == 2
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [f"seed={DIGITS}", "data=3", "parameters=null", "microscope=[1,[2]]", "seed=" + 2000 * "["],
+)
+def test_what_the_parser_cannot_take_is_one_message(monkeypatch, capfd, tmp_path, argument):
+    GlobalHydra.instance().clear()
+    run_dir = f"hydra.run.dir={tmp_path / 'run'}"
+    monkeypatch.setattr(sys, "argv", ["run", "+stage=imaging", argument, run_dir])
+    assert command_line.main() == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert len(error) < 3000
+
+
+def test_a_second_signal_changes_nothing(known, tmp_path):
+    process = subprocess.Popen(
+        crash.arguments("imaging", tmp_path / "run", known),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "run" / "history.csv").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in error

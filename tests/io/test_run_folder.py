@@ -71,7 +71,7 @@ def test_an_interrupted_run_starts_afresh_without_an_option(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [["../escape"], ["/etc/passwd"], ["a/../../b"], [3], ["."], [""], "x"]
+    "names", [["../escape"], ["/etc/passwd"], ["a/../../b"], [3], ["."], [""], ["a\0"], "x"]
 )
 def test_a_manifest_cannot_point_outside(tmp_path, names):
     run = tmp_path / "run"
@@ -261,6 +261,20 @@ def test_one_process_at_a_time(tmp_path):
     with RunFolder(tmp_path / "run").locked():  # the lock of a dead process is none
         assert os.listdir(tmp_path / "run") == [".lock"]
     assert os.listdir(tmp_path / "run") == []
+
+
+def test_what_is_no_lock_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(InputError, match="no lock of a run"), RunFolder(tmp_path).locked():
+        pass
+
+
+def test_arrays_of_another_size_are_not_read(tmp_path):
+    folder = finished(tmp_path)
+    with (tmp_path / ARRAYS).open("r+b") as file:
+        file.truncate(2**40)  # sparse: reading it would take hours
+    with pytest.raises(DamagedError, match=r"arrays\.npz"):
+        folder.read_arrays()
 
 
 def test_what_fails_leaves_the_old_file_and_no_part(tmp_path):
