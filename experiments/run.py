@@ -35,6 +35,7 @@ CONFIGS = str(Path(__file__).resolve().parents[1] / "configs")
 CACHE_VARIABLE = "QHRTEM_CACHE"
 NAME_LENGTH = 120
 LONGEST_MESSAGE = 2000
+STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline")
 log = logging.getLogger("qhrtem_jax")
 
 
@@ -143,7 +144,7 @@ def main() -> int:
             folder = Path(HydraConfig.get().runtime.output_dir)
             run_stage(compose(config), folder, config, advice)
         except (InputError, NonFiniteError) as error:
-            refuse(str(error))
+            refuse(_one_line(error))
         except (OSError, OmegaConfBaseException) as error:
             refuse(_one_line(error))
 
@@ -152,7 +153,12 @@ def main() -> int:
         with interruptible() as advice:
             task()
     except (HydraException, OmegaConfBaseException, OSError, InputError) as error:
-        refuse(_one_line(error))
+        none_given = "Missing mandatory value: stage" in str(error)
+        refuse(
+            f"stage: none given, expected +stage=NAME, one of {', '.join(STAGES)}"
+            if none_given
+            else _one_line(error)
+        )
     except Exception as error:
         if composed:
             raise

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def _check_out(out: Path, folder: RunFolder, settings: RunSettings) -> None:
     own = out.parent.resolve() == folder.path.resolve() or (out.parent / MANIFEST).is_file()
     if own and out.name in (ARRAYS, CHECKPOINT):
         raise InputError(f"simulate.out: {out} is a run folder's own file: choose another name")
+    with tempfile.TemporaryFile(dir=out.parent):
+        pass  # raises where nothing can be written
     if out.exists() and not (settings.overwrite or settings.resume):
         raise InputError(f"simulate.out: {out} is there already: use overwrite=true to replace it")
 

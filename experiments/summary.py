@@ -61,7 +61,11 @@ def summarise(folder: Path, console: Console) -> int:
     writer = csv.DictWriter(content, COLUMNS)
     writer.writeheader()
     writer.writerows(rows)
-    write_text(folder / "summary.csv", content.getvalue())
+    target = folder / "summary.csv"
+    if target.exists() and not target.read_bytes().startswith(b"run,status,"):
+        console.print(f"{target} is there and no table of a sweep: it is left as it is")
+    else:
+        write_text(target, content.getvalue())
     table = Table(title=f"{len(rows)} runs, best first")
     for column in COLUMNS:
         text = column in ("run", "status")

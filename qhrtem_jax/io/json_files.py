@@ -9,7 +9,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import MIB, read_text
 from qhrtem_jax.io.seal import check_json
 
-LARGEST_FILE = 32 * MIB
+LARGEST_FILE = 16 * MIB
 
 _MOST_DIGITS = 308
 """Digits of a whole number that a float still holds."""

@@ -40,6 +40,7 @@ RESULT = "result.json"
 ARRAYS = "arrays.npz"
 CHECKPOINT = "checkpoint.npz"
 MANIFEST = "manifest.json"
+FINGERPRINT = "fingerprint"
 LOCK = ".lock"
 SCHEMA = "qhrtem_jax/result/1"
 FOLDER_SCHEMA = "qhrtem_jax/run/1"
@@ -104,7 +105,11 @@ class RunFolder:
         """**Raises:** `InputError` if one of the `inputs` (by option) lies in the folder."""
         here = self.path.resolve()
         for option, path in inputs.items():
-            if here in path.resolve().parents or here == path.resolve():
+            try:
+                there = path.resolve()
+            except (OSError, RuntimeError):
+                raise InputError(f"{option}: {path} is a link that leads nowhere") from None
+            if here in there.parents or here == there:
                 raise InputError(
                     f"{option}: {path} lies in the run folder {self.path}, where it could be "
                     "overwritten: move it, or use another hydra.run.dir"
@@ -183,7 +188,7 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """`result.json`, which ends a run."""
-        content = _plain(result) | {"files": dict(self._sums)}
+        content = _plain(result) | {FINGERPRINT: self._fingerprint, "files": dict(self._sums)}
         self.write_text(RESULT, json.dumps(sealed_json(content), indent=2, allow_nan=False) + "\n")
 
     def write_arrays(self, arrays: dict[str, np.ndarray]) -> None:
@@ -194,7 +199,8 @@ class RunFolder:
 
     def write_checkpoint(self, arrays: dict[str, np.ndarray]) -> None:
         with self.open(CHECKPOINT) as file:
-            np.savez(file, **sealed_arrays(arrays))  # type: ignore[arg-type]
+            owner = {FINGERPRINT: np.array(self._fingerprint)}
+            np.savez(file, **sealed_arrays(arrays | owner))  # type: ignore[arg-type]
 
     def write_history(self, header: list[str], rows: list[list[Any]]) -> None:
         """`history.csv`; written at every step, so without waiting for the disk."""
@@ -254,7 +260,10 @@ class RunFolder:
         if not path.is_file():
             return None
         try:
-            return read_own_npz(path, sealed=True)
+            arrays = read_own_npz(path, sealed=True)
+            if str(arrays.pop(FINGERPRINT, None)) != self._fingerprint:
+                raise DamagedError(f"{path} belongs to another run")
+            return arrays
         except DamagedError as error:
             log.warning("%s: starting afresh", error)
             self._set_aside(CHECKPOINT)
@@ -266,7 +275,10 @@ class RunFolder:
         """Whether the result, and those of the parts, can be believed; what cannot is set aside,
         and the run starts anew."""
         try:
-            if ARRAYS in self.read_result()["files"]:
+            result = self.read_result()
+            if result.get(FINGERPRINT) != self._fingerprint:
+                raise DamagedError(f"{self.path / RESULT} belongs to another run")
+            if ARRAYS in result["files"]:
                 self.read_arrays()
             whole = True
         except InputError as error:
@@ -378,8 +390,10 @@ def _is_plain_name(name: object) -> bool:
     """Whether `name` is the path of something below a folder."""
     if not isinstance(name, str) or Path(name).is_absolute():
         return False
+    if len(name.encode(errors="replace")) > 4096 or not name.isprintable():
+        return False
     parts = Path(name).parts
-    return bool(parts) and ".." not in parts and name != MANIFEST and "\0" not in name
+    return bool(parts) and ".." not in parts and name != MANIFEST
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ def read_own_npz(path: Path, *, sealed: bool = False) -> dict[str, np.ndarray]:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            # ours are stored as they are: what says it unpacks to more is not
+            members = content.zip.infolist() if sealed else []
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError("its arrays are compressed")
             arrays = {str(name): np.asarray(content[name]) for name in content.files}
     except (MemoryError, PermissionError):  # nothing is wrong with the file
         raise

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.cel import read_cel
 from qhrtem_jax.io.cif import read_cif
@@ -26,7 +28,10 @@ def read_unit_cell(path: Path) -> UnitCell:
         raise InputError(
             f"specimen.structure: {path} ends with {path.suffix!r}, expected .cel or .cif"
         )
-    return reader(path, read_bytes(path, "specimen.structure", MAX_BYTES))
+    cell = reader(path, read_bytes(path, "specimen.structure", MAX_BYTES))
+    if not np.any(cell.atoms.occupancy > 0.0):
+        raise InputError(f"{path}: found no atom whose occupancy is above 0")
+    return cell
 
 
 def read_structure(path: Path, slices: int) -> Crystal:

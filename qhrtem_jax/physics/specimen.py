@@ -14,6 +14,10 @@ TYPED = 1e-6
 """Coordinates typed with six digits err by less: 1/3 must not fall into the slice before it."""
 
 
+LARGEST_B_NM2 = 1.0
+"""Atoms that move by more than 0.1 nm are no crystal."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Atoms:
     """Atoms of a cell: element, position in fractions of the cell, occupancy, Debye-Waller factor.
@@ -33,6 +37,11 @@ class Atoms:
             raise InputError(f"atoms: found arrays of shapes {shapes} for {count} symbols")
         if not np.all((self.occupancy >= 0.0) & (self.occupancy <= 1.0)):
             raise InputError("atoms: found an occupancy outside 0..1")
+        if np.any(self.b_nm2 > LARGEST_B_NM2):
+            raise InputError(
+                f"found B {self.b_nm2.max():g} nm^2, expected at most {LARGEST_B_NM2:g}: "
+                "is it in Angstrom^2?"
+            )
         if not np.all((self.b_nm2 >= 0.0) & np.isfinite(self.b_nm2)):
             raise InputError("atoms: found a Debye-Waller factor that is negative or not finite")
         if not np.all(np.isfinite(self.positions)):

@@ -37,6 +37,9 @@ from qhrtem_jax.stages.regions import (
 )
 from qhrtem_jax.stages.settings import DataSettings, RunSettings
 
+LARGEST_INPUT = 4 * 2**30
+"""Bytes of a file, all of which are read for its checksum."""
+
 Warn = Callable[[str], None]
 Origins = tuple[tuple[int, int], ...]
 
@@ -298,7 +301,9 @@ def input_files(settings: RunSettings) -> dict[str, dict[str, str]]:
 
 
 def _sha256(path: Path, option: str) -> str:
-    file_size(path, option)  # refuses what would block
+    size = file_size(path, option)  # refuses what would block
+    if size > LARGEST_INPUT:
+        raise InputError(f"{option}: {path} has {size} bytes, expected at most {LARGEST_INPUT}")
     return sha256(path)
 
 

@@ -88,9 +88,12 @@ def _read_counts(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     result, arrays = RunFolder(path).read_result(), RunFolder(path).read_arrays()
     now = describe_input(regions.settings)
-    before = result.get("input") or {}
+    before = result.get("input")
+    if not isinstance(before, dict) or not isinstance(result.get("rois"), list):
+        raise InputError(f"stitch.result: {path} holds no reconstruct result")
     for group in ("specimen", "microscope"):
-        theirs = before.get(group) or {}
+        theirs = before.get(group)
+        theirs = theirs if isinstance(theirs, dict) else {}
         wrong = [k for k, v in now[group].items() if theirs.get(k) != _plain(v)]
         if wrong:
             raise InputError(
@@ -99,7 +102,7 @@ def _read_counts(
             )
     origins = [list(r.origin) for r in regions.regions]
     shape = (len(origins), regions.layout.size)
-    found = [roi.get("origin_px") for roi in result.get("rois", [])]
+    found = [roi.get("origin_px") for roi in result["rois"] if isinstance(roi, dict)]
     if result.get("stage") != "reconstruct" or found != origins:
         raise InputError(
             f"stitch.result: {path} holds no reconstruct result of these {len(origins)} regions"

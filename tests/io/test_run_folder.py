@@ -175,8 +175,15 @@ def test_inputs_in_the_run_folder_are_refused(tmp_path):
             folder.refuse_inputs({"data.image": path})
 
 
+def test_links_that_lead_nowhere_are_refused(tmp_path):
+    (tmp_path / "loop.npy").symlink_to(tmp_path / "loop.npy")
+    with pytest.raises(InputError, match=r"data\.image: .*loop\.npy"):
+        RunFolder(tmp_path / "run").refuse_inputs({"data.image": tmp_path / "loop.npy"})
+
+
 def test_arrays_and_checkpoints_come_back(tmp_path):
     folder = finished(tmp_path)
+    folder.prepare("a", resume=True, overwrite=False)
     np.testing.assert_array_equal(folder.read_arrays()["x"], np.arange(4.0))
     checkpoint = folder.read_checkpoint()
     assert checkpoint is not None
@@ -199,6 +206,7 @@ def damages(content: bytes, rng: np.random.Generator):
 
 def test_no_damaged_checkpoint_is_believed_or_gives_a_traceback(tmp_path):
     folder = finished(tmp_path)
+    folder.prepare("a", resume=True, overwrite=False)
     content = (tmp_path / CHECKPOINT).read_bytes()
     for damaged in damages(content, np.random.default_rng(0)):
         (tmp_path / CHECKPOINT).write_bytes(damaged)
@@ -215,6 +223,26 @@ def test_a_checkpoint_that_was_changed_on_purpose_is_not_believed(tmp_path):
     with np.load(tmp_path / CHECKPOINT) as content:
         arrays = dict(content)
     np.savez(tmp_path / CHECKPOINT, **(arrays | {"x": arrays["x"] + 1e30}))
+    assert folder.read_checkpoint() is None
+
+
+def test_what_belongs_to_another_run_is_not_believed(tmp_path):
+    one, other = finished(tmp_path / "one", "a"), finished(tmp_path / "other", "b")
+    (tmp_path / "one" / CHECKPOINT).write_bytes((tmp_path / "other" / CHECKPOINT).read_bytes())
+    assert one.prepare("a", resume=True, overwrite=False) is False
+    assert one.read_checkpoint() is None
+    for name in (RESULT, ARRAYS):
+        (tmp_path / "one" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    assert other.read_result()["mse"] == 0.25
+    assert RunFolder(tmp_path / "one").prepare("a", resume=True, overwrite=False)
+
+
+def test_a_checkpoint_that_unpacks_to_more_is_not_believed(tmp_path):
+    folder = finished(tmp_path)
+    folder.prepare("a", resume=True, overwrite=False)
+    with np.load(tmp_path / CHECKPOINT) as content:
+        arrays = dict(content)
+    np.savez_compressed(tmp_path / CHECKPOINT, **(arrays | {"bomb": np.zeros(10**7)}))
     assert folder.read_checkpoint() is None
 
 
