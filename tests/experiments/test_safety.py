@@ -201,7 +201,7 @@ DIGITS = "9" * 5000
 
 @pytest.mark.parametrize(
     "argument",
-    [f"seed={DIGITS}", "data=3", "parameters=null", "microscope=[1,[2]]", "seed=" + 2000 * "["],
+    [f"seed={DIGITS}", "data=3", "parameters=null", "microscope=[1,[2]]"],
 )
 def test_what_the_parser_cannot_take_is_one_message(monkeypatch, capfd, tmp_path, argument):
     GlobalHydra.instance().clear()
