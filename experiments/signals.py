@@ -86,12 +86,12 @@ def interruptible(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Advice
     try:
         yield advice
     except Interrupted:
+        before = {}  # further signals stay ignored while the process ends
         print(advice.text, file=sys.stderr, flush=True)
-        raise  # and further signals stay ignored while the process ends
-    else:
+        raise
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    finally:
         signal.set_wakeup_fd(descriptor)
         sys.unraisablehook = hook
         over.set()

@@ -147,9 +147,7 @@ class RunFolder:
         **Raises:** `InputError` if the folder belongs to other settings or input, or to nobody.
         """
         self.check(resume=resume, overwrite=overwrite)
-        known = (self.path / MANIFEST).is_file()
-        if known:
-            self._read_manifest()
+        known = (self.path / MANIFEST).is_file()  # then `check` has read it
         if resume and known and self._fingerprint != fingerprint:
             raise InputError(
                 f"resume: {self.path} belongs to a run with other settings or input files: "
