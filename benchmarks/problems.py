@@ -76,10 +76,10 @@ def bto_evaluator(folder: Path, profile: tuple[str, ...]):
     """
     import jax.numpy as jnp
 
+    from qhrtem_jax.imaging import fit as imaging
+    from qhrtem_jax.imaging.search import make_evaluator
+    from qhrtem_jax.inputs.settings import run_settings
     from qhrtem_jax.matching.objective import make_objective
-    from qhrtem_jax.stages import imaging
-    from qhrtem_jax.stages.search import make_evaluator
-    from qhrtem_jax.stages.settings import run_settings
 
     settings = run_settings(
         {"stage": "imaging", "optimizer": {"profile": list(profile)}, **bto_overrides(folder)}

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.reporting.progress import ProgressLine
-from qhrtem_jax.stages.settings import RunSettings
 
 
 def run_fit(

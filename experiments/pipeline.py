@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import imaging, reconstruct, stitch, structure
+from qhrtem_jax.field import stitch as stitch_stage
+from qhrtem_jax.inline_imaging import averaged_data
+from qhrtem_jax.inputs import problem
+from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
 from qhrtem_jax.reporting.report import render
-from qhrtem_jax.stages import problem
-from qhrtem_jax.stages import stitch as stitch_stage
-from qhrtem_jax.stages.inline_imaging import averaged_data
-from qhrtem_jax.stages.result import header
-from qhrtem_jax.stages.settings import RunSettings
+from qhrtem_jax.reporting.result import header
 
 log = logging.getLogger("qhrtem_jax")
 

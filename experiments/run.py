@@ -99,9 +99,9 @@ def run_stage(
     content: dict[str, Any], folder_path: Path, config: DictConfig, advice: Advice
 ) -> None:
     """Check everything, run the stage, write the run folder."""
+    from qhrtem_jax.inputs.problem import input_paths, with_example
+    from qhrtem_jax.inputs.settings import run_settings
     from qhrtem_jax.io.run_folder import RunFolder
-    from qhrtem_jax.stages.problem import input_paths, with_example
-    from qhrtem_jax.stages.settings import run_settings
 
     content, example = with_example(content)
     settings = run_settings(content)

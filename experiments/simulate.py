@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.io.atomic import replacing
 from qhrtem_jax.io.run_folder import ARRAYS, CHECKPOINT, MANIFEST, RunFolder
 from qhrtem_jax.io.seal import sha256
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.progress import ProgressLine
 from qhrtem_jax.reporting.report import render
-from qhrtem_jax.stages import simulate
-from qhrtem_jax.stages.settings import RunSettings
+from qhrtem_jax.simulation import fit as simulate
 
 
 def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments.fitting import merit, run_fit
+from qhrtem_jax.field import page as report
+from qhrtem_jax.field import stitch
+from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.reporting import stitch as report
-from qhrtem_jax.stages import stitch
-from qhrtem_jax.stages.settings import RunSettings
 
 
 def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments.fitting import merit, run_fit
+from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.reporting import structure as report
-from qhrtem_jax.stages import structure
-from qhrtem_jax.stages.settings import RunSettings
+from qhrtem_jax.structure import fit as structure
+from qhrtem_jax.structure import page as report
 
 
 def run(settings: RunSettings, folder: RunFolder, started: Callable[[], None]) -> None:

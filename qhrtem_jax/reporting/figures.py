@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from qhrtem_jax.io.atomic import replacing
 from qhrtem_jax.matching.criteria import ncc_map
 from qhrtem_jax.reporting.numbers import with_error
-from qhrtem_jax.stages.result import NCC_REACH
+from qhrtem_jax.reporting.result import NCC_REACH
 
 DPI = 150
 

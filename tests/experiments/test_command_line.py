@@ -11,8 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from experiments import run as command
-from qhrtem_jax.stages.parameter_space import parameter_space
-from qhrtem_jax.stages.settings import run_settings
+from qhrtem_jax.inputs.parameter_space import parameter_space
+from qhrtem_jax.inputs.settings import run_settings
 
 EXAMPLE = Path(command.__file__).parents[1] / "qhrtem_jax" / "example"
 DATA = [

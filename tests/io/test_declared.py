@@ -30,7 +30,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.images import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.tables import read_table
-from qhrtem_jax.stages.handover import read_result
+from qhrtem_jax.inputs.handover import read_result
 import tifffile, mrcfile.utils, mrcfile.mrcfile, zipfile
 try:
     import rsciio.digitalmicrograph

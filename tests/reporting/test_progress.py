@@ -5,8 +5,8 @@ import time
 
 from rich.console import Console
 
+from qhrtem_jax.imaging.search import Progress
 from qhrtem_jax.reporting.progress import ProgressLine
-from qhrtem_jax.stages.search import Progress
 
 
 def said_after(wait) -> str:

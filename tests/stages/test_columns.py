@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 
+from qhrtem_jax.inputs.problem import load_crystal
+from qhrtem_jax.inputs.settings import run_settings
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.columns import columns_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
-from qhrtem_jax.stages import reconstruct, structure
-from qhrtem_jax.stages.problem import load_crystal
-from qhrtem_jax.stages.settings import run_settings
+from qhrtem_jax.regions import reconstruct
+from qhrtem_jax.structure import fit as structure
 from tests import drprobe, truth
 
 

@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.stages.problem import averages, load_experiment
-from qhrtem_jax.stages.regions import find_regions
-from qhrtem_jax.stages.settings import run_settings
+from qhrtem_jax.inputs.problem import averages, load_experiment
+from qhrtem_jax.inputs.rois import find_regions
+from qhrtem_jax.inputs.settings import run_settings
 
 whole = st.integers(-3, 45) | st.sampled_from([0, -1, 2**31, 2**63, -(2**63), 10**30])
 number = st.floats() | st.sampled_from([0.0, -1.0, 1e300, 5e-324, 1e-3])

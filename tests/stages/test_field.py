@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.field.layout import field_layout
+from qhrtem_jax.field.properties import displacements, polarisation
+from qhrtem_jax.inputs.lattice import lattice_drift
+from qhrtem_jax.inputs.problem import Experiment
+from qhrtem_jax.inputs.rois import Region
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import columns_of
-from qhrtem_jax.stages.field_layout import field_layout
-from qhrtem_jax.stages.field_results import displacements, polarisation
-from qhrtem_jax.stages.lattice import lattice_drift
-from qhrtem_jax.stages.problem import Experiment
-from qhrtem_jax.stages.regions import Region
 from tests.physics import crystal as sto
 
 COLUMNS = columns_of(sto.crystal())

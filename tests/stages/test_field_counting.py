@@ -6,13 +6,14 @@ import json
 import numpy as np
 import pytest
 
+from qhrtem_jax.field import counting as field_counting
+from qhrtem_jax.field import stitch
+from qhrtem_jax.field.fit import FieldFit
+from qhrtem_jax.field.linear import FieldLinear
+from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.stages import field_counting, stitch
-from qhrtem_jax.stages.field_fit import FieldFit
-from qhrtem_jax.stages.field_linear import FieldLinear
-from qhrtem_jax.stages.journal import Journal
-from qhrtem_jax.stages.region_fit import RegionFit
+from qhrtem_jax.regions.fit import RegionFit
 from tests import truth
 from tests.stages.test_stitch import COLS, ROWS, imaging, stitch_settings
 

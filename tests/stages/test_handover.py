@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs import problem
+from qhrtem_jax.inputs.handover import imaging_vector, read_result
+from qhrtem_jax.inputs.settings import run_settings
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.stages import problem
-from qhrtem_jax.stages.handover import imaging_vector, read_result
-from qhrtem_jax.stages.settings import run_settings
 
 SETTINGS = run_settings({"stage": "structure"})
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.imaging import fit as imaging
+from qhrtem_jax.inputs.problem import with_example
+from qhrtem_jax.inputs.settings import run_settings
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
-from qhrtem_jax.stages import imaging
-from qhrtem_jax.stages.problem import with_example
-from qhrtem_jax.stages.settings import run_settings
 
 QUICK = {"max_evaluations": 96, "training_points": 96, "starts": 3}
 
@@ -84,7 +84,7 @@ class KilledError(Exception):
 
 def test_resumes_after_a_kill_to_the_same_result(finished, tmp_path, monkeypatch):
     result = finished[0]
-    monkeypatch.setattr("qhrtem_jax.stages.search.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("qhrtem_jax.imaging.search.CHECKPOINT_SECONDS", 0.0)
     folder = RunFolder(tmp_path)
     groups = {"microscope": {"aberration_convention": "drprobe"}, "optimizer": QUICK}
 

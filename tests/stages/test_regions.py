@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.handover import imaging_vector, read_result
+from qhrtem_jax.inputs.problem import averages, load_experiment
+from qhrtem_jax.inputs.rois import choose_average, find_regions
+from qhrtem_jax.inputs.settings import DataSettings, run_settings
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.stages.handover import imaging_vector, read_result
-from qhrtem_jax.stages.problem import averages, load_experiment
-from qhrtem_jax.stages.regions import choose_average, find_regions
-from qhrtem_jax.stages.settings import DataSettings, run_settings
 
 NOISE = NoiseModel(1e-4)
 

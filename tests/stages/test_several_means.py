@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qhrtem_jax.imaging.several_means import OWN, fit_several, means_table
+from qhrtem_jax.inputs.parameter_space import parameter_space
+from qhrtem_jax.inputs.problem import load_crystal, load_microscope
+from qhrtem_jax.inputs.settings import run_settings
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX, default_vector
 from qhrtem_jax.physics.simulator import make_simulator
-from qhrtem_jax.stages.parameter_space import parameter_space
-from qhrtem_jax.stages.problem import load_crystal, load_microscope
-from qhrtem_jax.stages.settings import run_settings
-from qhrtem_jax.stages.several_means import OWN, fit_several, means_table
 
 EXAMPLE = resources.files("qhrtem_jax").joinpath("example")
 FRAME = Frame((44, 64), (0.0089, 0.0089))

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.stages import imaging, memory, reconstruct, simulate, size, structure
-from qhrtem_jax.stages.memory import free_bytes
-from qhrtem_jax.stages.problem import with_example
-from qhrtem_jax.stages.settings import run_settings
+from qhrtem_jax.imaging import fit as imaging
+from qhrtem_jax.inputs import memory, size
+from qhrtem_jax.inputs.memory import free_bytes
+from qhrtem_jax.inputs.problem import with_example
+from qhrtem_jax.inputs.settings import run_settings
+from qhrtem_jax.regions import reconstruct
+from qhrtem_jax.simulation import fit as simulate
+from qhrtem_jax.structure import fit as structure
 
 EXAMPLE = resources.files("qhrtem_jax") / "example"
 PREPARE = {

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qhrtem_jax.field import stitch
+from qhrtem_jax.inputs.problem import load_crystal
+from qhrtem_jax.inputs.settings import RunSettings, run_settings
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.columns import columns_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
-from qhrtem_jax.stages import stitch
-from qhrtem_jax.stages.problem import load_crystal
-from qhrtem_jax.stages.settings import RunSettings, run_settings
 from tests import truth
 
 ROWS, COLS = 45, 64

@@ -1,0 +1,1 @@
+"""Stage `stitch`: the regions as one field, and its joint refinement."""

@@ -1,0 +1,112 @@
+"""Cells of the supercell that a field is simulated in: known, unknown, vacuum."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.lattice import cell_of
+from qhrtem_jax.inputs.rois import LEAST_CONTRAST
+from qhrtem_jax.regions.reconstruct import ReconstructProblem
+
+MARGIN_NM = 0.8
+"""Width of the cells beyond the frame, which separate its opposite edges."""
+
+REACH_NM = 0.35
+"""Distance from its cell at which a change of atoms is taken to leave no trace in the image, as it
+does for a few nm of defocus; where this matters, what is left beyond it is looked at."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldLayout:
+    """`shape` (rows, cols) of the supercell; the index of each region's cell; and of the cells with
+    crystal that no region shows, each with the region that it is first taken to be like.
+
+    `near` (regions, regions): whose pixels (first index) see the atoms of whose cell.
+    """
+
+    shape: tuple[int, int]
+    region_cells: np.ndarray  # (regions,)
+    unknown_cells: np.ndarray
+    nearest_region: np.ndarray  # (unknown,)
+    near: np.ndarray
+
+    def apart(self) -> list[list[int]]:
+        """The regions in groups, in which no two are seen by the same region."""
+        groups: list[list[int]] = []
+        for k in range(len(self.near)):
+            seen = self.near[:, k]
+            group = next((g for g in groups if not self.near[seen][:, g].any()), None)
+            if group is None:
+                groups.append([k])
+            else:
+                group.append(k)
+        return groups
+
+
+def field_layout(task: ReconstructProblem) -> FieldLayout:
+    """Lay the lattice over the field.
+
+    Cells of the frame without a region are vacuum where the image shows no contrast; cells beyond
+    the frame are like the nearest one of the frame.
+    """
+    image, frame = task.field.image, task.field.frame
+    size = np.array(task.specimen.columns.size_nm[:2][::-1])
+    extent = np.array(image.shape) * np.array(frame.sampling_nm)
+    visible = np.ceil(extent / size - 0.1).astype(int)
+    margin = [max(2, math.ceil(MARGIN_NM / s)) for s in size]
+    shape = (int(visible[0] + margin[0]), int(visible[1] + margin[1]))
+    places = np.array([cell_of(r.origin, task.specimen, frame) for r in task.regions])
+    region_of: dict[tuple[int, ...], int] = {}
+    for k, place in enumerate(places):
+        other = region_of.setdefault(tuple(int(n) for n in place), k)
+        if other != k:
+            raise InputError(
+                f"data.rois: {task.regions[other].name} at {list(task.regions[other].origin)} and "
+                f"{task.regions[k].name} at {list(task.regions[k].origin)} show the same cell of "
+                "the lattice, expected each cell once"
+            )
+    pixels = size / np.array(frame.sampling_nm)
+    strongest = max(float(np.std(r.image)) for r in task.regions)
+
+    def is_crystal(i: int, j: int) -> bool:
+        if (i, j) in region_of:
+            return True
+        low = np.rint(np.array([i, j]) * pixels).astype(int)
+        high = np.minimum(np.rint(np.array([i + 1, j + 1]) * pixels), image.shape).astype(int)
+        part = image[low[0] : high[0], low[1] : high[1]]
+        return part.size > 16 and float(np.std(part)) > LEAST_CONTRAST * strongest
+
+    unknown, nearest = [], []
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            # beyond the frame, half of the margin belongs to either edge (the field is periodic)
+            row, col = (
+                n if n < v else (v - 1 if n - v < (m + 1) // 2 else 0)
+                for n, v, m in zip((i, j), visible, margin, strict=True)
+            )
+            if (i, j) in region_of or not is_crystal(int(row), int(col)):
+                continue
+            distance = np.hypot(*((places - [row, col]) * size).T)
+            unknown.append(i * shape[1] + j)
+            nearest.append(int(np.argmin(distance)))
+    return FieldLayout(
+        shape,
+        np.array([p[0] * shape[1] + p[1] for p in places], dtype=int),
+        np.array(unknown, dtype=int),
+        np.array(nearest, dtype=int),
+        _near(task, places * size, size),
+    )
+
+
+def _near(task: ReconstructProblem, cells: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Whether the pixels of each region lie within `REACH_NM` of the cell of each; `cells`: corners
+    (regions, 2) in nm. The pixels of a region need not cover its cell."""
+    sampling = np.array(task.field.frame.sampling_nm)
+    first = np.array([r.origin for r in task.regions]) * sampling
+    last = first + np.array(task.regions[0].image.shape) * sampling
+    below = cells[None] - last[:, None]
+    above = first[:, None] - (cells + size)[None]
+    gap = np.maximum(below, above).max(axis=2)
+    return np.asarray(gap < REACH_NM)

@@ -1,0 +1,166 @@
+"""What a refined field says: one atomic model, its surfaces, displacements and polarisation."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from qhrtem_jax.field.fit import FieldFit
+from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.physics.specimen import Atoms
+from qhrtem_jax.reporting.column_tables import PM
+
+ANION = "O"
+ELEMENTARY_CHARGE_C = 1.602176634e-19
+
+
+def supercell(field: FieldFit) -> tuple[tuple[float, float, float], Atoms]:
+    """(size in nm, atoms) of the model of all regions, each at its place and height."""
+    columns, layout = field.columns, field.layout
+    rows, cols = field.cells.shape
+    places = np.array(np.unravel_index(field.cells.region_cells, (rows, cols))).T
+    corner = places.min(axis=0)
+    extent = places.max(axis=0) - corner + 1
+    size = (
+        columns.size_nm[0] * extent[1],
+        columns.size_nm[1] * extent[0],
+        field.unit_nm * field.stack_cells,
+    )
+    symbols: list[str] = []
+    positions, occupancy, b_nm2 = [], [], []
+    offsets = lattice_offsets(field)
+    for k, place in enumerate(places - corner):
+        point = field.points[k]
+        taken = field.sites.occupied(np.rint(point[layout.counts]))
+        shifts = point[layout.shifts].reshape(-1, 2) + offsets[k]
+        for site in np.flatnonzero(taken):
+            chain = columns.chains[field.sites.chain[site]]
+            x, y = columns.xy_nm[chain.column] + shifts[chain.column]
+            x, y = x + place[1] * columns.size_nm[0], y + place[0] * columns.size_nm[1]
+            z = field.sites.z[site] + field.heights[k]
+            symbols.append(chain.symbol)
+            positions.append([x / size[0], y / size[1], z / field.stack_cells])
+            occupancy.append(point[layout.occupancies.start + field.sites.chain[site]])
+            b_nm2.append(chain.b_nm2)
+    atoms = Atoms(
+        tuple(symbols),
+        np.array(positions).reshape(-1, 3),
+        np.clip(occupancy, 0.0, 1.0),
+        np.array(b_nm2),
+    )
+    return size, atoms
+
+
+def lattice_offsets(field: FieldFit) -> np.ndarray:
+    """Shift of each region as a whole against the ideal lattice, (regions, 2) in nm."""
+    return np.asarray(field.placement().offsets(jnp.asarray(field.points)), float)
+
+
+def surfaces(field: FieldFit, k: int) -> list[dict[str, Any]]:
+    """First and last slice of each chain of region `k` in the field's stack (from 1 to the number
+    of slices; null where the chain is empty)."""
+    columns, sites = field.columns, field.sites
+    taken = sites.occupied(np.rint(field.points[k, field.layout.counts]))
+    table = []
+    for c, chain in enumerate(columns.chains):
+        mine = sites.slice[taken & (sites.chain == c)] + field.heights[k] * columns.slices
+        x, y = columns.xy[chain.column]
+        table.append(
+            {
+                "species": chain.symbol,
+                "x": float(x),
+                "y": float(y),
+                "first_slice": int(mine.min()) + 1 if mine.size else None,
+                "last_slice": int(mine.max()) + 1 if mine.size else None,
+            }
+        )
+    return table
+
+
+def displaced_species(columns: Columns) -> str | None:
+    """The species whose displacement against oxygen is reported: the first (of the cell) that has
+    columns of its own besides oxygen; None where there is no oxygen in columns of its own."""
+    alone = [c for c in columns.chains if sum(d.column == c.column for d in columns.chains) == 1]
+    if not any(c.symbol == ANION for c in alone):
+        return None
+    others = [c.symbol for c in alone if c.symbol != ANION]
+    return others[0] if others else None
+
+
+def displacements(
+    columns: Columns, shifts_nm: np.ndarray, covariance_nm2: np.ndarray, scale: float
+) -> dict[str, Any] | None:
+    """Displacement of the cations against the oxygen columns beside them, in one cell.
+
+    **Arguments:** `shifts_nm` (columns, 2); `covariance_nm2` (2 columns, 2 columns), x and y of
+    each; `scale` of the errors by the misfit.
+
+    **Returns:** each cation column against the mean of its nearest pure oxygen columns, and their
+    mean over the cell, in pm; None where the crystal has no such columns.
+    """
+    species = displaced_species(columns)
+    if species is None:
+        return None
+    single = [c for c in columns.chains if sum(d.column == c.column for d in columns.chains) == 1]
+    anions = np.array([c.column for c in single if c.symbol == ANION])
+    cations = [c.column for c in single if c.symbol == species]
+    size = np.array(columns.size_nm[:2])
+    weights = np.zeros((len(cations), len(columns.xy)))
+    for row, cation in zip(weights, cations, strict=True):
+        apart = columns.xy[anions] - columns.xy[cation]
+        distance = np.hypot(*((apart - np.rint(apart)) * size).T)
+        near = anions[distance < 1.1 * distance.min()]
+        row[cation] = 1.0
+        row[near] -= 1.0 / len(near)
+    entries = []
+    for cation, row in zip(cations, weights, strict=True):
+        x, y = columns.xy[cation]
+        entries.append(
+            {"x": float(x), "y": float(y)} | _vector(row, shifts_nm, covariance_nm2, scale)
+        )
+    mean = _vector(weights.mean(axis=0), shifts_nm, covariance_nm2, scale)
+    return {"species": species, "against": ANION, "columns": entries, "mean": mean}
+
+
+def _vector(
+    weights: np.ndarray, shifts_nm: np.ndarray, covariance_nm2: np.ndarray, scale: float
+) -> dict[str, float]:
+    found = PM * weights @ shifts_nm
+    std = [
+        scale * PM * float(np.sqrt(weights @ covariance_nm2[axis::2, axis::2] @ weights))
+        for axis in (0, 1)
+    ]
+    return {
+        "dx_pm": float(found[0]),
+        "dy_pm": float(found[1]),
+        "std_dx_pm": std[0],
+        "std_dy_pm": std[1],
+    }
+
+
+def polarisation(
+    columns: Columns,
+    charges: dict[str, float],
+    shifts_nm: np.ndarray,
+    covariance_nm2: np.ndarray,
+    scale: float,
+) -> dict[str, float]:
+    """Polarisation of a cell in uC/cm^2: sum of Born effective charges times displacements over the
+    volume (Resta, Posternak, Baldereschi, Phys. Rev. Lett. 70, 1010, 1993).
+
+    Charges are shifted by a constant to add up to zero, so that moving the cell changes nothing.
+    """
+    per_column = np.zeros(len(columns.xy))
+    number = columns.atoms_per_cell()
+    mean = sum(charges[c.symbol] * n for c, n in zip(columns.chains, number, strict=True))
+    mean /= number.sum()
+    for chain, n in zip(columns.chains, number, strict=True):
+        per_column[chain.column] += (charges[chain.symbol] - mean) * n
+    volume = float(np.prod(columns.size_nm))
+    unit = 100.0 * ELEMENTARY_CHARGE_C * 1e-9 / (volume * 1e-27)  # uC/cm^2 per charge and nm
+    value = unit * per_column @ shifts_nm
+    std = [
+        scale * unit * float(np.sqrt(per_column @ covariance_nm2[a::2, a::2] @ per_column))
+        for a in (0, 1)
+    ]
+    return {"Px": float(value[0]), "Py": float(value[1]), "std_Px": std[0], "std_Py": std[1]}

@@ -1,0 +1,1 @@
+"""Stage `imaging`: the imaging parameters and the thickness that explain a mean image."""

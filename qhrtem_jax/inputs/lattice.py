@@ -1,0 +1,20 @@
+"""Where the cells of the lattice lie against the pixels of a field."""
+
+import numpy as np
+
+from qhrtem_jax.inputs.columns import Specimen
+from qhrtem_jax.physics.camera import Frame
+
+
+def cell_of(origin_px: tuple[int, int], specimen: Specimen, frame: Frame) -> np.ndarray:
+    """(row, column) of the lattice cell that the region at `origin_px` shows."""
+    size = np.array(specimen.columns.size_nm[:2][::-1])
+    return np.rint(np.array(origin_px) * np.array(frame.sampling_nm) / size).astype(int)
+
+
+def lattice_drift(origin_px: tuple[int, int], specimen: Specimen, frame: Frame) -> np.ndarray:
+    """Corner of that cell against the region's first pixel, (x, y) in nm: regions follow the
+    pixels, the lattice does not."""
+    size = np.array(specimen.columns.size_nm[:2][::-1])
+    corner = cell_of(origin_px, specimen, frame) * size
+    return (corner - np.array(origin_px) * np.array(frame.sampling_nm))[::-1]

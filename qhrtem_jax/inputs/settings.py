@@ -1,0 +1,319 @@
+"""Typed settings of a run, built strictly from a plain nested mapping.
+
+Every unknown key, wrong type or value outside its choices raises `InputError` with the full name of
+the field, before any work starts.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS
+from qhrtem_jax.bayesopt.turbo import SURROGATES
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.conversion import shown, typed
+from qhrtem_jax.physics.columns import FILLS
+from qhrtem_jax.physics.parameters import NAMES
+
+LARGEST_MTF_SCALE_STD = 0.05
+"""Images are taken as linear in the scale."""
+
+_PIXELS = (1, 65536)
+_ORIGIN = (0, 1_000_000)
+_STD_NM = (1e-6, 1.0)
+
+STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Files and regions of the experiment; see the README's table of options."""
+
+    image: str | None = None
+    shape: tuple[int, int] | None = None
+    sampling_nm: tuple[float, float] | float | None = None
+    mtf: str | None = None
+    mtf_scale: float = 1.0
+    mtf_scale_std: float = 0.02
+    frame: tuple[int, int, int, int] | None = None
+    roi_shape: tuple[int, int] | None = None
+    rois: tuple[tuple[int, int], ...] | str | None = None
+    average: tuple[tuple[int, int], ...] | tuple[tuple[tuple[int, int], ...], ...] | str | None = (
+        None
+    )
+    vacuum: tuple[int, int, int, int] | None = None
+    noise_variance: float | None = None
+    noise_correlation: tuple[float, ...] | None = None
+
+    RANGES: typing.ClassVar = {
+        "shape": _PIXELS,
+        "roi_shape": _PIXELS,
+        "frame": _ORIGIN,
+        "vacuum": _ORIGIN,
+        "rois": _ORIGIN,
+        "average": _ORIGIN,
+        "sampling_nm": (1e-4, 10.0),
+        "mtf_scale": (0.01, 100.0),
+        "mtf_scale_std": (0.0, LARGEST_MTF_SCALE_STD),
+        "noise_variance": (1e-12, 1e4),
+        "noise_correlation": (-1.0, 1.0),
+    }
+
+    @property
+    def sampling(self) -> tuple[float, float]:
+        """(row, column) sampling in nm.
+
+        **Raises:** `InputError` where none is given.
+        """
+        if self.sampling_nm is None:
+            raise InputError("data.sampling_nm: none given, expected nm per pixel, as 0.00887")
+        pair = self.sampling_nm
+        return pair if isinstance(pair, tuple) else (pair, pair)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecimenSettings:
+    """The crystal and how it is sampled."""
+
+    structure: str | None = None
+    slices: int = 4
+    grid: tuple[int, int] | str = "auto"
+    grid_error: float = 1e-4
+    scattering: str = "weickenmeier_kohl"
+    max_cells: int = 7
+    fill: str = "entrance"
+
+    CHOICES: typing.ClassVar = {
+        "scattering": ("weickenmeier_kohl", "lobato", "kirkland"),
+        "fill": FILLS,
+    }
+    RANGES: typing.ClassVar = {
+        "slices": (1, 1000),
+        "grid": (8, 65536),
+        "grid_error": (1e-7, 1.0),
+        "max_cells": (1, 10_000),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class MicroscopeSettings:
+    """The instrument."""
+
+    high_tension_kv: float = 300.0
+    aberration_convention: str = "haider"
+    coherence: str = "focal_sum"
+    compatibility: str = "none"
+
+    CHOICES: typing.ClassVar = {
+        "aberration_convention": ("haider", "drprobe", "krivanek"),
+        "coherence": ("focal_sum", "explicit", "quasi_coherent"),
+        "compatibility": ("none", "drprobe"),
+    }
+    RANGES: typing.ClassVar = {"high_tension_kv": (10.0, 10_000.0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterSettings:
+    """What is known of one parameter; None leaves the default."""
+
+    value: float | None = None
+    free: bool | None = None
+    low: float | None = None
+    high: float | None = None
+    prior_mean: float | None = None
+    prior_std: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """How the parameters are searched."""
+
+    name: str = "hybrid"
+    acquisition: str = "thompson"
+    surrogate: str = "composite"
+    profile: tuple[str, ...] = ("thickness", "shift")
+    max_evaluations: int = 256
+    max_seconds: float | None = None
+    batch: int = 8
+    beta: float = 0.25
+    initial_points: int | None = None
+    training_points: int = 256
+    fixed_noise: float | None = None
+    minimum_length: float = 0.5**5
+    improvement: float = 0.01
+    starts: int = 6
+    max_iterations: int = 60
+
+    CHOICES: typing.ClassVar = {
+        "name": ("turbo", "lm", "hybrid"),
+        "acquisition": ACQUISITIONS,
+        "surrogate": SURROGATES,
+    }
+    RANGES: typing.ClassVar = {
+        "max_evaluations": (1, 1_000_000),
+        "max_seconds": (1e-3, 1e9),
+        "batch": (1, 4096),
+        "beta": (1e-6, 1e6),
+        "initial_points": (1, 1_000_000),
+        "training_points": (2, 4096),
+        "fixed_noise": (1e-12, 1e3),
+        "minimum_length": (1e-9, 1.0),
+        "improvement": (1e-12, 1.0),
+        "starts": (1, 10_000),
+        "max_iterations": (1, 10_000),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulateSettings:
+    """Input and output of the simulate stage."""
+
+    table: str | None = None
+    out: str | None = None
+    save_wave: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagingSettings:
+    """Hands over what an earlier run found: its folder, or a JSON with `parameters`."""
+
+    result: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StructureSettings:
+    """Refinement of column positions and occupancies; priors are standard deviations."""
+
+    imaging: str = "alternate"
+    position_std_nm: float = 0.01
+    occupancy_std: float = 0.2
+    rounds: int = 4
+
+    CHOICES: typing.ClassVar = {"imaging": ("fixed", "alternate", "joint")}
+    RANGES: typing.ClassVar = {
+        "position_std_nm": _STD_NM,
+        "occupancy_std": (1e-6, 10.0),
+        "rounds": (1, 1000),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructSettings:
+    """Numbers of atoms of every region of interest."""
+
+    positions: bool = True
+    surface_rule: bool = True
+    roughness_cells: float | None = 1.0
+    position_std_nm: float = 0.01
+    max_evaluations: int = 64
+    passes: int = 8
+
+    RANGES: typing.ClassVar = {
+        "roughness_cells": (1e-3, 1e3),
+        "position_std_nm": _STD_NM,
+        "max_evaluations": (0, 1_000_000),
+        "passes": (1, 1000),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class StitchSettings:
+    """One model of the field from its regions, and its joint refinement."""
+
+    result: str | None = None
+    rounding: str = "cell"
+    refine: bool = True
+    sweeps: int = 6
+    charges: dict[str, float] | None = None
+
+    CHOICES: typing.ClassVar = {"rounding": ("cell", "none")}
+    RANGES: typing.ClassVar = {"sweeps": (1, 1000), "charges": (-100.0, 100.0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Everything that a run depends on."""
+
+    stage: str
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "float32"
+    memory_gb: float | str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    data: DataSettings = dataclasses.field(default_factory=DataSettings)
+    specimen: SpecimenSettings = dataclasses.field(default_factory=SpecimenSettings)
+    microscope: MicroscopeSettings = dataclasses.field(default_factory=MicroscopeSettings)
+    parameters: dict[str, ParameterSettings] = dataclasses.field(default_factory=dict)
+    optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
+    simulate: SimulateSettings = dataclasses.field(default_factory=SimulateSettings)
+    imaging: ImagingSettings = dataclasses.field(default_factory=ImagingSettings)
+    structure: StructureSettings = dataclasses.field(default_factory=StructureSettings)
+    reconstruct: ReconstructSettings = dataclasses.field(default_factory=ReconstructSettings)
+    stitch: StitchSettings = dataclasses.field(default_factory=StitchSettings)
+
+    CHOICES: typing.ClassVar = {
+        "stage": STAGES,
+        "device": ("auto", "cpu", "gpu"),
+        "precision": ("float32", "float64"),
+    }
+    RANGES: typing.ClassVar = {"seed": (0, 2**32 - 1), "memory_gb": (0.1, 1e6)}
+
+    def parameter(self, name: str) -> ParameterSettings:
+        return self.parameters.get(name, ParameterSettings())
+
+
+def run_settings(content: Mapping[str, Any]) -> RunSettings:
+    """Settings from a nested mapping.
+
+    **Raises:** `InputError` that names the field, what was found and what was expected.
+    """
+    if not isinstance(content, Mapping):
+        raise InputError(f"settings: found {shown(content)}, expected a group of options")
+    content = dict(content)
+    parameters = content.get("parameters")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, Mapping):
+        raise InputError(f"parameters: found {shown(parameters)}, expected a group of options")
+    parameters = dict(parameters)
+    written_for = parameters.pop("convention", None)
+    content["parameters"] = parameters
+    settings = typed(RunSettings, content)
+    if written_for not in (None, settings.microscope.aberration_convention):
+        raise InputError(
+            f"parameters.convention: these parameters are written for {shown(written_for)}, the "
+            f"microscope's numbers are in {settings.microscope.aberration_convention!r} "
+            "(microscope.aberration_convention)"
+        )
+    for name in settings.parameters:
+        if name not in NAMES:
+            raise InputError(
+                f"parameters.{name}: unknown parameter, expected one of {', '.join(NAMES)}"
+            )
+    _check_words(settings)
+    chosen = settings.optimizer
+    if chosen.initial_points is not None and chosen.initial_points > chosen.max_evaluations:
+        raise InputError(
+            f"optimizer.initial_points: found {chosen.initial_points}, expected at most "
+            f"optimizer.max_evaluations={chosen.max_evaluations}"
+        )
+    return settings
+
+
+def _check_words(settings: RunSettings) -> None:
+    """Options that are numbers, or a word instead."""
+    unknown = set(settings.optimizer.profile) - {"thickness", "shift"}
+    if unknown:
+        raise InputError(
+            f"optimizer.profile: found {shown(sorted(unknown))}, expected some of [thickness,shift]"
+        )
+    for name, value, expected in (
+        ("specimen.grid", settings.specimen.grid, "[rows,cols]"),
+        ("data.rois", settings.data.rois, "[[row0,col0],...]"),
+        ("data.average", settings.data.average, "[[row0,col0],...]"),
+        ("memory_gb", settings.memory_gb, "a number of GiB"),
+    ):
+        if isinstance(value, str) and value != "auto":
+            raise InputError(f"{name}: found {shown(value)}, expected {expected} or auto")

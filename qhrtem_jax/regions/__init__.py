@@ -1,0 +1,1 @@
+"""Stage `reconstruct`: numbers of atoms of every column, region by region."""

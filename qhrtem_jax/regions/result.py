@@ -1,0 +1,124 @@
+"""The `rois` of a result."""
+
+from typing import Any
+
+import numpy as np
+
+from qhrtem_jax.inputs.columns import (
+    determined_std,
+    error_scale,
+    known_without_image,
+    without_mean_shift,
+)
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.uncertainty import strong_correlations
+from qhrtem_jax.regions.fit import LOCAL, RegionFit
+from qhrtem_jax.reporting.column_tables import (
+    columns_table,
+    counts_table,
+    mtf_scale_table,
+    point_names,
+)
+from qhrtem_jax.reporting.result import figures_of_merit, parameter_table
+
+
+def region_entries(fit: RegionFit) -> list[dict[str, Any]]:
+    """One entry per region, after `RegionFit.count`."""
+    assert fit.counted is not None
+    task, layout = fit.task, fit.layout
+    lin = fit.model.linearise(fit.nuisances, fit.points, fit.targets)
+    width = np.asarray(fit.nuisances.width, float)
+    precision = np.diag(1.0 / np.square(np.asarray(fit.nuisances.prior_std, float)))
+    free = np.array(fit.nuisances.free)
+    known = known_without_image(fit.nuisances)
+    every = point_names(fit.columns, layout)
+    names = [every[index] for index in free]
+    entries = []
+    for k, region in enumerate(task.regions):
+        std = np.full(layout.size, np.nan)
+        correlations: list[dict[str, Any]] = []
+        if np.all(np.isfinite(lin.hessian[k])):
+            covariance = np.linalg.pinv(lin.hessian[k] + precision, hermitian=True)
+            covariance = without_mean_shift(covariance, free, layout, width)
+            deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+            std[free] = determined_std(deviation, known) * width
+            correlations = strong_correlations(covariance, names, np.isfinite(std[free]))
+        chi2 = float(lin.cost[k]) / max(region.image.size - len(free) - layout.chains, 1)
+        entries.append(
+            region_entry(
+                fit,
+                k,
+                np.asarray(lin.image[k]),
+                std,
+                chi2,
+                fit.counted.probabilities(k),
+                fit.exit_vector(k),
+            )
+            | {"correlations": correlations}
+        )
+    return entries
+
+
+def region_entry(
+    fit: RegionFit,
+    k: int,
+    simulation: np.ndarray,
+    std: np.ndarray,
+    chi2: float,
+    probabilities: list[dict[int, float]],
+    vector: np.ndarray,
+    free: tuple[str, ...] = LOCAL,
+) -> dict[str, Any]:
+    """Entry of region `k`; `std` over its whole point, from the weights of the fit."""
+    task, layout, columns = fit.task, fit.layout, fit.columns
+    free = tuple(name for name in free if name in fit.bounds.imaging)
+    region, point = task.regions[k], fit.points[k]
+    residual = simulation - region.image
+    scale = error_scale(fit.noise, fit.is_noise, task.field.noise, region.image, residual, chi2)
+    std = std * scale.noise
+    std_noise = {name: _finite(std[INDEX[name]]) for name in free}
+    scaled = {name: _finite(std[INDEX[name]] * scale.misfit) for name in free}
+    counts = np.rint(point[layout.counts])
+    first, last = fit.sites.extent(counts)
+    entry = {
+        "name": region.name,
+        "origin_px": list(region.origin),
+        "fit": figures_of_merit(simulation, region.image)
+        | {"chi2_reduced": None if fit.noise.source == "residual" else scale.chi2},
+        "parameters": parameter_table(vector, set(free), std_noise, scaled),
+        "counts": counts_table(columns, counts, probabilities),
+        "columns": columns_table(columns, layout, point, std, scale.misfit),
+        "thickness_nm": float((int(last) - int(first)) * columns.slice_nm),
+        "certified": bool(fit.counted.certified[k]) if fit.counted is not None else None,
+    }
+    if fit.bounds.camera:
+        given = task.settings.data.mtf_scale
+        entry["mtf_scale"] = mtf_scale_table(layout, given, point, std, scale.misfit)
+    return entry
+
+
+def all_correlations(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The `correlations` of all regions, with the region's name before the parameters'."""
+    return [
+        {"a": f"{e['name']}: {pair['a']}", "b": f"{e['name']}: {pair['b']}", "r": pair["r"]}
+        for e in entries
+        for pair in e.get("correlations", [])
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def summary_fit(
+    simulations: np.ndarray, experiment: np.ndarray, chi2: list[float | None]
+) -> dict[str, float | None]:
+    """Figures of merit over all regions together."""
+    stacked = (a.reshape(-1, a.shape[-1]) for a in (simulations, experiment))
+    merit = figures_of_merit(*stacked)
+    known = [c for c in chi2 if c is not None]
+    return merit | {
+        "ncc_peak_offset_px": None,
+        "ssim": None,
+        "chi2_reduced": float(np.mean(known)) if known else None,
+    }

@@ -1,0 +1,1 @@
+"""Stage `simulate`: images of a table of parameters."""

@@ -1,1 +1,0 @@
-"""What a user runs: simulate, imaging, structure, reconstruct, stitch."""

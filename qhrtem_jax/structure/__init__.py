@@ -1,0 +1,1 @@
+"""Stage `structure`: positions and occupancies of the columns of a mean image."""
