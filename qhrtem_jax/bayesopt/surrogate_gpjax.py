@@ -52,9 +52,9 @@ class GpjaxPosterior(gp.Posterior):
 def _condition(x: Array, y: Array, mask: Array, h: gp.Hyperparameters) -> Any:
     import gpjax  # takes seconds
 
-    kernel = gpjax.kernels.Matern52(
-        lengthscale=jnp.exp(h.log_lengthscale), variance=jnp.exp(h.log_outputscale)
-    )
+    length, signal = jnp.exp(h.log_lengthscale), jnp.exp(h.log_outputscale)
+    # its constructor takes arrays; pyright reads the types of the fields
+    kernel = gpjax.kernels.Matern52(lengthscale=length, variance=signal)  # pyright: ignore[reportArgumentType]
     prior = gpjax.gps.Prior(kernel, gpjax.mean_functions.Constant(h.mean), jitter=JITTER)
     noise = jnp.where(mask, jnp.exp(0.5 * h.log_noise), PADDING_DEVIATION)
     model = prior * gpjax.likelihoods.Gaussian(obs_stddev=noise)
