@@ -17,6 +17,7 @@ from qhrtem_jax.field.layout import FieldLayout, field_layout
 from qhrtem_jax.field.steps import DAMPING, polish
 from qhrtem_jax.inputs.columns import pixel_weights
 from qhrtem_jax.inputs.lattice import lattice_drift
+from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
 from qhrtem_jax.physics.parameters import INDEX
@@ -26,7 +27,7 @@ from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.regions import Coordinates, whitening
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
 from qhrtem_jax.refine.whole_field import Placement, WholeField
-from qhrtem_jax.regions.fit import RegionFit
+from qhrtem_jax.regions.model import RegionsModel, RegionState, fitter
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +41,19 @@ FIRST_STEPS, LATER_STEPS = 20, 6
 
 
 class FieldFit:
-    """The field made of the regions of `fit`, and the steps that refine it.
+    """The field made of the regions of `state`, and the steps that refine it.
 
     `heights`: first repeating unit of each region's stack in the field's, in whole units.
     """
 
-    def __init__(self, fit: RegionFit) -> None:
-        self.fit, self.task = fit, fit.task
+    def __init__(self, fit: RegionsModel, state: RegionState, journal: Journal) -> None:
+        self.fit, self.regions, self.task = fit, state, fit.problem
         self.columns, self.sites, self.layout = fit.columns, fit.sites, fit.layout
-        self.journal = fit.journal
+        self.journal = journal
         task = self.task
         self.cells: FieldLayout = field_layout(task)
         self.targets = fit.targets
-        self.points = fit.points.copy()
+        self.points = state.points.copy()
         self.drift = np.array(
             [lattice_drift(r.origin, task.specimen, task.field.frame) for r in task.regions]
         )
@@ -61,8 +62,8 @@ class FieldFit:
         self.per_cell = self.columns.atoms_per_cell()
         self.unit_nm = self.columns.size_nm[2]
         self.max_cells = task.settings.specimen.max_cells
-        self.noise, self.is_noise = fit.noise, fit.is_noise
-        self.model = fit.model
+        self.noise, self.is_noise = state.noise, state.noise.source != "misfit"
+        self.model = fitter(fit, self.noise)
         self.first = np.zeros((len(self.cells.unknown_cells), self.layout.chains))
         self.unknown = self._no_change()
         self.settled = False
@@ -326,8 +327,7 @@ class FieldFit:
     def set_weights(self, noise: NoiseModel, is_noise: bool) -> None:
         """Weigh pixels by `noise`."""
         self.noise, self.is_noise = noise, is_noise
-        self.fit.set_weights(noise, is_noise)
-        self.model = self.fit.model
+        self.model = fitter(self.fit, noise)
 
     def refine(self) -> np.ndarray:
         """The joint refinement: relaxed numbers and heights, then whole numbers, the surest first.
@@ -340,7 +340,7 @@ class FieldFit:
             # whatever is missed at first: weights that a misfit lowers would let priors hold what
             # has to move (they return once all numbers are whole)
             self.set_weights(given, True)
-        self.points = self.fit.relaxed_points.copy()
+        self.points = self.regions.relaxed_points.copy()
         stretch = self.layout.mtf_stretch
         self.points[:, stretch] = self.points[:, stretch].mean(axis=0)  # one camera
         self.find_heights()

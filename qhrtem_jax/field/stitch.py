@@ -36,8 +36,9 @@ from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import isolated_surface_atom
 from qhrtem_jax.refine.uncertainty import strong_correlations
 from qhrtem_jax.regions import reconstruct
-from qhrtem_jax.regions.fit import RegionFit
-from qhrtem_jax.regions.reconstruct import ReconstructProblem
+from qhrtem_jax.regions.fit import count, relax, start
+from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
+from qhrtem_jax.regions.problem import ReconstructProblem
 from qhrtem_jax.regions.result import (
     all_correlations,
     region_entries,
@@ -125,10 +126,11 @@ def run(
     """Stitch and refine, and return (result, arrays)."""
     regions = task.regions
     journal = Journal(folder, report)
-    fit = _counted_regions(task, folder, journal, report)
-    field = FieldFit(fit)
+    fit = regions_model(regions, regions.imaging.vector(folder, report))
+    state = _counted_regions(task, fit, journal)
+    field = FieldFit(fit, state, journal)
     field.forget_unknown()
-    c1 = np.array([fit.exit_vector(k)[INDEX["C1"]] for k in range(len(fit.points))])
+    c1 = np.array([exit_vector(fit, point)[INDEX["C1"]] for point in state.points])
     integrated = _integrated(field, c1, task.settings.stitch.rounding)
     absorption = integrated["absorption_global"]
     experiment = regions.field.image
@@ -146,13 +148,13 @@ def run(
     if task.settings.stitch.refine:
         fixed = field.refine()
         counts = certify(field, fixed, task.settings.stitch.sweeps)
-        fit.points = field.points
+        state = dataclasses.replace(state, points=field.points, noise=field.noise)
         refined = field.image()
         arrays["simulation_refined"] = refined
         arrays["points"] = field.points
         arrays["difference_mean_adjusted"] = _mean_adjusted(field, refined - experiment)
         entries, chi2, shared = _refined_entries(
-            field, counts, refined, task.settings.stitch.charges
+            field, state, counts, refined, task.settings.stitch.charges
         )
         correlations = _correlations(field, shared[1])
         integrated["fit_refined"] = summary_fit(field.cut(refined), fit.targets, chi2)
@@ -161,15 +163,15 @@ def run(
         integrated["C1_global_refined_nm"] = float(vector[INDEX["C1"]])
         integrated["heights_cells"] = field.heights.tolist()
     else:
-        entries = region_entries(fit) if task.counted is None else task.counted[1]["rois"]
+        entries = region_entries(fit, state) if task.counted is None else task.counted[1]["rois"]
         correlations = all_correlations(entries)
     size_nm, atoms = supercell(field)
     folder.write_structures({"field": (size_nm, atoms, "stitched model of the field")})
-    noise = fit.noise
+    noise = state.noise
     result = header(task.settings) | {
         "warnings": regions.warnings
         + regions.imaging.warnings
-        + _remarks(entries, fit)
+        + _remarks(entries, fit, state)
         + noise_remarks(noise),
         "grid": problem.describe_grid(fit.choice),
         "noise": describe_noise(noise),
@@ -183,30 +185,18 @@ def run(
     return result, {k: v.astype(np.float32) for k, v in arrays.items()}
 
 
-def _counted_regions(
-    task: StitchProblem,
-    folder: RunFolder,
-    journal: Journal,
-    report: Callable[[Progress], None],
-) -> RegionFit:
-    """The fit of the regions, counted now or handed over."""
-    regions = task.regions
-    vector = regions.imaging.vector(folder, report)
-    fit = RegionFit(regions, vector, journal)
+def _counted_regions(task: StitchProblem, model: RegionsModel, journal: Journal) -> RegionState:
+    """The regions, counted now or handed over."""
     if task.counted is None:
-        fit.start()
-        fit.relax()
-        fit.count()
-        return fit
+        return count(model, relax(model, start(model, journal), journal), journal)
     arrays, result = task.counted
-    fit.points, fit.relaxed_points = arrays["points"], arrays["relaxed_points"]
-    if not fit.bounds.camera:  # this run takes the MTF as it is given
-        fit.points[:, fit.layout.mtf_stretch] = 0.0
-        fit.relaxed_points[:, fit.layout.mtf_stretch] = 0.0
+    points, relaxed_points = arrays["points"].copy(), arrays["relaxed_points"].copy()
+    if not model.bounds.camera:  # this run takes the MTF as it is given
+        points[:, model.layout.mtf_stretch] = 0.0
+        relaxed_points[:, model.layout.mtf_stretch] = 0.0
     known = result["noise"]
     noise = NoiseModel(known["variance"], tuple(known["correlation"]), known["source"])
-    fit.set_weights(noise, noise.source != "misfit")
-    return fit
+    return RegionState(points, relaxed_points, noise)
 
 
 def _integrated(field: FieldFit, c1: np.ndarray, rounding: str) -> dict[str, Any]:
@@ -237,7 +227,11 @@ def _mean_adjusted(field: FieldFit, difference: np.ndarray) -> np.ndarray:
 
 
 def _refined_entries(
-    field: FieldFit, counts: FieldCounts, image: np.ndarray, charges: dict[str, float] | None
+    field: FieldFit,
+    state: RegionState,
+    counts: FieldCounts,
+    image: np.ndarray,
+    charges: dict[str, float] | None,
 ) -> tuple[list[dict[str, Any]], list[float | None], tuple[set, dict, dict]]:
     """(entries of the regions, their chi-squares, errors of the imaging parameters)."""
     assert field.pooled is not None
@@ -272,12 +266,13 @@ def _refined_entries(
         chi2 = float(np.sum(whitened**2)) / max(region.image.size - local, 1)
         entry = region_entry(
             fit,
+            state,
             k,
             simulations[k],
             std,
             chi2,
             counts.probabilities[k],
-            fit.exit_vector(k),
+            exit_vector(fit, state.points[k]),
             ("C1", "absorption", "A0_x", "A0_y"),
         )
         entry["certified"] = bool(counts.certified[k])
@@ -334,19 +329,20 @@ def _shift_indices(field: FieldFit) -> set[int]:
     return set(range(field.layout.shifts.start, field.layout.shifts.stop))
 
 
-def _remarks(entries: list[dict[str, Any]], fit: RegionFit) -> list[str]:
+def _remarks(entries: list[dict[str, Any]], fit: RegionsModel, state: RegionState) -> list[str]:
+    rule = fit.problem.settings.reconstruct.surface_rule
     remarks = [
         f"{entry['name']}: a change of numbers may still improve it"
         for entry in entries
         if not entry["certified"]
     ]
     for k, entry in enumerate(entries):
-        counts = np.rint(fit.points[k, fit.layout.counts])
-        if fit.task.settings.reconstruct.surface_rule and isolated_surface_atom(fit.sites, counts):
+        counts = np.rint(state.points[k, fit.layout.counts])
+        if rule and isolated_surface_atom(fit.sites, counts):
             remarks.append(
                 f"{entry['name']}: an isolated surface atom is kept, since the image demands it"
             )
-    if not fit.is_noise:
+    if state.noise.source == "misfit":
         remarks.append(
             "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
             "follow from it"
