@@ -6,13 +6,13 @@ import logging
 import numpy as np
 
 from qhrtem_jax.errors import NonFiniteError
-from qhrtem_jax.inputs.columns import pixel_weights, same_weights
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.matching.weights import pixel_weights, same_weights
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import search
 from qhrtem_jax.refine.integers import fix_surest
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-from qhrtem_jax.refine.regions import Coordinates
 from qhrtem_jax.regions.model import RegionsModel, RegionState, fitter
 from qhrtem_jax.regions.search import bayesian_starts
 from qhrtem_jax.regions.slabs import best_slabs
@@ -52,7 +52,7 @@ def relax(model: RegionsModel, state: RegionState, journal: Journal) -> RegionSt
         fine = np.all(np.isfinite(images), axis=(1, 2))
         if not fine.any():
             raise NonFiniteError("no region gave a finite image")
-        weights, _ = pixel_weights(model.problem.field.noise, residuals[fine], images[fine])
+        weights = pixel_weights(model.problem.field.noise, residuals[fine], images[fine])
         if same_weights(weights, noise):
             break
         noise = weights
@@ -112,9 +112,9 @@ def _surest_numbers(model: RegionsModel, state: RegionState, journal: Journal) -
     counts, relaxed = model.layout.counts, model.relaxed
     tick = journal.tick("counting")
     lin = fitter(model, state.noise).linearise(relaxed, state.points, model.targets, tick)
-    precision = np.diag(1.0 / np.square(np.asarray(relaxed.prior_std, float)))
+    precision = np.diag(relaxed.host().precision)
     at = slice(len(model.nuisances.free), len(relaxed.free))
-    scale = np.asarray(relaxed.width, float)[at]
+    scale = relaxed.host().width[at]
     points = state.points.copy()
     for k, point in enumerate(points):
         if not np.all(np.isfinite(lin.hessian[k])):
@@ -138,7 +138,7 @@ def _remarks(
             remarks.append(
                 f"{region.name}: a single or paired change of numbers may still improve it"
             )
-    if noise.source == "misfit":
+    if not noise.is_noise:
         remarks.append(
             "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
             "follow from it"

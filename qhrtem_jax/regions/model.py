@@ -3,18 +3,20 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from qhrtem_jax.inputs.columns import Bounds
+from qhrtem_jax.inputs.columns import bounds_of
 from qhrtem_jax.inputs.lattice import lattice_drift
-from qhrtem_jax.matching.noise import GUESSED_VARIANCE, NoiseModel
+from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import Layout, StructuredSimulator, moved_plane
+from qhrtem_jax.refine.bounds import PointBounds
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import Counted
 from qhrtem_jax.refine.integers import REJECTED, Constraints
-from qhrtem_jax.refine.regions import Coordinates, RegionModel, make_region_model
+from qhrtem_jax.refine.regions import RegionModel, make_region_model
 from qhrtem_jax.regions.problem import ReconstructProblem
 
 LOCAL = ("C1", "absorption", "A0_x", "A0_y")
@@ -36,11 +38,11 @@ class RegionsModel:
     layout: Layout
     columns: Columns
     sites: Sites
-    most: Float[np.ndarray, " chains"]  # largest numbers of atoms
+    most: Int[np.ndarray, " chains"]  # largest numbers of atoms
     constraints: Constraints
     choice: GridChoice
     simulator: StructuredSimulator
-    bounds: Bounds
+    bounds: PointBounds
     nuisances: Coordinates  # everything but the numbers of atoms
     relaxed: Coordinates  # the nuisances, then the numbers
     targets: Float[np.ndarray, "regions rows cols"]
@@ -48,8 +50,8 @@ class RegionsModel:
 
     @property
     def first_weights(self) -> NoiseModel:
-        """The noise, as far as it is known before any fit."""
-        return self.problem.field.noise or NoiseModel(GUESSED_VARIANCE)
+        """What weighs the pixels of the first fit: the noise, where it is known."""
+        return self.problem.field.noise or GUESSED_NOISE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,7 @@ def regions_model(
     simulator = problem.specimen.simulator(problem.sites, problem.frame, choice, free)
     bounds = _bounds(problem, vector, most)
     positions = bounds.of(layout.shifts) if settings.reconstruct.positions else []
-    nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions + bounds.camera
+    nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions + list(bounds.camera)
     dtype = simulator.simulator.dtype
     return RegionsModel(
         problem,
@@ -103,18 +105,15 @@ def regions_model(
     )
 
 
-def _bounds(problem: ReconstructProblem, vector: np.ndarray, most: np.ndarray) -> Bounds:
-    columns = problem.specimen.columns
-    bounds = Bounds(problem.layout, problem.space)
-    bounds.include(vector)
-    bounds.without_prior("C1", "A0_x", "A0_y")
-    bounds.widen("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
+def _bounds(problem: ReconstructProblem, vector: np.ndarray, most: np.ndarray) -> PointBounds:
+    settings, size_nm = problem.settings.reconstruct, problem.specimen.columns.size_nm
+    bounds = bounds_of(problem.layout, problem.space).with_vector(vector)
+    bounds = bounds.without_priors("C1", "A0_x", "A0_y")
+    bounds = bounds.with_reach("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
     for name in ("A0_x", "A0_y"):
-        bounds.widen(name, max(columns.size_nm[:2]), float(vector[INDEX[name]]))
-    bounds.counts(most)
-    bounds.shifts(problem.settings.reconstruct.position_std_nm)
-    bounds.mtf_scale(problem.specimen.mtf_scale_std)
-    return bounds
+        bounds = bounds.with_reach(name, max(size_nm[:2]), float(vector[INDEX[name]]))
+    bounds = bounds.with_counts(most.astype(float)).with_shifts(settings.position_std_nm)
+    return bounds.with_mtf_stretch(problem.specimen.mtf_scale_std)
 
 
 def _mean_drift(problem: ReconstructProblem) -> np.ndarray:

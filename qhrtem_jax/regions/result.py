@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from qhrtem_jax.inputs.columns import (
-    determined_std,
-    error_scale,
-    known_without_image,
-    without_mean_shift,
-)
+from qhrtem_jax.matching.weights import error_scale
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.specimen import Atoms
-from qhrtem_jax.refine.uncertainty import strong_correlations
+from qhrtem_jax.refine.uncertainty import (
+    determined_std,
+    known_without_image,
+    strong_correlations,
+    without_mean_shift,
+)
 from qhrtem_jax.regions.model import LOCAL, RegionsModel, RegionState, exit_vector, fitter
 from qhrtem_jax.reporting.column_tables import (
     columns_table,
@@ -30,9 +30,8 @@ def region_entries(model: RegionsModel, state: RegionState) -> list[dict[str, An
     assert state.counted is not None
     layout, nuisances = model.layout, model.nuisances
     lin = fitter(model, state.noise).linearise(nuisances, state.points, model.targets)
-    width = np.asarray(nuisances.width, float)
-    precision = np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float)))
-    free = np.array(nuisances.free)
+    width, precision = nuisances.host().width, np.diag(nuisances.host().precision)
+    free = nuisances.index
     known = known_without_image(nuisances)
     every = point_names(model.columns, layout)
     names = [every[index] for index in free]
@@ -79,8 +78,7 @@ def region_entry(
     free = tuple(name for name in free if name in model.bounds.imaging)
     region, point = task.regions[k], state.points[k]
     residual = simulation - region.image
-    known = noise.source != "misfit"
-    scale = error_scale(noise, known, task.field.noise, region.image, residual, chi2)
+    scale = error_scale(noise, task.field.noise, region.image, residual, chi2)
     std = std * scale.noise
     std_noise = {name: _finite(std[INDEX[name]]) for name in free}
     scaled = {name: _finite(std[INDEX[name]] * scale.misfit) for name in free}
