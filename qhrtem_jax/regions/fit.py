@@ -81,7 +81,7 @@ def count(model: RegionsModel, state: RegionState, journal: Journal) -> RegionSt
         report=report,
         tick=journal.tick("counting"),
     )
-    journal.evaluations += sum(len(s) for s in counted.states)
+    journal.count(sum(len(s) for s in counted.states))
     images = region_fit.images(counted.points)
     journal.note("counted", float(np.mean((images - model.targets) ** 2)))
     remarks = _remarks(model, images, counted.certified, state.noise)
@@ -102,8 +102,7 @@ def _least_squares(
     method = LevenbergMarquardt(coordinates.prior_mean, coordinates.prior_std, iterations, 1e-4)
     tick = journal.tick("least squares")
     points, _, calls = fitter(model, noise).fit(coordinates, points, model.targets, method, tick)
-    journal.gradient_evaluations += int(calls.sum())
-    journal.evaluations += int(calls.sum())
+    journal.count(int(calls.sum()), int(calls.sum()))
     return points
 
 

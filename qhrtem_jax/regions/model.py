@@ -17,7 +17,7 @@ from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import Counted
 from qhrtem_jax.refine.integers import REJECTED, Constraints
 from qhrtem_jax.refine.regions import RegionModel, make_region_model
-from qhrtem_jax.regions.problem import ReconstructProblem
+from qhrtem_jax.regions.problem import RegionsProblem
 
 LOCAL = ("C1", "absorption", "A0_x", "A0_y")
 """Imaging parameters that each region has for itself."""
@@ -33,7 +33,7 @@ class RegionsModel:
     plane (`exit_vector`).
     """
 
-    problem: ReconstructProblem
+    problem: RegionsProblem
     vector: Float[np.ndarray, " parameters"]  # imaging parameters as given
     layout: Layout
     columns: Columns
@@ -69,7 +69,7 @@ class RegionState:
 
 
 def regions_model(
-    problem: ReconstructProblem, vector: Float[np.ndarray, " parameters"]
+    problem: RegionsProblem, vector: Float[np.ndarray, " parameters"]
 ) -> RegionsModel:
     """The model of regions whose imaging parameters are `vector` but for what is their own."""
     settings, columns, layout = problem.settings, problem.specimen.columns, problem.layout
@@ -105,7 +105,7 @@ def regions_model(
     )
 
 
-def _bounds(problem: ReconstructProblem, vector: np.ndarray, most: np.ndarray) -> PointBounds:
+def _bounds(problem: RegionsProblem, vector: np.ndarray, most: np.ndarray) -> PointBounds:
     settings, size_nm = problem.settings.reconstruct, problem.specimen.columns.size_nm
     bounds = bounds_of(problem.layout, problem.space).with_vector(vector)
     bounds = bounds.without_priors("C1", "A0_x", "A0_y")
@@ -116,7 +116,7 @@ def _bounds(problem: ReconstructProblem, vector: np.ndarray, most: np.ndarray) -
     return bounds.with_mtf_stretch(problem.specimen.mtf_scale_std)
 
 
-def _mean_drift(problem: ReconstructProblem) -> np.ndarray:
+def _mean_drift(problem: RegionsProblem) -> np.ndarray:
     """Drift of the regions that were averaged to find the given A0; zero where none are known."""
     frame = problem.field.frame
     drifts = [lattice_drift(o, problem.specimen, frame) for o in problem.averaged]

@@ -1,35 +1,36 @@
-"""What the count of the regions works on: everything that was read and checked."""
+"""What stage `reconstruct` reads and checks."""
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
 
-from qhrtem_jax.inline_imaging import ImagingSource, prepare_imaging
-from qhrtem_jax.inputs import problem, size
+from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.columns import Specimen, load_specimen
+from qhrtem_jax.inputs.handover import handed_imaging
+from qhrtem_jax.inputs.image import Experiment, Origins, averages, load_field
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import Region, find_regions
-from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import Sites, sites_of
 from qhrtem_jax.physics.structured import Layout
+from qhrtem_jax.regions.settings import RegionsSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class ReconstructProblem:
+class RegionsProblem:
     """Everything that was read and checked before counting starts."""
 
-    settings: RunSettings
+    settings: RegionsSettings
+    reader: Reader
     space: ParameterSpace
-    field: problem.Experiment
+    field: Experiment
     regions: tuple[Region, ...]
     specimen: Specimen
     sites: Sites
-    imaging: ImagingSource
-    averaged: problem.Origins  # regions that the imaging parameters come from; empty: not known
-    warnings: list[str]
-    fingerprint: str
+    imaging: np.ndarray | None  # parameters that were handed over; None: still to be found
+    averaged: Origins  # regions that the imaging parameters come from; empty: not known
+    warnings: tuple[str, ...]
 
     @property
     def layout(self) -> Layout:
@@ -42,20 +43,19 @@ class ReconstructProblem:
         return Frame((rows, cols), self.field.frame.sampling_nm)
 
     @property
-    def targets(self) -> Float[np.ndarray, "regions rows cols"]:
-        """Images of the regions."""
+    def targets(self) -> np.ndarray:
+        """Images of the regions, (regions, rows, cols)."""
         return np.array([region.image for region in self.regions], dtype=float)
 
 
-def prepare(settings: RunSettings) -> ReconstructProblem:
-    """Read and check all input.
+def prepare(settings: RegionsSettings, reader: Reader, sweeps: int | None = None) -> RegionsProblem:
+    """Read and check all input; `sweeps` of the joint refinement that is to follow, if one is.
 
     **Raises:** `InputError` for input that cannot be used.
     """
-    warnings: list[str] = []
     space = parameter_space(settings, may_be_empty=True)
-    field = problem.load_field(settings.data, warnings.append)
-    specimen = load_specimen(settings, warnings.append)
+    field = load_field(settings.data, reader)
+    specimen = load_specimen(settings, reader)
     regions = find_regions(settings.data, field.image, field.noise)
     columns = specimen.columns
     rows, cols = regions[0].image.shape
@@ -63,28 +63,27 @@ def prepare(settings: RunSettings) -> ReconstructProblem:
         size.columns(
             settings,
             specimen.crystal,
-            stage="stitch" if settings.stage == "stitch" else "reconstruct",
+            stage="reconstruct" if sweeps is None else "stitch",
             stack=settings.specimen.max_cells * columns.slices,
             shape=(rows, cols),
             coordinates=2 * len(columns.xy) + len(columns.chains) + 4,
             regions=len(regions),
-            field=field.frame.shape if settings.stage == "stitch" else None,
+            field=None if sweeps is None else field.frame.shape,
+            sweeps=sweeps or 0,
         ),
         settings,
     )
     sites = sites_of(specimen.columns, settings.specimen.max_cells, settings.specimen.fill)
-    imaging = prepare_imaging(settings)
-    data = settings.data if imaging.problem is None else imaging.problem.settings.data
-    groups = problem.averages(data, field.image, field.noise)
-    return ReconstructProblem(
+    groups = averages(settings.data, field, reader)
+    return RegionsProblem(
         settings,
+        reader,
         space,
         field,
         regions,
         specimen,
         sites,
-        imaging,
+        handed_imaging(settings),
         groups[0] if groups else (),
-        warnings,
-        problem.fingerprint(settings),
+        reader.warnings(),
     )

@@ -55,7 +55,7 @@ def bayesian_starts(
         better = value < least
         least = np.where(better, value, least)
         best[better] = candidates[np.arange(regions), first][better]
-        journal.evaluations += regions * BATCH
+        journal.count(regions * BATCH)
         journal.note("search", float(np.mean(least)))
     return best
 

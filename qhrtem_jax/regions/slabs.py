@@ -54,7 +54,7 @@ def best_slabs(model: RegionsModel, journal: Journal) -> Float[np.ndarray, "regi
         points[k, INDEX["C1"]] += heights[h]
         points[k, SHIFT] = np.asarray(shifts)[n, h]
         least[k] = errors[n, h]
-    journal.evaluations += len(points) * len(slabs)
+    journal.count(len(points) * len(slabs))
     journal.note("starts", float(np.mean(least)))
     return points
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.field import counting as field_counting
-from qhrtem_jax.field import stitch
 from qhrtem_jax.field.fit import FieldFit
 from qhrtem_jax.field.linear import FieldLinear
 from qhrtem_jax.io.journal import Journal
@@ -16,6 +15,7 @@ from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.fit import start
 from qhrtem_jax.regions.model import RegionState, regions_model
 from tests import truth
+from tests.runs import prepared
 from tests.stages.test_stitch import COLS, ROWS, imaging, stitch_settings
 
 REGIONS = 4
@@ -51,11 +51,11 @@ def column(reference_dir, bto_dir, tmp_path_factory):
         "noise_correlation": [0.51, 0.08],
     }
     settings = stitch_settings(bto_dir, path, data, {})
-    regions = stitch.prepare(settings).regions
+    regions = prepared(settings).regions
     folder = RunFolder(path / "run")
-    vector = regions.imaging.vector(folder, lambda progress: None)
+    assert regions.imaging is not None
     journal = Journal(folder, lambda progress: None)
-    model = regions_model(regions, vector)
+    model = regions_model(regions, regions.imaging)
     points = start(model, journal).points.copy()
     rois = {tuple(roi["origin_px"]): roi for roi in known["rois"]}
     chains = truth.chain_order(model.columns, known["column_order"])
