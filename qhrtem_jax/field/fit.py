@@ -15,18 +15,20 @@ import numpy as np
 
 from qhrtem_jax.field.layout import FieldLayout, field_layout
 from qhrtem_jax.field.steps import DAMPING, polish
-from qhrtem_jax.inputs.columns import pixel_weights
 from qhrtem_jax.inputs.lattice import lattice_drift
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.matching.likelihood import make_likelihood
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.matching.weights import pixel_weights
 from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import moved_plane
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.integers import UNLIKELY, fix_surest
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
-from qhrtem_jax.refine.regions import Coordinates, whitening
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
 from qhrtem_jax.refine.whole_field import Placement, WholeField
-from qhrtem_jax.regions.fit import RegionFit
+from qhrtem_jax.regions.model import RegionsModel, RegionState, fitter
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +42,19 @@ FIRST_STEPS, LATER_STEPS = 20, 6
 
 
 class FieldFit:
-    """The field made of the regions of `fit`, and the steps that refine it.
+    """The field made of the regions of `state`, and the steps that refine it.
 
     `heights`: first repeating unit of each region's stack in the field's, in whole units.
     """
 
-    def __init__(self, fit: RegionFit) -> None:
-        self.fit, self.task = fit, fit.task
+    def __init__(self, fit: RegionsModel, state: RegionState, journal: Journal) -> None:
+        self.fit, self.regions, self.task = fit, state, fit.problem
         self.columns, self.sites, self.layout = fit.columns, fit.sites, fit.layout
-        self.journal = fit.journal
+        self.journal = journal
         task = self.task
         self.cells: FieldLayout = field_layout(task)
         self.targets = fit.targets
-        self.points = fit.points.copy()
+        self.points = state.points.copy()
         self.drift = np.array(
             [lattice_drift(r.origin, task.specimen, task.field.frame) for r in task.regions]
         )
@@ -61,8 +63,8 @@ class FieldFit:
         self.per_cell = self.columns.atoms_per_cell()
         self.unit_nm = self.columns.size_nm[2]
         self.max_cells = task.settings.specimen.max_cells
-        self.noise, self.is_noise = fit.noise, fit.is_noise
-        self.model = fit.model
+        self.noise = state.noise
+        self.model = fitter(fit, self.noise)
         self.first = np.zeros((len(self.cells.unknown_cells), self.layout.chains))
         self.unknown = self._no_change()
         self.settled = False
@@ -181,16 +183,15 @@ class FieldFit:
         return WholeField(
             self.field,
             self.placement(),
-            self.model.white_y,
-            self.model.white_x,
+            self.model.likelihood,
             jnp.asarray(self.targets, dtype),
             tuple(region.origin for region in self.task.regions),
         )
 
     def residuals(self) -> np.ndarray:
         """Whitened residuals (regions, pixels) of the present points in the simulated field."""
-        white = self.model.whiten(self.cut(self.image()) - self.targets)
-        return np.asarray(white, float).reshape(len(self.points), -1)
+        missed = self.model.likelihood.residual(self.cut(self.image()), self.targets)
+        return np.asarray(missed, float)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The regions of an image."""
@@ -211,10 +212,9 @@ class FieldFit:
         assert self.field is not None
         image = self.task.field.image
         dtype = self.fit.simulator.simulator.dtype
-        white = tuple(jnp.asarray(whitening(self.noise, n), dtype) for n in image.shape)
         self.unknown = fit_unknown(
             self.field,
-            (white[0], white[1]),
+            make_likelihood(self.noise, image.shape, dtype),
             jnp.asarray(image, dtype),
             self.state(),
             self.cells.unknown_cells,
@@ -237,7 +237,7 @@ class FieldFit:
         shared += ["C1"] if self.settled and "C1" in bounds.imaging else []
         positions = self.task.settings.reconstruct.positions
         structure = bounds.of(layout.counts) + (bounds.of(layout.shifts) if positions else [])
-        free = bounds.indices(own) + structure + bounds.indices(shared) + bounds.camera
+        free = bounds.indices(own) + structure + bounds.indices(shared) + list(bounds.camera)
         dtype = self.fit.simulator.simulator.dtype
         return bounds.coordinates(free, dtype), len(own) + len(structure)
 
@@ -318,16 +318,15 @@ class FieldFit:
         return self.model is not before
 
     def _weigh(self, residuals: np.ndarray) -> None:
-        noise, is_noise = pixel_weights(self.task.field.noise, residuals, self.targets)
+        noise = pixel_weights(self.task.field.noise, residuals, self.targets)
         changed = not np.isclose(noise.variance, self.noise.variance, rtol=0.1)
-        if is_noise != self.is_noise or changed:
-            self.set_weights(noise, is_noise)
+        if noise.is_noise != self.noise.is_noise or changed:
+            self.set_weights(noise)
 
-    def set_weights(self, noise: NoiseModel, is_noise: bool) -> None:
+    def set_weights(self, noise: NoiseModel) -> None:
         """Weigh pixels by `noise`."""
-        self.noise, self.is_noise = noise, is_noise
-        self.fit.set_weights(noise, is_noise)
-        self.model = self.fit.model
+        self.noise = noise
+        self.model = fitter(self.fit, noise)
 
     def refine(self) -> np.ndarray:
         """The joint refinement: relaxed numbers and heights, then whole numbers, the surest first.
@@ -339,8 +338,8 @@ class FieldFit:
         if given is not None:
             # whatever is missed at first: weights that a misfit lowers would let priors hold what
             # has to move (they return once all numbers are whole)
-            self.set_weights(given, True)
-        self.points = self.fit.relaxed_points.copy()
+            self.set_weights(given)
+        self.points = self.regions.relaxed_points.copy()
         stretch = self.layout.mtf_stretch
         self.points[:, stretch] = self.points[:, stretch].mean(axis=0)  # one camera
         self.find_heights()
@@ -388,8 +387,7 @@ class FieldFit:
         the priors of their own parameters and, where all are whole, of their numbers."""
         residual = self.residuals()
         coordinates, local = self.coordinates()
-        unit = np.asarray(coordinates.unit(self.points), float)
-        pulls = (unit - np.asarray(coordinates.prior_mean)) / np.asarray(coordinates.prior_std)
+        pulls = coordinates.pull(coordinates.to_unit(self.points))
         counts = np.rint(self.points[:, self.layout.counts])
         whole = np.all(np.abs(counts - self.points[:, self.layout.counts]) < 1e-3, axis=1)
         return float(

@@ -158,7 +158,7 @@ class FieldLinear:
                 states = [(n, m) for n in (present[i], *ends) for m in (present[j], *others)]
                 stack = np.tile(points[k], (len(states), 1))
                 stack[:, field.layout.counts.start + np.array([i, j])] = states
-                white = np.asarray(field.model.whiten(field.model.images(stack)), float)
+                white = np.asarray(field.model.likelihood.whiten(field.model.images(stack)), float)
                 table = white.reshape(1 + len(ends), 1 + len(others), -1)
                 beyond = table - table[:1] - table[:, :1] + table[0, 0]
                 for (a, n), (b, m) in itertools.product(enumerate(ends, 1), enumerate(others, 1)):
@@ -172,8 +172,8 @@ class FieldLinear:
 
     def _residuals_with(self, changed: dict[int, np.ndarray]) -> np.ndarray:
         field = self.field
-        white = field.model.whiten(field.cut(field.image_with(changed)) - field.targets)
-        return np.asarray(white, float).reshape(len(field.points), -1)
+        simulated = field.cut(field.image_with(changed))
+        return np.asarray(field.model.likelihood.residual(simulated, field.targets), float)
 
     def _derivatives(self, entries: list[list[tuple[int, np.ndarray]]]) -> None:
         """Add the vectors of the nuisances, in units of their widths."""
@@ -287,9 +287,9 @@ class FieldLinear:
     def _prior(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(unit-cube values, precisions of the priors, half their gradients) of the nuisances."""
         regions, own = len(self.base), self.own
-        unit = np.asarray(self.coordinates.unit(self.field.points), float)
-        weight = 1.0 / np.square(np.asarray(self.coordinates.prior_std, float))
-        pull = (unit - np.asarray(self.coordinates.prior_mean, float)) * weight
+        coordinates = self.coordinates.host()
+        unit, weight = coordinates.to_unit(self.field.points), coordinates.precision
+        pull = coordinates.pull(unit) / coordinates.prior_std
 
         def flat(values: np.ndarray) -> np.ndarray:
             return np.concatenate([values[:, :own].ravel(), values[0, own:]])
@@ -302,10 +302,6 @@ class FieldLinear:
         own = step.nuisances[: regions * self.own].reshape(regions, self.own)
         shared = np.tile(step.nuisances[regions * self.own :], (regions, 1))
         both = share * np.concatenate([own, shared], axis=1)
-        free = np.array(self.coordinates.free)
-        width, low = (np.asarray(v, float) for v in (self.coordinates.width, self.coordinates.low))
-        points = field.points.copy()
-        unit = np.clip((points[:, free] - low) / width + both, 0.0, 1.0)
-        points[:, free] = np.where(both == 0.0, points[:, free], low + unit * width)
+        points = self.coordinates.step(field.points, both)
         points[:, field.layout.counts] = step.numbers
         field.points = points

@@ -36,8 +36,6 @@ def polish(field: "FieldFit", phase: str, objective: float) -> bool:
     assert field.pooled is not None
     system = field.pooled.system
     coordinates, _ = field.coordinates()
-    free, width = np.array(coordinates.free), np.asarray(coordinates.width, float)
-    low = np.asarray(coordinates.low, float)
     dtype = field.fit.simulator.simulator.dtype
     model = field.whole()
     own_diagonal, shared_diagonal = system.diagonals()
@@ -67,9 +65,7 @@ def polish(field: "FieldFit", phase: str, objective: float) -> bool:
     for _ in range(TRIALS):
         before = field.points
         moved, _ = step(field.damping, PRODUCTS)
-        unit = np.clip((before[:, free] - low) / width + moved, 0.0, 1.0)
-        field.points = before.copy()
-        field.points[:, free] = np.where(moved == 0.0, before[:, free], low + unit * width)
+        field.points = coordinates.step(before, moved)
         found = field.objective()
         log.debug("%s: chi-square %.1f after %.1f", phase, found, objective)
         if found < objective:

@@ -17,19 +17,20 @@ from qhrtem_jax.field.properties import (
     surfaces,
 )
 from qhrtem_jax.field.result import FieldEntry, FieldResult, Integrated
-from qhrtem_jax.inputs.columns import (
-    determined_std,
-    error_scale,
-    known_without_image,
-    without_mean_shift,
-)
 from qhrtem_jax.inputs.conversion import typed
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.matching.weights import error_scale
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import isolated_surface_atom
-from qhrtem_jax.refine.uncertainty import strong_correlations
+from qhrtem_jax.refine.uncertainty import (
+    determined_std,
+    known_without_image,
+    strong_correlations,
+    without_mean_shift,
+)
 from qhrtem_jax.regions.entry import RegionEntry
-from qhrtem_jax.regions.fit import RegionFit
+from qhrtem_jax.regions.fit import count, relax, start
+from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
 from qhrtem_jax.regions.result import (
     all_correlations,
     region_entries,
@@ -53,10 +54,12 @@ log = logging.getLogger(__name__)
 def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     """Stitch and refine."""
     regions, chosen = problem.regions, problem.settings.stitch
-    fit = _counted_regions(problem, journal)
-    field = FieldFit(fit)
+    assert regions.imaging is not None
+    fit = regions_model(regions, regions.imaging)
+    state = _counted_regions(problem, fit, journal)
+    field = FieldFit(fit, state, journal)
     field.forget_unknown()
-    c1 = np.array([fit.exit_vector(k)[INDEX["C1"]] for k in range(len(fit.points))])
+    c1 = np.array([exit_vector(fit, point)[INDEX["C1"]] for point in state.points])
     absorption = float(np.mean(field.points[:, INDEX["absorption"]]))
     experiment = regions.field.image
     simulation = field.image(absorption)
@@ -78,12 +81,12 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     if chosen.refine:
         fixed = field.refine()
         counts = certify(field, fixed, chosen.sweeps)
-        fit.points = field.points
+        state = dataclasses.replace(state, points=field.points, noise=field.noise)
         refined = field.image()
         arrays["simulation_refined"] = refined
         arrays["points"] = field.points
         arrays["difference_mean_adjusted"] = _mean_adjusted(field, refined - experiment)
-        entries, chi2, shared = _refined_entries(field, counts, refined, chosen.charges)
+        entries, chi2, shared = _refined_entries(field, state, counts, refined, chosen.charges)
         correlations = _correlations(field, shared[1])
         vector = field.plane_vector()
         free, std_noise, std = shared
@@ -95,15 +98,15 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         )
     else:
         if problem.counted is None:
-            entries = tuple(as_field_entry(entry) for entry in region_entries(fit))
+            entries = tuple(as_field_entry(entry) for entry in region_entries(fit, state))
         else:
             entries = tuple(typed(FieldEntry, roi, "rois") for roi in problem.counted.rois)
         correlations = all_correlations(entries)
     size_nm, atoms = supercell(field)
-    noise = fit.noise
+    noise = state.noise
     return FieldResult(
         **header(problem.settings, regions.reader),
-        warnings=(*regions.warnings, *_remarks(entries, fit), *noise_remarks(noise)),
+        warnings=(*regions.warnings, *_remarks(entries, fit, state), *noise_remarks(noise)),
         grid=grid_sizes(fit.choice),
         noise=noise_of(noise),
         fit=integrated.fit_refined or integrated.fit,
@@ -119,22 +122,16 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     )
 
 
-def _counted_regions(problem: FieldProblem, journal: Journal) -> RegionFit:
-    """The fit of the regions, counted now or handed over."""
-    regions, known = problem.regions, problem.counted
-    assert regions.imaging is not None
-    fit = RegionFit(regions, regions.imaging, journal)
+def _counted_regions(problem: FieldProblem, model: RegionsModel, journal: Journal) -> RegionState:
+    """The regions, counted now or handed over."""
+    known = problem.counted
     if known is None:
-        fit.start()
-        fit.relax()
-        fit.count()
-        return fit
-    fit.points, fit.relaxed_points = known.points.copy(), known.relaxed_points.copy()
-    if not fit.bounds.camera:  # this run takes the MTF as it is given
-        fit.points[:, fit.layout.mtf_stretch] = 0.0
-        fit.relaxed_points[:, fit.layout.mtf_stretch] = 0.0
-    fit.set_weights(known.noise, known.noise.source != "misfit")
-    return fit
+        return count(model, relax(model, start(model, journal), journal), journal)
+    points, relaxed_points = known.points.copy(), known.relaxed_points.copy()
+    if not model.bounds.camera:  # this run takes the MTF as it is given
+        points[:, model.layout.mtf_stretch] = 0.0
+        relaxed_points[:, model.layout.mtf_stretch] = 0.0
+    return RegionState(points, relaxed_points, known.noise)
 
 
 def _shifts(field: FieldFit, c1: np.ndarray, rounding: str) -> tuple[float, ...]:
@@ -163,7 +160,11 @@ def as_field_entry(entry: RegionEntry) -> FieldEntry:
 
 
 def _refined_entries(
-    field: FieldFit, counts: FieldCounts, image: np.ndarray, charges: dict[str, float] | None
+    field: FieldFit,
+    state: RegionState,
+    counts: FieldCounts,
+    image: np.ndarray,
+    charges: dict[str, float] | None,
 ) -> tuple[tuple[FieldEntry, ...], list[float | None], tuple[set, dict, dict]]:
     """(entries of the regions, their chi-squares, errors of the imaging parameters)."""
     assert field.pooled is not None
@@ -194,17 +195,18 @@ def _refined_entries(
         for index, error in zip(free[local:], std_shared, strict=True):
             if index == INDEX["C1"] or index in fit.bounds.camera:
                 std[index] = error
-        whitened = np.asarray(field.model.whiten(simulations[k] - region.image))
-        chi2 = float(np.sum(whitened**2)) / max(region.image.size - local, 1)
+        chi2 = float(field.model.likelihood.objective(simulations[k], region.image))
+        chi2 = chi2 / max(region.image.size - local, 1)
         entry = as_field_entry(
             region_entry(
                 fit,
+                state,
                 k,
                 simulations[k],
                 std,
                 chi2,
                 counts.probabilities[k],
-                fit.exit_vector(k),
+                exit_vector(fit, state.points[k]),
                 ("C1", "absorption", "A0_x", "A0_y"),
             )
         )
@@ -219,7 +221,6 @@ def _refined_entries(
         if at:
             known = error_scale(
                 field.noise,
-                field.is_noise,
                 field.task.field.noise,
                 region.image,
                 simulations[k] - region.image,
@@ -242,7 +243,6 @@ def _refined_entries(
     mean = float(np.mean([c or 1.0 for c in chi2]))
     known = error_scale(
         field.noise,
-        field.is_noise,
         field.task.field.noise,
         whole[0],
         (simulations - field.targets).reshape(-1, whole.shape[-1]),
@@ -268,19 +268,20 @@ def _shift_indices(field: FieldFit) -> set[int]:
     return set(range(field.layout.shifts.start, field.layout.shifts.stop))
 
 
-def _remarks(entries: Sequence[FieldEntry], fit: RegionFit) -> list[str]:
+def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionState) -> list[str]:
+    rule = fit.problem.settings.reconstruct.surface_rule
     remarks = [
         f"{entry.name}: a change of numbers may still improve it"
         for entry in entries
         if not entry.certified
     ]
     for k, entry in enumerate(entries):
-        counts = np.rint(fit.points[k, fit.layout.counts])
-        if fit.task.settings.reconstruct.surface_rule and isolated_surface_atom(fit.sites, counts):
+        counts = np.rint(state.points[k, fit.layout.counts])
+        if rule and isolated_surface_atom(fit.sites, counts):
             remarks.append(
                 f"{entry.name}: an isolated surface atom is kept, since the image demands it"
             )
-    if not fit.is_noise:
+    if not state.noise.is_noise:
         remarks.append(
             "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
             "follow from it"

@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from qhrtem_jax.inputs.columns import (
-    determined_std,
-    error_scale,
-    known_without_image,
-    without_mean_shift,
-)
+from qhrtem_jax.matching.weights import error_scale
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.refine.uncertainty import strong_correlations
+from qhrtem_jax.refine.uncertainty import (
+    determined_std,
+    known_without_image,
+    strong_correlations,
+    without_mean_shift,
+)
 from qhrtem_jax.regions.entry import RegionEntry
-from qhrtem_jax.regions.fit import LOCAL, RegionFit
+from qhrtem_jax.regions.model import LOCAL, RegionsModel, RegionState, exit_vector, fitter
 from qhrtem_jax.reporting.column_tables import (
     columns_table,
     counts_table,
@@ -44,19 +45,18 @@ class RegionsResult(FitResult):
     cell: Columns = dataclasses.field(metadata=ASIDE)
 
 
-def region_entries(fit: RegionFit) -> tuple[RegionEntry, ...]:
-    """One entry per region, after `RegionFit.count`."""
-    assert fit.counted is not None
-    task, layout = fit.task, fit.layout
-    lin = fit.model.linearise(fit.nuisances, fit.points, fit.targets)
-    width = np.asarray(fit.nuisances.width, float)
-    precision = np.diag(1.0 / np.square(np.asarray(fit.nuisances.prior_std, float)))
-    free = np.array(fit.nuisances.free)
-    known = known_without_image(fit.nuisances)
-    every = point_names(fit.columns, layout)
+def region_entries(model: RegionsModel, state: RegionState) -> tuple[RegionEntry, ...]:
+    """One entry per region, after `count`."""
+    assert state.counted is not None
+    layout, nuisances = model.layout, model.nuisances
+    lin = fitter(model, state.noise).linearise(nuisances, state.points, model.targets)
+    width, precision = nuisances.host().width, np.diag(nuisances.host().precision)
+    free = nuisances.index
+    known = known_without_image(nuisances)
+    every = point_names(model.columns, layout)
     names = [every[index] for index in free]
     entries = []
-    for k, region in enumerate(task.regions):
+    for k, region in enumerate(model.problem.regions):
         std = np.full(layout.size, np.nan)
         correlations: list[dict[str, Any]] = []
         if np.all(np.isfinite(lin.hessian[k])):
@@ -67,44 +67,46 @@ def region_entries(fit: RegionFit) -> tuple[RegionEntry, ...]:
             correlations = strong_correlations(covariance, names, np.isfinite(std[free]))
         chi2 = float(lin.cost[k]) / max(region.image.size - len(free) - layout.chains, 1)
         entry = region_entry(
-            fit,
+            model,
+            state,
             k,
             np.asarray(lin.image[k]),
             std,
             chi2,
-            fit.counted.probabilities(k),
-            fit.exit_vector(k),
+            state.counted.probabilities(k),
+            exit_vector(model, state.points[k]),
         )
         entries.append(dataclasses.replace(entry, correlations=correlations_of(correlations)))
     return tuple(entries)
 
 
 def region_entry(
-    fit: RegionFit,
+    model: RegionsModel,
+    state: RegionState,
     k: int,
-    simulation: np.ndarray,
-    std: np.ndarray,
+    simulation: Float[np.ndarray, "rows cols"],
+    std: Float[np.ndarray, " point"],
     chi2: float,
     probabilities: list[dict[int, float]],
-    vector: np.ndarray,
+    vector: Float[np.ndarray, " parameters"],
     free: tuple[str, ...] = LOCAL,
 ) -> RegionEntry:
     """Entry of region `k`; `std` over its whole point, from the weights of the fit."""
-    task, layout, columns = fit.task, fit.layout, fit.columns
-    free = tuple(name for name in free if name in fit.bounds.imaging)
-    region, point = task.regions[k], fit.points[k]
+    problem, layout, columns, noise = model.problem, model.layout, model.columns, state.noise
+    free = tuple(name for name in free if name in model.bounds.imaging)
+    region, point = problem.regions[k], state.points[k]
     residual = simulation - region.image
-    scale = error_scale(fit.noise, fit.is_noise, task.field.noise, region.image, residual, chi2)
+    scale = error_scale(noise, problem.field.noise, region.image, residual, chi2)
     std = std * scale.noise
     std_noise = {name: _finite(std[INDEX[name]]) for name in free}
     scaled = {name: _finite(std[INDEX[name]] * scale.misfit) for name in free}
     counts = np.rint(point[layout.counts])
-    first, last = fit.sites.extent(counts)
+    first, last = model.sites.extent(counts)
     scales = None
-    if fit.bounds.camera:
-        given = task.settings.data.mtf_scale
+    if model.bounds.camera:
+        given = problem.settings.data.mtf_scale
         scales = mtf_scale_table(layout, given, point, std, scale.misfit)
-    known_chi2 = None if fit.noise.source == "residual" else scale.chi2
+    known_chi2 = None if noise.source == "residual" else scale.chi2
     return RegionEntry(
         name=region.name,
         origin_px=region.origin,
@@ -113,20 +115,22 @@ def region_entry(
         counts=counts_table(columns, counts, probabilities),
         columns=columns_table(columns, layout, point, std, scale.misfit),
         thickness_nm=float((int(last) - int(first)) * columns.slice_nm),
-        certified=bool(fit.counted.certified[k]) if fit.counted is not None else None,
+        certified=bool(state.counted.certified[k]) if state.counted is not None else None,
         mtf_scale=scales,
     )
 
 
-def region_models(fit: RegionFit) -> dict[str, Model]:
+def region_models(
+    model: RegionsModel, points: Float[np.ndarray, "regions point"]
+) -> dict[str, Model]:
     """The atoms of each region, in a cell as high as the stack."""
-    a, b, c = fit.columns.size_nm
-    cells = fit.sites.stack // fit.columns.slices
+    a, b, c = model.columns.size_nm
+    size = a, b, c * (model.sites.stack // model.columns.slices)
     models = {}
-    for k, region in enumerate(fit.task.regions):
-        atoms = region_structure(fit.columns, fit.sites, fit.layout, fit.points[k])
+    for region, point in zip(model.problem.regions, points, strict=True):
+        atoms = region_structure(model.columns, model.sites, model.layout, point)
         if atoms.symbols:
-            models[region.name] = ((a, b, c * cells), atoms, region.name)
+            models[region.name] = size, atoms, region.name
     return models
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.regions.fit import RegionFit
+from qhrtem_jax.regions.fit import count, relax, start
+from qhrtem_jax.regions.model import fitter, regions_model
 from qhrtem_jax.regions.problem import RegionsProblem
 from qhrtem_jax.regions.result import (
     RegionsResult,
@@ -24,18 +25,17 @@ from qhrtem_jax.reporting.result import (
 def run(problem: RegionsProblem, journal: Journal) -> RegionsResult:
     """Count the atoms of all regions."""
     assert problem.imaging is not None
-    fit = RegionFit(problem, problem.imaging, journal)
-    fit.start()
-    fit.relax()
-    fit.count()
-    entries = region_entries(fit)
-    simulations = fit.model.images(fit.points)
-    experiment = problem.targets
-    noise = fit.noise
+    model = regions_model(problem, problem.imaging)
+    state = start(model, journal)
+    state = relax(model, state, journal)
+    state = count(model, state, journal)
+    entries = region_entries(model, state)
+    simulations = fitter(model, state.noise).images(state.points)
+    experiment, noise = model.targets, state.noise
     return RegionsResult(
         **header(problem.settings, problem.reader),
-        warnings=(*problem.warnings, *fit.remarks, *noise_remarks(noise)),
-        grid=grid_sizes(fit.choice),
+        warnings=(*problem.warnings, *state.remarks, *noise_remarks(noise)),
+        grid=grid_sizes(model.choice),
         noise=noise_of(noise),
         fit=summary_fit(simulations, experiment, [e.fit.chi2_reduced for e in entries]),
         parameters=parameter_table(problem.imaging, set(), {}, {}),
@@ -47,9 +47,9 @@ def run(problem: RegionsProblem, journal: Journal) -> RegionsResult:
             "experiment": experiment.astype(np.float32),
             "simulation": simulations.astype(np.float32),
             "difference": (simulations - experiment).astype(np.float32),
-            "points": fit.points,
-            "relaxed_points": fit.relaxed_points,
+            "points": state.points,
+            "relaxed_points": state.relaxed_points,
         },
-        structures=region_models(fit),
+        structures=region_models(model, state.points),
         history=tuple(journal.rows),
     )

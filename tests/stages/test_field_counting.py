@@ -12,7 +12,8 @@ from qhrtem_jax.field.linear import FieldLinear
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.regions.fit import RegionFit
+from qhrtem_jax.regions.fit import start
+from qhrtem_jax.regions.model import RegionState, regions_model
 from tests import truth
 from tests.runs import prepared
 from tests.stages.test_stitch import COLS, ROWS, imaging, stitch_settings
@@ -52,20 +53,20 @@ def column(reference_dir, bto_dir, tmp_path_factory):
     settings = stitch_settings(bto_dir, path, data, {})
     regions = prepared(settings).regions
     folder = RunFolder(path / "run")
-    vector = regions.imaging
-    fit = RegionFit(regions, vector, Journal(folder, lambda progress: None))
-    fit.start()
+    assert regions.imaging is not None
+    journal = Journal(folder, lambda progress: None)
+    model = regions_model(regions, regions.imaging)
+    points = start(model, journal).points.copy()
     rois = {tuple(roi["origin_px"]): roi for roi in known["rois"]}
-    chains = truth.chain_order(fit.columns, known["column_order"])
+    chains = truth.chain_order(model.columns, known["column_order"])
     numbers = np.zeros((REGIONS, len(chains)))
     for k, region in enumerate(regions.regions):
         roi = rois[tuple(region.origin)]
         numbers[k, chains] = roi["counts"]
-        surplus = fit.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
-        fit.points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * known["slice_nm"]
-    fit.points[:, fit.layout.counts] = numbers
-    fit.relaxed_points = fit.points
-    field = FieldFit(fit)
+        surplus = model.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
+        points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * known["slice_nm"]
+    points[:, model.layout.counts] = numbers
+    field = FieldFit(model, RegionState(points, points, model.first_weights), journal)
     field.settled = True
     field.points = field.snapped()
     field.forget_unknown()

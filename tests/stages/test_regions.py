@@ -10,10 +10,11 @@ from qhrtem_jax.inputs.handover import imaging_vector, read_result
 from qhrtem_jax.inputs.image import Experiment, averages, load_experiment
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import choose_average, find_regions
-from qhrtem_jax.inputs.settings import DataSettings, run_settings
+from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.stages import run_settings
 
 NOISE = NoiseModel(1e-4)
 

@@ -82,7 +82,7 @@ def test_two_means_give_the_truth_with_smaller_errors_than_one(means):
     one = fit_several(load_specimen(chosen, Reader()), space, images[:1], FRAME, NOISE, start)
     both = fit_several(load_specimen(chosen, Reader()), space, images, FRAME, NOISE, start)
     np.testing.assert_array_equal(both.vectors[:, INDEX["thickness"]], SLICES)
-    assert both.is_noise
+    assert both.noise.is_noise
     shared = [INDEX[name] for name in FREE]
     own = [INDEX[name] for name in OWN]
     for k in range(2):
@@ -92,6 +92,6 @@ def test_two_means_give_the_truth_with_smaller_errors_than_one(means):
     assert np.all(both.std[0, shared] < one.std[0, shared])
     assert set(both.shared) == set(FREE)
     table, scale = means_table(both, images, NOISE)
-    assert [entry["thickness"] for entry in table] == list(SLICES)
+    assert [entry.thickness for entry in table] == list(SLICES)
     assert 0.9 < scale.chi2 < 1.1
-    assert table[1]["C1"]["std"] == pytest.approx(both.std[1, INDEX["C1"]] * scale.misfit)
+    assert table[1].C1.std == pytest.approx(both.std[1, INDEX["C1"]] * scale.misfit)
