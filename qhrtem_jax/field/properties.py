@@ -1,11 +1,10 @@
 """What a refined field says: one atomic model, its surfaces, displacements and polarisation."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 
 from qhrtem_jax.field.fit import FieldFit
+from qhrtem_jax.field.result import ColumnShift, Displacement, Polarisation, Shift, Surface
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.reporting.column_tables import PM
@@ -56,7 +55,7 @@ def lattice_offsets(field: FieldFit) -> np.ndarray:
     return np.asarray(field.placement().offsets(jnp.asarray(field.points)), float)
 
 
-def surfaces(field: FieldFit, k: int) -> list[dict[str, Any]]:
+def surfaces(field: FieldFit, k: int) -> tuple[Surface, ...]:
     """First and last slice of each chain of region `k` in the field's stack (from 1 to the number
     of slices; null where the chain is empty)."""
     columns, sites = field.columns, field.sites
@@ -66,15 +65,15 @@ def surfaces(field: FieldFit, k: int) -> list[dict[str, Any]]:
         mine = sites.slice[taken & (sites.chain == c)] + field.heights[k] * columns.slices
         x, y = columns.xy[chain.column]
         table.append(
-            {
-                "species": chain.symbol,
-                "x": float(x),
-                "y": float(y),
-                "first_slice": int(mine.min()) + 1 if mine.size else None,
-                "last_slice": int(mine.max()) + 1 if mine.size else None,
-            }
+            Surface(
+                chain.symbol,
+                float(x),
+                float(y),
+                int(mine.min()) + 1 if mine.size else None,
+                int(mine.max()) + 1 if mine.size else None,
+            )
         )
-    return table
+    return tuple(table)
 
 
 def displaced_species(columns: Columns) -> str | None:
@@ -89,7 +88,7 @@ def displaced_species(columns: Columns) -> str | None:
 
 def displacements(
     columns: Columns, shifts_nm: np.ndarray, covariance_nm2: np.ndarray, scale: float
-) -> dict[str, Any] | None:
+) -> Displacement | None:
     """Displacement of the cations against the oxygen columns beside them, in one cell.
 
     **Arguments:** `shifts_nm` (columns, 2); `covariance_nm2` (2 columns, 2 columns), x and y of
@@ -112,14 +111,16 @@ def displacements(
         near = anions[distance < 1.1 * distance.min()]
         row[cation] = 1.0
         row[near] -= 1.0 / len(near)
-    entries = []
-    for cation, row in zip(cations, weights, strict=True):
-        x, y = columns.xy[cation]
-        entries.append(
-            {"x": float(x), "y": float(y)} | _vector(row, shifts_nm, covariance_nm2, scale)
+    entries = tuple(
+        ColumnShift(
+            **_vector(row, shifts_nm, covariance_nm2, scale),
+            x=float(columns.xy[cation, 0]),
+            y=float(columns.xy[cation, 1]),
         )
-    mean = _vector(weights.mean(axis=0), shifts_nm, covariance_nm2, scale)
-    return {"species": species, "against": ANION, "columns": entries, "mean": mean}
+        for cation, row in zip(cations, weights, strict=True)
+    )
+    mean = Shift(**_vector(weights.mean(axis=0), shifts_nm, covariance_nm2, scale))
+    return Displacement(species, ANION, entries, mean)
 
 
 def _vector(
@@ -144,7 +145,7 @@ def polarisation(
     shifts_nm: np.ndarray,
     covariance_nm2: np.ndarray,
     scale: float,
-) -> dict[str, float]:
+) -> Polarisation:
     """Polarisation of a cell in uC/cm^2: sum of Born effective charges times displacements over the
     volume (Resta, Posternak, Baldereschi, Phys. Rev. Lett. 70, 1010, 1993).
 
@@ -163,4 +164,4 @@ def polarisation(
         scale * unit * float(np.sqrt(per_column @ covariance_nm2[a::2, a::2] @ per_column))
         for a in (0, 1)
     ]
-    return {"Px": float(value[0]), "Py": float(value[1]), "std_Px": std[0], "std_Py": std[1]}
+    return Polarisation(float(value[0]), float(value[1]), std[0], std[1])

@@ -2,16 +2,13 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.counting import FieldCounts, certify
 from qhrtem_jax.field.fit import FieldFit
-from qhrtem_jax.field.layout import field_layout
+from qhrtem_jax.field.problem import FieldProblem
 from qhrtem_jax.field.properties import (
     displacements,
     lattice_offsets,
@@ -19,25 +16,20 @@ from qhrtem_jax.field.properties import (
     supercell,
     surfaces,
 )
-from qhrtem_jax.imaging.search import Progress
-from qhrtem_jax.inputs import problem
+from qhrtem_jax.field.result import FieldEntry, FieldResult, Integrated
 from qhrtem_jax.inputs.columns import (
     determined_std,
     error_scale,
     known_without_image,
     without_mean_shift,
 )
-from qhrtem_jax.inputs.problem import describe_input
-from qhrtem_jax.inputs.settings import RunSettings
+from qhrtem_jax.inputs.conversion import typed
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import isolated_surface_atom
 from qhrtem_jax.refine.uncertainty import strong_correlations
-from qhrtem_jax.regions import reconstruct
+from qhrtem_jax.regions.entry import RegionEntry
 from qhrtem_jax.regions.fit import RegionFit
-from qhrtem_jax.regions.reconstruct import ReconstructProblem
 from qhrtem_jax.regions.result import (
     all_correlations,
     region_entries,
@@ -45,96 +37,36 @@ from qhrtem_jax.regions.result import (
     summary_fit,
 )
 from qhrtem_jax.reporting.column_tables import point_names
-from qhrtem_jax.reporting.result import describe_noise, header, noise_remarks, parameter_table
+from qhrtem_jax.reporting.result import (
+    Correlation,
+    correlations_of,
+    grid_sizes,
+    header,
+    noise_of,
+    noise_remarks,
+    parameter_table,
+)
 
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class StitchProblem:
-    """Everything that was read and checked; `counted`: arrays and result of an earlier count."""
-
-    regions: ReconstructProblem
-    counted: tuple[dict[str, np.ndarray], dict[str, Any]] | None
-
-    @property
-    def settings(self) -> RunSettings:
-        return self.regions.settings
-
-    @property
-    def fingerprint(self) -> str:
-        return self.regions.fingerprint
-
-
-def prepare(settings: RunSettings) -> StitchProblem:
-    """Read and check all input.
-
-    **Raises:** `InputError` for input that cannot be used.
-    """
-    regions = reconstruct.prepare(settings)
-    charges = settings.stitch.charges
-    if charges is not None:
-        species = {chain.symbol for chain in regions.specimen.columns.chains}
-        if set(charges) != species:
-            raise InputError(
-                f"stitch.charges: found {sorted(charges)}, expected one of {sorted(species)} each"
-            )
-    field_layout(regions)  # refuses regions that cannot be stitched, before any work
-    path = settings.stitch.result
-    return StitchProblem(regions, None if path is None else _read_counts(Path(path), regions))
-
-
-def _read_counts(
-    path: Path, regions: ReconstructProblem
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    result, arrays = RunFolder(path).read_result(), RunFolder(path).read_arrays()
-    now = describe_input(regions.settings)
-    before = result.get("input")
-    if not isinstance(before, dict) or not isinstance(result.get("rois"), list):
-        raise InputError(f"stitch.result: {path} holds no reconstruct result")
-    for group in ("specimen", "microscope"):
-        theirs = before.get(group)
-        theirs = theirs if isinstance(theirs, dict) else {}
-        wrong = [k for k, v in now[group].items() if theirs.get(k) != _plain(v)]
-        if wrong:
-            raise InputError(
-                f"stitch.result: {path} was counted with {group}.{wrong[0]}="
-                f"{theirs.get(wrong[0])!r}, expected {now[group][wrong[0]]!r} as in this run"
-            )
-    origins = [list(r.origin) for r in regions.regions]
-    shape = (len(origins), regions.layout.size)
-    found = [roi.get("origin_px") for roi in result["rois"] if isinstance(roi, dict)]
-    if result.get("stage") != "reconstruct" or found != origins:
-        raise InputError(
-            f"stitch.result: {path} holds no reconstruct result of these {len(origins)} regions"
-        )
-    for name in ("points", "relaxed_points"):
-        if name not in arrays or arrays[name].shape != shape:
-            raise InputError(f"stitch.result: {path}/arrays.npz lacks {name} of shape {shape}")
-    return arrays, result
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def run(
-    task: StitchProblem, folder: RunFolder, report: Callable[[Progress], None]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Stitch and refine, and return (result, arrays)."""
-    regions = task.regions
-    journal = Journal(folder, report)
-    fit = _counted_regions(task, folder, journal, report)
+def run(problem: FieldProblem, journal: Journal) -> FieldResult:
+    """Stitch and refine."""
+    regions, chosen = problem.regions, problem.settings.stitch
+    fit = _counted_regions(problem, journal)
     field = FieldFit(fit)
     field.forget_unknown()
     c1 = np.array([fit.exit_vector(k)[INDEX["C1"]] for k in range(len(fit.points))])
-    integrated = _integrated(field, c1, task.settings.stitch.rounding)
-    absorption = integrated["absorption_global"]
+    absorption = float(np.mean(field.points[:, INDEX["absorption"]]))
     experiment = regions.field.image
     simulation = field.image(absorption)
-    integrated["fit"] = summary_fit(field.cut(simulation), fit.targets, [])
-    journal.note("stitched", integrated["fit"]["mse"])
+    integrated = Integrated(
+        fit=summary_fit(field.cut(simulation), fit.targets, []),
+        C1_global_nm=float(np.min(c1)),
+        absorption_global=absorption,
+        shifts_slices=_shifts(field, c1, chosen.rounding),
+    )
+    journal.note("stitched", integrated.fit.mse)
     arrays = {
         "experiment": experiment,
         "simulation": simulation,
@@ -142,87 +74,76 @@ def run(
         "difference_mean_adjusted": _mean_adjusted(field, simulation - experiment),
     }
     vector, free, std_noise, std = field.global_imaging(), set(), {}, {}
-    correlations: list[dict[str, Any]] = []
-    if task.settings.stitch.refine:
+    correlations: tuple[Correlation, ...]
+    if chosen.refine:
         fixed = field.refine()
-        counts = certify(field, fixed, task.settings.stitch.sweeps)
+        counts = certify(field, fixed, chosen.sweeps)
         fit.points = field.points
         refined = field.image()
         arrays["simulation_refined"] = refined
         arrays["points"] = field.points
         arrays["difference_mean_adjusted"] = _mean_adjusted(field, refined - experiment)
-        entries, chi2, shared = _refined_entries(
-            field, counts, refined, task.settings.stitch.charges
-        )
+        entries, chi2, shared = _refined_entries(field, counts, refined, chosen.charges)
         correlations = _correlations(field, shared[1])
-        integrated["fit_refined"] = summary_fit(field.cut(refined), fit.targets, chi2)
         vector = field.plane_vector()
         free, std_noise, std = shared
-        integrated["C1_global_refined_nm"] = float(vector[INDEX["C1"]])
-        integrated["heights_cells"] = field.heights.tolist()
+        integrated = dataclasses.replace(
+            integrated,
+            fit_refined=summary_fit(field.cut(refined), fit.targets, chi2),
+            C1_global_refined_nm=float(vector[INDEX["C1"]]),
+            heights_cells=tuple(int(n) for n in field.heights),
+        )
     else:
-        entries = region_entries(fit) if task.counted is None else task.counted[1]["rois"]
+        if problem.counted is None:
+            entries = tuple(as_field_entry(entry) for entry in region_entries(fit))
+        else:
+            entries = tuple(typed(FieldEntry, roi, "rois") for roi in problem.counted.rois)
         correlations = all_correlations(entries)
     size_nm, atoms = supercell(field)
-    folder.write_structures({"field": (size_nm, atoms, "stitched model of the field")})
     noise = fit.noise
-    result = header(task.settings) | {
-        "warnings": regions.warnings
-        + regions.imaging.warnings
-        + _remarks(entries, fit)
-        + noise_remarks(noise),
-        "grid": problem.describe_grid(fit.choice),
-        "noise": describe_noise(noise),
-        "fit": integrated.get("fit_refined", integrated["fit"]),
-        "parameters": parameter_table(vector, free, std_noise, std),
-        "correlations": correlations,
-        "rois": entries,
-        "field": integrated,
-        "cost": journal.cost(),
-    }
-    return result, {k: v.astype(np.float32) for k, v in arrays.items()}
+    return FieldResult(
+        **header(problem.settings, regions.reader),
+        warnings=(*regions.warnings, *_remarks(entries, fit), *noise_remarks(noise)),
+        grid=grid_sizes(fit.choice),
+        noise=noise_of(noise),
+        fit=integrated.fit_refined or integrated.fit,
+        parameters=parameter_table(vector, free, std_noise, std),
+        correlations=correlations,
+        rois=entries,
+        field=integrated,
+        cost=journal.cost(),
+        cell=regions.specimen.columns,
+        arrays={k: v.astype(np.float32) for k, v in arrays.items()},
+        structures={"field": (size_nm, atoms, "stitched model of the field")},
+        history=tuple(journal.rows),
+    )
 
 
-def _counted_regions(
-    task: StitchProblem,
-    folder: RunFolder,
-    journal: Journal,
-    report: Callable[[Progress], None],
-) -> RegionFit:
+def _counted_regions(problem: FieldProblem, journal: Journal) -> RegionFit:
     """The fit of the regions, counted now or handed over."""
-    regions = task.regions
-    vector = regions.imaging.vector(folder, report)
-    fit = RegionFit(regions, vector, journal)
-    if task.counted is None:
+    regions, known = problem.regions, problem.counted
+    assert regions.imaging is not None
+    fit = RegionFit(regions, regions.imaging, journal)
+    if known is None:
         fit.start()
         fit.relax()
         fit.count()
         return fit
-    arrays, result = task.counted
-    fit.points, fit.relaxed_points = arrays["points"], arrays["relaxed_points"]
+    fit.points, fit.relaxed_points = known.points.copy(), known.relaxed_points.copy()
     if not fit.bounds.camera:  # this run takes the MTF as it is given
         fit.points[:, fit.layout.mtf_stretch] = 0.0
         fit.relaxed_points[:, fit.layout.mtf_stretch] = 0.0
-    known = result["noise"]
-    noise = NoiseModel(known["variance"], tuple(known["correlation"]), known["source"])
-    fit.set_weights(noise, noise.source != "misfit")
+    fit.set_weights(known.noise, known.noise.source != "misfit")
     return fit
 
 
-def _integrated(field: FieldFit, c1: np.ndarray, rounding: str) -> dict[str, Any]:
+def _shifts(field: FieldFit, c1: np.ndarray, rounding: str) -> tuple[float, ...]:
     """The paper's section 4.3: the global C1 is the smallest of the regions', which lie above that
-    plane by the difference."""
-    slice_nm = field.columns.slice_nm
+    plane by the difference; in slices."""
     if rounding == "cell":
         exits = field.exits()
-        shifts = (exits.max() - exits).astype(float)
-    else:
-        shifts = (c1 - c1.min()) / slice_nm
-    return {
-        "C1_global_nm": float(np.min(c1)),
-        "absorption_global": float(np.mean(field.points[:, INDEX["absorption"]])),
-        "shifts_slices": shifts.tolist(),
-    }
+        return tuple(float(n) for n in exits.max() - exits)
+    return tuple(float(n) for n in (c1 - c1.min()) / field.columns.slice_nm)
 
 
 def _mean_adjusted(field: FieldFit, difference: np.ndarray) -> np.ndarray:
@@ -236,9 +157,14 @@ def _mean_adjusted(field: FieldFit, difference: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def as_field_entry(entry: RegionEntry) -> FieldEntry:
+    """A region's entry, without what only the joint refinement knows."""
+    return FieldEntry(**{f.name: getattr(entry, f.name) for f in dataclasses.fields(entry)})
+
+
 def _refined_entries(
     field: FieldFit, counts: FieldCounts, image: np.ndarray, charges: dict[str, float] | None
-) -> tuple[list[dict[str, Any]], list[float | None], tuple[set, dict, dict]]:
+) -> tuple[tuple[FieldEntry, ...], list[float | None], tuple[set, dict, dict]]:
     """(entries of the regions, their chi-squares, errors of the imaging parameters)."""
     assert field.pooled is not None
     fit, layout = field.fit, field.layout
@@ -270,20 +196,25 @@ def _refined_entries(
                 std[index] = error
         whitened = np.asarray(field.model.whiten(simulations[k] - region.image))
         chi2 = float(np.sum(whitened**2)) / max(region.image.size - local, 1)
-        entry = region_entry(
-            fit,
-            k,
-            simulations[k],
-            std,
-            chi2,
-            counts.probabilities[k],
-            fit.exit_vector(k),
-            ("C1", "absorption", "A0_x", "A0_y"),
+        entry = as_field_entry(
+            region_entry(
+                fit,
+                k,
+                simulations[k],
+                std,
+                chi2,
+                counts.probabilities[k],
+                fit.exit_vector(k),
+                ("C1", "absorption", "A0_x", "A0_y"),
+            )
         )
-        entry["certified"] = bool(counts.certified[k])
-        entry["height_cells"] = int(field.heights[k])
-        entry["lattice_offset_pm"] = (1e3 * offsets[k]).tolist()
-        entry["surfaces"] = surfaces(field, k)
+        entry = dataclasses.replace(
+            entry,
+            certified=bool(counts.certified[k]),
+            height_cells=int(field.heights[k]),
+            lattice_offset_pm=tuple(float(n) for n in 1e3 * offsets[k]),
+            surfaces=surfaces(field, k),
+        )
         at = [j for j, index in enumerate(free[:local]) if index in _shift_indices(field)]
         if at:
             known = error_scale(
@@ -297,13 +228,16 @@ def _refined_entries(
             scale = known.noise * known.misfit
             shifts = field.points[k, layout.shifts].reshape(-1, 2)
             spread = covariance[np.ix_(at, at)]
-            entry["displacement"] = displacements(field.columns, shifts, spread, scale)
+            polar = None
             if charges is not None:
-                entry["polarisation_uC_cm2"] = polarisation(
-                    field.columns, charges, shifts, spread, scale
-                )
+                polar = polarisation(field.columns, charges, shifts, spread, scale)
+            entry = dataclasses.replace(
+                entry,
+                displacement=displacements(field.columns, shifts, spread, scale),
+                polarisation_uC_cm2=polar,
+            )
         entries.append(entry)
-    chi2 = [entry["fit"]["chi2_reduced"] for entry in entries]
+    chi2 = [entry.fit.chi2_reduced for entry in entries]
     whole = field.cut(field.task.field.image)
     mean = float(np.mean([c or 1.0 for c in chi2]))
     known = error_scale(
@@ -319,32 +253,32 @@ def _refined_entries(
         for n, s in zip(names, std_shared, strict=True)
     }
     std = {n: None if s is None else s * known.misfit for n, s in std_noise.items()}
-    return entries, chi2, (set(names), std_noise, std)
+    return tuple(entries), chi2, (set(names), std_noise, std)
 
 
-def _correlations(field: FieldFit, std_noise: dict[str, float | None]) -> list[dict[str, Any]]:
+def _correlations(field: FieldFit, std_noise: dict[str, float | None]) -> tuple[Correlation, ...]:
     """Strong ones among the imaging parameters that all regions share."""
     assert field.pooled is not None
     _, covariance = field.pooled.system.covariances()
     determined = np.array([s is not None for s in std_noise.values()])
-    return strong_correlations(covariance, list(std_noise), determined)
+    return correlations_of(strong_correlations(covariance, list(std_noise), determined))
 
 
 def _shift_indices(field: FieldFit) -> set[int]:
     return set(range(field.layout.shifts.start, field.layout.shifts.stop))
 
 
-def _remarks(entries: list[dict[str, Any]], fit: RegionFit) -> list[str]:
+def _remarks(entries: Sequence[FieldEntry], fit: RegionFit) -> list[str]:
     remarks = [
-        f"{entry['name']}: a change of numbers may still improve it"
+        f"{entry.name}: a change of numbers may still improve it"
         for entry in entries
-        if not entry["certified"]
+        if not entry.certified
     ]
     for k, entry in enumerate(entries):
         counts = np.rint(fit.points[k, fit.layout.counts])
         if fit.task.settings.reconstruct.surface_rule and isolated_surface_atom(fit.sites, counts):
             remarks.append(
-                f"{entry['name']}: an isolated surface atom is kept, since the image demands it"
+                f"{entry.name}: an isolated surface atom is kept, since the image demands it"
             )
     if not fit.is_noise:
         remarks.append(

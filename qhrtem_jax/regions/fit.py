@@ -1,7 +1,6 @@
 """The fit of all regions with the imaging parameters given: start, relax, count."""
 
 import logging
-from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -13,7 +12,6 @@ from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.inputs.columns import Bounds, pixel_weights, same_weights
 from qhrtem_jax.inputs.lattice import lattice_drift
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import GUESSED_VARIANCE, NoiseModel
 from qhrtem_jax.matching.objective import Objective, make_objective
 from qhrtem_jax.physics.parameters import INDEX, NAMES
@@ -22,11 +20,8 @@ from qhrtem_jax.refine.counting import Counted, search
 from qhrtem_jax.refine.integers import REJECTED, Constraints, fix_surest
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import Coordinates, make_region_model
+from qhrtem_jax.regions.problem import RegionsProblem
 from qhrtem_jax.regions.search import bayesian_starts
-from qhrtem_jax.reporting.column_tables import region_structure
-
-if TYPE_CHECKING:
-    from qhrtem_jax.regions.reconstruct import ReconstructProblem
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +46,7 @@ class RegionFit:
     plane.
     """
 
-    def __init__(self, task: "ReconstructProblem", vector: np.ndarray, journal: Journal) -> None:
+    def __init__(self, task: RegionsProblem, vector: np.ndarray, journal: Journal) -> None:
         settings, columns, layout = task.settings, task.specimen.columns, task.layout
         self.task, self.vector, self.journal, self.layout = task, vector, journal, layout
         self.columns, self.sites, self.targets = columns, task.sites, task.targets
@@ -260,17 +255,6 @@ class RegionFit:
         shift = point[self.layout.shifts].reshape(-1, 2).mean(axis=0)
         vector[[INDEX["A0_x"], INDEX["A0_y"]]] += shift
         return vector
-
-    def write_structures(self, folder: RunFolder) -> None:
-        """structures/ROI*.cel, .cif, .xyz."""
-        a, b, c = self.columns.size_nm
-        cells = self.sites.stack // self.columns.slices
-        models = {}
-        for k, region in enumerate(self.task.regions):
-            atoms = region_structure(self.columns, self.sites, self.layout, self.points[k])
-            if atoms.symbols:
-                models[region.name] = ((a, b, c * cells), atoms, region.name)
-        folder.write_structures(models)
 
 
 @eqx.filter_jit

@@ -2,28 +2,20 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from qhrtem_jax.errors import NonFiniteError
-from qhrtem_jax.imaging.search import Progress
-from qhrtem_jax.inline_imaging import ImagingSource, prepare_imaging
-from qhrtem_jax.inputs import problem, size
 from qhrtem_jax.inputs.columns import (
     Bounds,
-    Specimen,
     error_scale,
-    load_specimen,
     pixel_weights,
     same_weights,
     without_mean_shift,
 )
-from qhrtem_jax.inputs.parameter_space import SHIFT, ParameterSpace, parameter_space
-from qhrtem_jax.inputs.settings import RunSettings
+from qhrtem_jax.inputs.parameter_space import SHIFT
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import GUESSED_VARIANCE, NoiseModel
 from qhrtem_jax.physics.columns import sites_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
@@ -38,12 +30,16 @@ from qhrtem_jax.reporting.column_tables import (
     point_names,
 )
 from qhrtem_jax.reporting.result import (
-    describe_noise,
+    correlations_of,
     figures_of_merit,
+    grid_sizes,
     header,
+    noise_of,
     noise_remarks,
     parameter_table,
 )
+from qhrtem_jax.structure.problem import StructureProblem
+from qhrtem_jax.structure.result import StructureResult
 
 log = logging.getLogger(__name__)
 
@@ -51,94 +47,52 @@ CONVERGED = 1e-3
 """Rounds of `alternate` end when the objective falls by less than this share."""
 
 
-@dataclasses.dataclass(frozen=True)
-class StructureProblem:
-    """Everything that was read and checked before the fit starts."""
-
-    settings: RunSettings
-    space: ParameterSpace
-    experiment: problem.Experiment
-    specimen: Specimen
-    imaging: ImagingSource
-    warnings: list[str]
-    fingerprint: str
-
-
-def prepare(settings: RunSettings) -> StructureProblem:
-    """Read and check all input.
-
-    **Raises:** `InputError` for input that cannot be used.
-    """
-    warnings: list[str] = []
-    space = parameter_space(settings, may_be_empty=True)
-    experiment = problem.load_experiment(settings.data, warnings.append)
-    specimen = load_specimen(settings, warnings.append)
-    columns = specimen.columns
-    size.require(
-        size.columns(
-            settings,
-            specimen.crystal,
-            stage="structure",
-            stack=space.thickness_range[1],
-            shape=experiment.frame.shape,
-            coordinates=2 * len(columns.xy) + len(columns.chains) + len(space.fitted.space),
-        ),
-        settings,
-    )
-    imaging = prepare_imaging(settings)
-    fingerprint = problem.fingerprint(settings)
-    return StructureProblem(settings, space, experiment, specimen, imaging, warnings, fingerprint)
-
-
-def run(
-    task: StructureProblem, folder: RunFolder, report: Callable[[Progress], None]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Fit, and return (result, arrays)."""
-    journal = Journal(folder, report)
-    vector = task.imaging.vector(folder, report)
-    image = task.experiment.image
+def run(problem: StructureProblem, journal: Journal) -> StructureResult:
+    """Fit the columns and, by option, the imaging parameters."""
+    assert problem.imaging is not None
+    vector = problem.imaging
+    image = problem.experiment.image
     slices = max(1, round(float(vector[INDEX["thickness"]])))
-    fit = _Fit(task, vector, slices, journal)
-    fit.solve(task.experiment.noise)
+    fit = _Fit(problem, vector, slices, journal)
+    fit.solve(problem.experiment.noise)
     noise = fit.noise
     simulation = fit.model.images(fit.point[None])[0]
     residual = simulation - image
     errors = fit.errors()
-    fitted_imaging = fit.fitted_imaging()
     std_noise, std = fit.imaging_errors(errors)
-    free = set(fitted_imaging)
-    chi2 = errors.chi2_reduced
-    result = header(task.settings) | {
-        "warnings": task.warnings + task.imaging.warnings + errors.remarks + noise_remarks(noise),
-        "grid": problem.describe_grid(fit.choice),
-        "noise": describe_noise(noise),
-        "fit": figures_of_merit(simulation, image) | {"chi2_reduced": chi2},
-        "parameters": parameter_table(fit.result_vector(), free, std_noise, std),
-        "correlations": errors.correlations,
-        "columns": columns_table(
-            task.specimen.columns,
+    columns = problem.specimen.columns
+    scales = None
+    if fit.bounds.camera:
+        given = problem.settings.data.mtf_scale
+        scales = mtf_scale_table(fit.layout, given, fit.point, errors.std_noise, errors.scale)
+    model = model_structure(columns, fit.layout, fit.point)
+    return StructureResult(
+        **header(problem.settings, problem.reader),
+        warnings=(*problem.warnings, *errors.remarks, *noise_remarks(noise)),
+        grid=grid_sizes(fit.choice),
+        noise=noise_of(noise),
+        fit=figures_of_merit(simulation, image, errors.chi2_reduced),
+        parameters=parameter_table(fit.result_vector(), set(fit.fitted_imaging()), std_noise, std),
+        correlations=correlations_of(errors.correlations),
+        columns=columns_table(
+            columns,
             fit.layout,
             fit.point,
             errors.std_noise,
             errors.scale,
             remove_mean=fit.mode != "fixed",
         ),
-        "cost": journal.cost(),
-    }
-    if fit.bounds.camera:
-        given = task.settings.data.mtf_scale
-        result["mtf_scale"] = mtf_scale_table(
-            fit.layout, given, fit.point, errors.std_noise, errors.scale
-        )
-    arrays = {
-        "experiment": image.astype(np.float32),
-        "simulation": simulation.astype(np.float32),
-        "difference": residual.astype(np.float32),
-    }
-    structure = model_structure(task.specimen.columns, fit.layout, fit.point)
-    comment = "mean structure, one repeating cell"
-    folder.write_structures({"structure": (task.specimen.columns.size_nm, structure, comment)})
-    return result, arrays
+        mtf_scale=scales,
+        cost=journal.cost(),
+        cell=columns,
+        arrays={
+            "experiment": image.astype(np.float32),
+            "simulation": simulation.astype(np.float32),
+            "difference": residual.astype(np.float32),
+        },
+        structures={"structure": (columns.size_nm, model, "mean structure, one repeating cell")},
+        history=tuple(journal.rows),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.layout import field_layout
 from qhrtem_jax.field.properties import displacements, polarisation
+from qhrtem_jax.inputs.image import Experiment
 from qhrtem_jax.inputs.lattice import lattice_drift
-from qhrtem_jax.inputs.problem import Experiment
 from qhrtem_jax.inputs.rois import Region
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import columns_of

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.field import counting as field_counting
-from qhrtem_jax.field import stitch
 from qhrtem_jax.field.fit import FieldFit
 from qhrtem_jax.field.linear import FieldLinear
 from qhrtem_jax.io.journal import Journal
@@ -15,6 +14,7 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.fit import RegionFit
 from tests import truth
+from tests.runs import prepared
 from tests.stages.test_stitch import COLS, ROWS, imaging, stitch_settings
 
 REGIONS = 4
@@ -50,9 +50,9 @@ def column(reference_dir, bto_dir, tmp_path_factory):
         "noise_correlation": [0.51, 0.08],
     }
     settings = stitch_settings(bto_dir, path, data, {})
-    regions = stitch.prepare(settings).regions
+    regions = prepared(settings).regions
     folder = RunFolder(path / "run")
-    vector = regions.imaging.vector(folder, lambda progress: None)
+    vector = regions.imaging
     fit = RegionFit(regions, vector, Journal(folder, lambda progress: None))
     fit.start()
     rois = {tuple(roi["origin_px"]): roi for roi in known["rois"]}
