@@ -20,6 +20,11 @@ class Journal:
         self.rows: list[list[Any]] = []
         self._started = time.perf_counter()
 
+    def add(self, *, evaluations: int = 0, gradients: int = 0) -> None:
+        """Count propagations and Jacobians (or gradients)."""
+        self.evaluations += evaluations
+        self.gradient_evaluations += gradients
+
     def note(self, phase: str, mse: float | None = None) -> None:
         """Note a step; `mse` is the best mean squared error after it, where it is known."""
         if mse is not None:
