@@ -21,20 +21,20 @@ from qhrtem_jax.field.properties import (
 )
 from qhrtem_jax.imaging.search import Progress
 from qhrtem_jax.inputs import problem
-from qhrtem_jax.inputs.columns import (
-    determined_std,
-    error_scale,
-    known_without_image,
-    without_mean_shift,
-)
 from qhrtem_jax.inputs.problem import describe_input
 from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.matching.weights import error_scale
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import isolated_surface_atom
-from qhrtem_jax.refine.uncertainty import strong_correlations
+from qhrtem_jax.refine.uncertainty import (
+    determined_std,
+    known_without_image,
+    strong_correlations,
+    without_mean_shift,
+)
 from qhrtem_jax.regions import reconstruct
 from qhrtem_jax.regions.fit import RegionFit
 from qhrtem_jax.regions.reconstruct import ReconstructProblem
@@ -205,7 +205,7 @@ def _counted_regions(
         fit.relaxed_points[:, fit.layout.mtf_stretch] = 0.0
     known = result["noise"]
     noise = NoiseModel(known["variance"], tuple(known["correlation"]), known["source"])
-    fit.set_weights(noise, noise.source != "misfit")
+    fit.set_weights(noise)
     return fit
 
 
@@ -268,8 +268,8 @@ def _refined_entries(
         for index, error in zip(free[local:], std_shared, strict=True):
             if index == INDEX["C1"] or index in fit.bounds.camera:
                 std[index] = error
-        whitened = np.asarray(field.model.whiten(simulations[k] - region.image))
-        chi2 = float(np.sum(whitened**2)) / max(region.image.size - local, 1)
+        chi2 = float(field.model.likelihood.objective(simulations[k], region.image))
+        chi2 = chi2 / max(region.image.size - local, 1)
         entry = region_entry(
             fit,
             k,
@@ -288,7 +288,6 @@ def _refined_entries(
         if at:
             known = error_scale(
                 field.noise,
-                field.is_noise,
                 field.task.field.noise,
                 region.image,
                 simulations[k] - region.image,
@@ -308,7 +307,6 @@ def _refined_entries(
     mean = float(np.mean([c or 1.0 for c in chi2]))
     known = error_scale(
         field.noise,
-        field.is_noise,
         field.task.field.noise,
         whole[0],
         (simulations - field.targets).reshape(-1, whole.shape[-1]),
@@ -346,7 +344,7 @@ def _remarks(entries: list[dict[str, Any]], fit: RegionFit) -> list[str]:
             remarks.append(
                 f"{entry['name']}: an isolated surface atom is kept, since the image demands it"
             )
-    if not fit.is_noise:
+    if not fit.noise.is_noise:
         remarks.append(
             "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
             "follow from it"

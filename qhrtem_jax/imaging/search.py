@@ -84,7 +84,7 @@ class Evaluator(eqx.Module):
         vectors = jnp.broadcast_to(self.base, (len(unit), self.base.size))
         vectors = vectors.at[:, self.indices].set(values)
         found = self.objective.evaluate(vectors)
-        data = self.objective.residual(found.image) / self.objective.pixels**0.5
+        data = self.objective.likelihood.residual(found.image, self.objective.experiment)
         pulls = (unit.astype(self.low.dtype) - self.prior_mean) * self.prior_weight
         first = self.objective.thickness_range[0]
         thickness = found.vector[:, INDEX["thickness"]].astype(jnp.int32) - first
@@ -196,7 +196,8 @@ class Search:
     def _turbo(self) -> Turbo:
         chosen = self.settings
         composite = chosen.surrogate == "composite"
-        data = jax.eval_shape(self.objective.residual, self.objective.experiment).size
+        experiment = self.objective.experiment
+        data = jax.eval_shape(self.objective.likelihood.residual, experiment, experiment).size
         outputs = data + len(self.space.space) + 1 if composite else 0
         return Turbo(
             dimensions=len(self.space.space),
@@ -406,8 +407,8 @@ class Search:
                 vector = base.at[indices].set(lower + u * widths)
                 vector = vector.at[INDEX["thickness"]].set(thickness)
                 image, jacobian = image_and_jacobian(simulator, vector, names)
-                slopes = objective.slopes(jacobian * widths[:, None, None])
-                return objective.residual(image) / pixels**0.5, slopes / pixels**0.5
+                slopes = objective.likelihood.slopes(jacobian * widths[:, None, None])
+                return objective.likelihood.residual(image, objective.experiment), slopes
 
             state = method.run(residuals, start)
             return state.u, state.cost, state.iterations

@@ -12,17 +12,13 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.inputs.columns import (
-    Bounds,
-    ErrorScale,
-    determined_std,
-    error_scale,
-    known_without_image,
+    bounds_of,
     load_specimen,
-    pixel_weights,
 )
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.matching.weights import ErrorScale, error_scale, pixel_weights
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import sites_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
@@ -30,6 +26,7 @@ from qhrtem_jax.physics.structured import Layout, moved_plane
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.regions import make_region_model
+from qhrtem_jax.refine.uncertainty import determined_std, known_without_image
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +49,6 @@ class SeveralMeans:
     covariance: np.ndarray
     determined: np.ndarray
     noise: NoiseModel
-    is_noise: bool
     gradient_evaluations: int
 
 
@@ -72,16 +68,14 @@ def fit_several(
     sites = sites_of(columns, -(-last // columns.slices))
     choice = specimen.grids(frame, vector, last)
     simulator = specimen.simulator(sites, frame, choice, len(NAMES))
-    bounds = Bounds(layout, space)
-    bounds.include(vector)
-    bounds.without_prior("C1", "A0_x", "A0_y")
-    bounds.widen("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
+    bounds = bounds_of(layout, space).with_vector(vector).without_priors("C1", "A0_x", "A0_y")
+    bounds = bounds.with_reach("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
     dtype = simulator.simulator.dtype
     mine = bounds.free_names(OWN)
     own = bounds.coordinates(bounds.indices(mine), dtype)
     shared = [n for n in bounds.imaging if n not in OWN]
     both = bounds.coordinates(bounds.indices([*mine, *shared]), dtype)
-    weights = noise or NoiseModel(float(np.mean((images - images.mean()) ** 2)))
+    weights = noise or NoiseModel(float(np.mean((images - images.mean()) ** 2)), (), "misfit")
     model = make_region_model(simulator, weights)
     occupancies = np.array([chain.occupancy for chain in columns.chains])
     jacobians = 0
@@ -128,12 +122,11 @@ def fit_several(
     points, slices = best_thickness(
         np.tile(vector, (len(images), 1)), [[known], *([every] * (len(images) - 1))]
     )
-    is_noise = noise is not None
     for _ in range(ROUNDS):
         pooled = pool(points)
         jacobians += pooled.jacobians
         residuals = model.images(pooled.points) - images
-        weights, is_noise = pixel_weights(noise, residuals, images)
+        weights = pixel_weights(noise, residuals, images)
         model = make_region_model(simulator, weights)
         vectors = at_exit(pooled.points, slices)
         near = [[n for n in range(s - 2, s + 3) if first <= n <= last] for s in slices]
@@ -156,7 +149,6 @@ def fit_several(
         shared_covariance,
         determined,
         weights,
-        is_noise,
         jacobians + pooled.jacobians,
     )
 
@@ -167,7 +159,7 @@ def means_table(
     """(the `means` of a result, scale of the errors of the shared parameters)."""
     residuals = fit.simulations - images
     chi2 = float(np.mean(residuals**2)) / fit.noise.variance
-    scale = error_scale(fit.noise, fit.is_noise, noise, images[0], residuals, chi2)
+    scale = error_scale(fit.noise, noise, images[0], residuals, chi2)
     table = []
     for k in range(len(images)):
         entry: dict[str, Any] = {

@@ -5,6 +5,7 @@ separable: cov(r, r') = variance rho(|dy|) rho(|dx|), rho(0) = 1, rho given by i
 """
 
 import dataclasses
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -26,20 +27,26 @@ GUESSED_VARIANCE = 1e-3
 MISFIT_MATTERS = 1.5
 """Where a model misses by more than this many times the noise, its misfit weighs the pixels."""
 
+Source = Literal["vacuum", "given", "residual", "misfit"]
+"""Where a noise comes from: a patch of vacuum, the user, what a fit leaves over; or no noise at
+all but what a model misses by, which weighs the pixels where that is more."""
+
 
 @dataclasses.dataclass(frozen=True)
 class NoiseModel:
     """`variance` of a pixel; `lags`: correlation to the next, second, ... pixel along an axis.
 
-    `source` says where it comes from: "given", "vacuum", "residual" or "misfit". A correlation that
-    is given must be one; of a measured one, negative powers are cut off (see `remark`).
+    `source` says where it comes from. A correlation that is given must be one; of a measured one,
+    negative powers are cut off (see `remark`).
     """
 
     variance: float
     lags: tuple[float, ...] = ()
-    source: str = "given"
+    source: Source = "given"
 
     def __post_init__(self) -> None:
+        if self.source not in get_args(Source):
+            raise ValueError(f"no source of a noise: {self.source}, expected {get_args(Source)}")
         if not (np.isfinite(self.variance) and self.variance > 0.0):
             raise InputError(
                 f"data.noise_variance: found {self.variance}, expected a positive number"
@@ -54,6 +61,11 @@ class NoiseModel:
                 f"is negative ({self.least_power:.2g}) at some frequencies, which no noise has: "
                 "expected correlations that fall off, with all lags until they vanish"
             )
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether this is the noise of the image; else it stands for what a model misses by."""
+        return self.source != "misfit"
 
     @property
     def least_power(self) -> float:
@@ -89,7 +101,11 @@ class NoiseModel:
         return dataclasses.replace(self, variance=self.variance / count)
 
 
-def measure_noise(patch: np.ndarray, source: str = "vacuum") -> NoiseModel:
+GUESSED_NOISE = NoiseModel(GUESSED_VARIANCE, (), "misfit")
+"""Weighs the pixels of a first fit where no noise is known."""
+
+
+def measure_noise(patch: np.ndarray, source: Source = "vacuum") -> NoiseModel:
     """Noise of a featureless patch (rows, cols), after removing a plane (uneven illumination).
 
     **Raises:** `InputError` if the patch is too small or constant.

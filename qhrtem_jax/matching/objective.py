@@ -1,13 +1,12 @@
 """From parameter vectors to scores: simulate, profile out thickness and shift, compare."""
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from qhrtem_jax.matching.likelihood import Likelihood, mean_square
 from qhrtem_jax.physics.grid import kept_frequencies
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
@@ -39,6 +38,8 @@ class Objective(eqx.Module):
 
     simulator: Simulator
     experiment: Float[Array, "rows cols"]
+    contrast: Float[Array, "rows cols"]  # the experiment less its mean
+    likelihood: Likelihood  # its objective is the mean squared error
     shift_low: Float[Array, " 2"]  # A0_x, A0_y, nm
     shift_high: Float[Array, " 2"]
     q_y: Float[Array, "image_rows 1"]  # 1/nm
@@ -51,24 +52,11 @@ class Objective(eqx.Module):
     @property
     def pixels(self) -> int:
         """Number of pixels of the experiment."""
-        return self.experiment.size
-
-    @property
-    def contrast(self) -> Float[Array, "rows cols"]:
-        """The experiment less its mean."""
-        return self.experiment - jnp.mean(self.experiment)
+        return self.likelihood.pixels
 
     def errors(self, images: Float[Array, "n rows cols"]) -> Float[Array, " n"]:
         """Mean squared error of each image."""
-        return jnp.mean((images - self.experiment) ** 2, axis=(1, 2))
-
-    def residual(self, image: Float[Array, "*n rows cols"]) -> Float[Array, "*n residuals"]:
-        """What an image misses, as a vector whose sum of squares is that of all pixels."""
-        return (image - self.experiment).reshape(*image.shape[:-2], -1)
-
-    def slopes(self, jacobian: Float[Array, "d rows cols"]) -> Float[Array, "residuals d"]:
-        """Derivative of `residual`, from that of the image."""
-        return jacobian.reshape(len(jacobian), -1).T
+        return self.likelihood.objective(images, self.experiment)
 
     @eqx.filter_jit
     def evaluate(self, vectors: Float[Array, "batch parameters"]) -> Evaluation:
@@ -160,43 +148,14 @@ class Objective(eqx.Module):
         return jax.lax.fori_loop(0, 2, gauss_newton, start)
 
 
-class BandObjective(Objective):
-    """The same objective, with images written in the few functions that they are made of.
-
-    A simulated image is a sum of the image grid's frequencies, so its pixels are coordinates in an
-    orthonormal basis of as many functions of rows and of columns; what the experiment has beyond
-    them no image explains, it is a constant `rest`. Sums of squares stay what they are, and nothing
-    grows with the number of pixels. `experiment` and all images are in these coordinates.
-    """
-
-    level: Float[Array, "rows cols"]  # a uniform image of the experiment's mean
-    rest: Float[Array, ""]  # root of the sum of squares outside the basis
-    all_pixels: int = eqx.field(static=True)
-
-    @property
-    def pixels(self) -> int:
-        return self.all_pixels
-
-    @property
-    def contrast(self) -> Float[Array, "rows cols"]:
-        return self.experiment - self.level
-
-    def errors(self, images: Float[Array, "n rows cols"]) -> Float[Array, " n"]:
-        square = jnp.sum((images - self.experiment) ** 2, axis=(1, 2))
-        return (square + self.rest**2) / self.all_pixels
-
-    def residual(self, image: Float[Array, "*n rows cols"]) -> Float[Array, "*n residuals"]:
-        within = super().residual(image)
-        rest = jnp.broadcast_to(self.rest, (*within.shape[:-1], 1))
-        return jnp.concatenate([within, rest], axis=-1)
-
-    def slopes(self, jacobian: Float[Array, "d rows cols"]) -> Float[Array, "residuals d"]:
-        return jnp.pad(super().slopes(jacobian), ((0, 1), (0, 0)))
-
-
 class Band(eqx.Module):
     """Orthonormal functions of the rows, (pixel_rows, m), and of the columns, (pixel_cols, n), that
-    span every image of a simulator."""
+    span every image of a simulator.
+
+    A simulated image is a sum of the image grid's frequencies, so its pixels are coordinates in an
+    orthonormal basis of as many functions; what the experiment has beyond them no image explains.
+    Sums of squares stay what they are, and nothing grows with the number of pixels.
+    """
 
     along_rows: np.ndarray
     along_cols: np.ndarray
@@ -241,20 +200,22 @@ def _orthonormal(real: Array, imag: Array) -> np.ndarray:
     return basis[:, weight > 1e-6 * weight[0]]
 
 
-def in_band(objective: Objective, band: Band) -> BandObjective:
-    """The objective in the coordinates of `band`, which is `band_of` its simulator."""
+def in_band(objective: Objective, band: Band) -> Objective:
+    """The same objective with its images in the coordinates of `band`, `band_of` its simulator."""
     image = np.asarray(objective.experiment, float)
     dtype = objective.experiment.dtype
     within = band.coordinates(image)
     beyond = image - band.along_rows @ within @ band.along_cols.T
     level = band.coordinates(np.full(image.shape, image.mean()))
-    known = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
-    return BandObjective(
-        **known
-        | {"simulator": band.of(objective.simulator), "experiment": jnp.asarray(within, dtype)},
-        level=jnp.asarray(level, dtype),
-        rest=jnp.asarray(np.sqrt(np.sum(beyond**2)), dtype),
-        all_pixels=image.size,
+    return eqx.tree_at(
+        lambda o: (o.simulator, o.experiment, o.contrast, o.likelihood),
+        objective,
+        (
+            band.of(objective.simulator),
+            jnp.asarray(within, dtype),
+            jnp.asarray(within - level, dtype),
+            mean_square(image.size, dtype, float(np.sqrt(np.sum(beyond**2)))),
+        ),
     )
 
 
@@ -285,9 +246,12 @@ def make_objective(
     wavelength = simulator.optics.wavelength_nm
     rows, cols = simulator.image_shape
     kept = kept_frequencies(simulator.w_y.shape[0], rows)
+    image = jnp.asarray(experiment, dtype)
     return Objective(
         simulator=simulator,
-        experiment=jnp.asarray(experiment, dtype),
+        experiment=image,
+        contrast=image - jnp.mean(image),
+        likelihood=mean_square(image.size, dtype),
         shift_low=jnp.asarray([low for low, _ in shift_range], dtype),
         shift_high=jnp.asarray([high for _, high in shift_range], dtype),
         q_y=(simulator.w_y[kept] / wavelength)[:, None],

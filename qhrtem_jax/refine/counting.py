@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.integer_least_squares import at_least, nearest_integers
 from qhrtem_jax.refine.integers import (
     Constraints,
@@ -15,7 +16,7 @@ from qhrtem_jax.refine.integers import (
     single_changes,
 )
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-from qhrtem_jax.refine.regions import Coordinates, RegionModel, Tick, Variations, silent
+from qhrtem_jax.refine.regions import RegionModel, Tick, Variations, silent
 
 EXACT = 24
 """So many paired and combined changes, the most promising ones, are simulated; the other pairs are
@@ -63,7 +64,7 @@ def search(
     """
     layout = model.simulator.layout
     regions = len(points)
-    prior = np.diag(1.0 / np.square(np.asarray(nuisances.prior_std, float)))
+    prior = np.diag(nuisances.host().precision)
     method = LevenbergMarquardt(nuisances.prior_mean, nuisances.prior_std, 6, 1e-5)
     points = points.copy()
     objectives = np.full(regions, np.inf)
@@ -78,7 +79,7 @@ def search(
         effects = model.variations(nuisances, here, targets[open_regions], singles, tick)
         pairs, foretold = [], []
         for k, region in enumerate(open_regions):
-            evaluate = _Quadratic(effects, k, prior, _pull(nuisances, here[k], prior))
+            evaluate = _Quadratic(effects, k, prior, _pull(nuisances, here[k]))
             objectives[region] = evaluate.objective + constraints.penalty(counts[k])
             promising, two, two_cost = _several_at_once(
                 _Foretold(evaluate, singles[k], counts[k], constraints)
@@ -90,7 +91,7 @@ def search(
         exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs), tick)
         moved = []
         for k, region in enumerate(open_regions):
-            evaluate = _Quadratic(exact, k, prior, _pull(nuisances, here[k], prior))
+            evaluate = _Quadratic(exact, k, prior, _pull(nuisances, here[k]))
             one, one_cost, two, two_cost = foretold[k]
             allowed = constraints.allow(one)
             simulated = np.concatenate([one[allowed], pairs[k]])
@@ -113,10 +114,9 @@ def search(
     return Counted(points, objectives, states, chi2, certified)
 
 
-def _pull(nuisances: Coordinates, point: np.ndarray, prior: np.ndarray) -> np.ndarray:
+def _pull(nuisances: Coordinates, point: np.ndarray) -> np.ndarray:
     """Half the gradient of the priors at a point."""
-    unit = np.asarray(nuisances.unit(point), float)
-    return prior @ (unit - np.asarray(nuisances.prior_mean, float))
+    return nuisances.pull(nuisances.to_unit(point)) / nuisances.host().prior_std
 
 
 def _several_at_once(foretell: "_Foretold") -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from qhrtem_jax.refine.regions import Coordinates, Linearised, RegionModel, Tick, silent
+from qhrtem_jax.refine.coordinates import Coordinates
+from qhrtem_jax.refine.regions import Linearised, RegionModel, Tick, silent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,25 +117,17 @@ def pooled_fit(
     same step. `active` (regions, local): which own coordinates are free. The priors of shared
     coordinates are counted once, at the first region.
     """
-    unit = np.asarray(coordinates.unit(points), float)
-    low, width = np.asarray(coordinates.low, float), np.asarray(coordinates.width, float)
-    mean = np.asarray(coordinates.prior_mean, float)
-    precision = 1.0 / np.square(np.asarray(coordinates.prior_std, float))
-    free = np.array(coordinates.free)
+    coordinates_f64 = coordinates.host()
+    unit, precision = coordinates_f64.to_unit(points), coordinates_f64.precision
     damping, jacobians = 1e-3, 0
 
-    def place(u: np.ndarray) -> np.ndarray:
-        moved = points.copy()
-        moved[:, free] = low + u * width
-        return moved
-
     def evaluate(u: np.ndarray) -> tuple[float, Linearised]:
-        lin = model.linearise(coordinates, place(u), targets, tick)
-        pulls = np.square(u - mean) * precision
+        lin = model.linearise(coordinates, coordinates.place(points, u), targets, tick)
+        pulls = np.square(coordinates.pull(u))
         return float(np.sum(lin.cost) + np.sum(pulls[:, :local]) + np.sum(pulls[0, local:])), lin
 
     def normal_equations(u: np.ndarray, lin: Linearised) -> ArrowSystem:
-        pull = (u - mean) * precision
+        pull = coordinates.pull(u) / coordinates_f64.prior_std
         gradient = lin.gradient[:, :local] + pull[:, :local]
         own = u[:, :local]
         outward = ((own <= 0.0) & (gradient > 0.0)) | ((own >= 1.0) & (gradient < 0.0))
@@ -175,4 +168,4 @@ def pooled_fit(
         system = normal_equations(unit, lin)
         if fall < tolerance * objective:
             break
-    return Pooled(place(unit), objective, lin, system, jacobians)
+    return Pooled(coordinates.place(points, unit), objective, lin, system, jacobians)

@@ -13,15 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from qhrtem_jax.matching.likelihood import Likelihood, make_likelihood
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.structured import StructuredSimulator
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.jacobian import structured_jacobian
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-
-SPECTRAL_FLOOR = 0.1
-"""Smallest variance, in units of the noise's, that whitening grants any pattern of pixels: the
-spectrum of a camera's noise nearly vanishes near 0.8 Nyquist, where no model is that good."""
-
 
 Tick = Callable[[int, int], None]
 """Told how many regions of how many are done."""
@@ -29,57 +26,6 @@ Tick = Callable[[int, int], None]
 
 def silent(done: int, regions: int) -> None:
     """Tells nobody."""
-
-
-def whitening(noise: NoiseModel, count: int) -> np.ndarray:
-    """Matrix (count, count) that turns noise along one axis into independent unit numbers.
-
-    The variance is shared between the two axes.
-    """
-    values, vectors = np.linalg.eigh(noise.correlation(count))
-    floored = np.maximum(values, SPECTRAL_FLOOR)
-    return (vectors / np.sqrt(floored)) @ vectors.T / noise.variance**0.25
-
-
-class Coordinates(eqx.Module):
-    """The free coordinates of a point: their indices, bounds and priors."""
-
-    free: tuple[int, ...] = eqx.field(static=True)
-    low: Float[Array, " p"]
-    width: Float[Array, " p"]
-    prior_mean: Float[Array, " p"]  # in the unit cube
-    prior_std: Float[Array, " p"]  # in the unit cube; infinite where there is none
-
-    def place(self, base: Float[Array, " point"], unit: Float[Array, " p"]) -> Array:
-        """`base` with the free coordinates at `unit`."""
-        return base.at[np.array(self.free)].set(self.low + unit * self.width)
-
-    def unit(self, points: Float[Array, "... point"] | np.ndarray) -> Array:
-        """Unit-cube coordinates of points."""
-        return (
-            jnp.asarray(points[..., np.array(self.free)], self.low.dtype) - self.low
-        ) / self.width
-
-
-def make_coordinates(
-    free: list[int],
-    low: np.ndarray,
-    high: np.ndarray,
-    mean: np.ndarray,
-    std: np.ndarray,
-    dtype: jnp.dtype,
-) -> Coordinates:
-    """Coordinates from arrays over whole points; `std` is infinite where there is no prior."""
-    index = np.array(free, dtype=int)
-    width = (high - low)[index]
-    known = np.where(np.isfinite(std[index]), mean[index], low[index])
-    return Coordinates(
-        tuple(free),
-        jnp.asarray(low[index], dtype),
-        jnp.asarray(width, dtype),
-        jnp.asarray((known - low[index]) / width, dtype),
-        jnp.asarray(std[index] / width, dtype),
-    )
 
 
 class Linearised(eqx.Module):
@@ -113,23 +59,16 @@ class RegionModel(eqx.Module):
     """
 
     simulator: StructuredSimulator
-    white_y: Float[Array, "rows rows"]
-    white_x: Float[Array, "cols cols"]
-
-    def whiten(
-        self, images: Float[Array, "*n rows cols"] | np.ndarray
-    ) -> Float[Array, "*n rows cols"]:
-        return self.white_y @ images @ self.white_x.T
+    likelihood: Likelihood
 
     def residuals(
         self, coordinates: Coordinates, base: Array, target: Array, unit: Array
     ) -> tuple[Float[Array, " n"], Float[Array, "n p"], Float[Array, "rows cols"]]:
-        """(whitened residual, its Jacobian, image) of one region."""
+        """(whitened residual, its Jacobian by the unit cube, image) of one region."""
         point = coordinates.place(base, unit)
         image, jacobian = structured_jacobian(self.simulator, point, coordinates.free)
-        slopes = self.whiten(jacobian).reshape(len(coordinates.free), -1)
-        residual = self.whiten(image - target).ravel()
-        return residual, (slopes * coordinates.width[:, None]).T, image
+        slopes = self.likelihood.slopes(jacobian) * coordinates.width
+        return self.likelihood.residual(image, target), slopes, image
 
     def images(self, points: np.ndarray) -> np.ndarray:
         """Images of points (regions, point)."""
@@ -195,7 +134,7 @@ def _linearise(
     model: RegionModel, points: Array, targets: Array, *, coordinates: Coordinates
 ) -> Linearised:
     def one(point: Array, target: Array) -> Linearised:
-        r, jacobian, image = model.residuals(coordinates, point, target, coordinates.unit(point))
+        r, jacobian, image = model.residuals(coordinates, point, target, coordinates.to_unit(point))
         return Linearised(image, r @ r, jacobian.T @ r, jacobian.T @ jacobian)
 
     return jax.vmap(one)(points, targets)
@@ -214,7 +153,7 @@ def _fit(
         def residuals(unit: Array) -> tuple[Array, Array]:
             return model.residuals(coordinates, point, target, unit)[:2]
 
-        state = method.run(residuals, coordinates.unit(point))
+        state = method.run(residuals, coordinates.to_unit(point))
         return coordinates.place(point, state.u), state.cost, state.iterations
 
     return jax.vmap(one)(points, targets)
@@ -232,12 +171,12 @@ def _variations(
     layout = model.simulator.layout
 
     def one(point: Array, target: Array, options: Array) -> Variations:
-        unit = coordinates.unit(point)
+        unit = coordinates.to_unit(point)
         residual, jacobian, image = model.residuals(coordinates, point, target, unit)
 
         def change(numbers: Array) -> Array:
             other = model.simulator.image(point.at[layout.counts].set(numbers))
-            return model.whiten(other - image).ravel()
+            return model.likelihood.residual(other, image)
 
         changes = jax.lax.map(change, options)
         vectors = jnp.concatenate([residual[None], changes])
@@ -250,12 +189,8 @@ def make_region_model(simulator: StructuredSimulator, noise: NoiseModel) -> Regi
     """A region model whose whitening follows `noise`."""
     rows = simulator.simulator.camera.to_rows_real.shape[0]
     cols = simulator.simulator.camera.to_cols_real.shape[1]
-    dtype = simulator.simulator.dtype
-    return RegionModel(
-        simulator,
-        jnp.asarray(whitening(noise, rows), dtype),
-        jnp.asarray(whitening(noise, cols), dtype),
-    )
+    likelihood = make_likelihood(noise, (rows, cols), simulator.simulator.dtype)
+    return RegionModel(simulator, likelihood)
 
 
 def regions_at_once(simulator: StructuredSimulator, coordinates: int, budget_bytes: float) -> int:

@@ -4,8 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.structured import Layout
+from qhrtem_jax.refine.coordinates import Coordinates
 
 UNDETERMINED = 0.75
 """A parameter whose error exceeds this share of what is known without the image (its prior, or a
@@ -83,7 +87,7 @@ def fit_errors(
     """
     d, rows, cols = jacobian.shape
     flat = jacobian.reshape(d, -1)
-    known = np.minimum(prior_std, np.sqrt(1.0 / 12.0))
+    known = least_known(prior_std)
     precision = np.diag(1.0 / np.square(known))
     hessian = flat @ flat.T / data_variance + precision
     inverse = np.linalg.inv(hessian)
@@ -105,3 +109,42 @@ def fit_errors(
     determined = np.sqrt(np.diagonal(covariance)) < UNDETERMINED * known
     chi2 = float(np.sum(residual**2) / max(expected, 0.05 * noise.variance * residual.size))
     return Errors(covariance, chi2, determined)
+
+
+def without_mean_shift(
+    covariance: Float[np.ndarray, "p p"],
+    free: Int[np.ndarray, " p"],
+    layout: Layout,
+    width: Float[np.ndarray, " p"],
+) -> Float[np.ndarray, "p p"]:
+    """Covariance of the free coordinates (units of their widths) once the mean shift of the columns
+    has gone into A0, which is one with it."""
+    transform = np.eye(len(free))
+    for axis, name in enumerate(("A0_x", "A0_y")):
+        shifts = range(layout.shifts.start + axis, layout.shifts.stop, 2)
+        at = np.flatnonzero(np.isin(free, list(shifts)))
+        if not at.size:
+            continue
+        transform[np.ix_(at, at)] -= width[at] / width[at][:, None] / len(at)
+        for a0 in np.flatnonzero(free == INDEX[name]):
+            transform[a0, at] += width[at] / width[a0] / len(at)
+    return transform @ covariance @ transform.T
+
+
+def known_without_image(coordinates: Coordinates) -> Float[np.ndarray, " p"]:
+    """Standard deviations of the free coordinates before any image, in the unit cube: their priors,
+    or a uniform distribution over their bounds."""
+    return least_known(coordinates.host().prior_std)
+
+
+def least_known(prior_std: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+    """Standard deviations in the unit cube of what has priors `prior_std` (infinite: none)."""
+    return np.minimum(prior_std, np.sqrt(1.0 / 12.0))
+
+
+def determined_std(
+    std: Float[np.ndarray, " p"], known: Float[np.ndarray, " p"]
+) -> Float[np.ndarray, " p"]:
+    """Standard errors, infinite where they say little more than what was `known` without the
+    image, or are no numbers."""
+    return np.where(np.isfinite(std) & (std < UNDETERMINED * known), std, np.inf)

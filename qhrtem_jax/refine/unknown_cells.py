@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from qhrtem_jax.matching.likelihood import Likelihood
 from qhrtem_jax.physics.field import FieldSimulator, FieldState
 
 COUNT_STD_CELLS = 2.0
@@ -42,7 +43,7 @@ def put(
 
 def fit_unknown(
     field: FieldSimulator,
-    white: tuple[Array, Array],
+    likelihood: Likelihood,
     image: Array,
     state: FieldState,
     cells: np.ndarray,
@@ -55,7 +56,7 @@ def fit_unknown(
     """The best of `steps` steps of Adam on the whitened chi-square of the field with priors, or
     `unknown` where none is better.
 
-    `white`: whitening matrices of rows and columns; `per_cell`, atoms of each chain in one cell.
+    `likelihood`, of the whole image; `per_cell`, atoms of each chain in one cell.
     """
     optimizer = optax.adam(LEARNING_RATE)
     memory = optimizer.init(unknown)  # pyright: ignore[reportArgumentType]
@@ -65,7 +66,7 @@ def fit_unknown(
     for _ in range(steps + 1):  # the first looks at the start
         unknown, memory, best = _step(
             field,
-            white,
+            likelihood,
             image,
             state,
             jnp.asarray(cells),
@@ -82,7 +83,7 @@ def fit_unknown(
 @eqx.filter_jit
 def _step(
     field: FieldSimulator,
-    white: tuple[Array, Array],
+    likelihood: Likelihood,
     image: Array,
     state: FieldState,
     cells: Array,
@@ -95,9 +96,8 @@ def _step(
 ) -> tuple[UnknownCells, optax.OptState, tuple[Array, UnknownCells]]:
     def objective(trial: UnknownCells) -> Array:
         found = field.image(put(state, cells, first, most, trial))
-        residual = white[0] @ (found - image) @ white[1].T
         priors = jnp.sum((trial.numbers / std) ** 2) + jnp.sum(trial.shifts**2)
-        return (jnp.sum(residual**2) + priors) / residual.size
+        return (likelihood.objective(found, image) + priors) / image.size
 
     value, gradient = jax.value_and_grad(objective)(unknown)
     better = value < best[0]

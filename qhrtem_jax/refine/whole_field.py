@@ -12,10 +12,11 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float, Int
 
+from qhrtem_jax.matching.likelihood import Likelihood
 from qhrtem_jax.physics.field import FieldSimulator, FieldState
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import Layout
-from qhrtem_jax.refine.regions import Coordinates
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.unknown_cells import UnknownCells, put
 
 C1, ABSORPTION = INDEX["C1"], INDEX["absorption"]
@@ -98,16 +99,16 @@ class WholeField(eqx.Module):
 
     simulator: FieldSimulator
     placement: Placement
-    white_y: Float[Array, "rows rows"]
-    white_x: Float[Array, "cols cols"]
+    likelihood: Likelihood  # of a region
     targets: Float[Array, "regions rows cols"]
     corners: tuple[tuple[int, int], ...] = eqx.field(static=True)
 
-    def residuals(self, points: Float[Array, "regions point"]) -> Float[Array, "regions rows cols"]:
+    def residuals(self, points: Float[Array, "regions point"]) -> Float[Array, "regions pixels"]:
+        """What the field misses of each region."""
         rows, cols = self.targets.shape[1:]
         image = self.simulator.image(self.placement.state(points))
         cut = jnp.stack([image[r : r + rows, c : c + cols] for r, c in self.corners])
-        return self.white_y @ (cut - self.targets) @ self.white_x.T
+        return self.likelihood.residual(cut, self.targets)
 
 
 @eqx.filter_jit
@@ -115,7 +116,7 @@ def push(
     model: WholeField,
     points: Float[Array, "regions point"],
     tangents: Float[Array, "k regions point"],
-) -> Float[Array, "k regions rows cols"]:
+) -> Float[Array, "k regions pixels"]:
     """What small changes of the points do to the residuals, several at once."""
     return jax.vmap(lambda t: jax.jvp(model.residuals, (points,), (t,))[1])(tangents)
 
@@ -152,15 +153,13 @@ def gauss_newton(
     products with the Jacobian.
     """
     regions, own = preconditioner.inverses.shape[:2]
-    index = np.array(coordinates.free)
-    width, mean = coordinates.width, coordinates.prior_mean
-    weight = 1.0 / coordinates.prior_std**2
+    index, weight = coordinates.index, coordinates.precision
 
     def moved(step: tuple[Array, Array]) -> Array:
         both = jnp.concatenate(
             [step[0], jnp.broadcast_to(step[1], (regions, len(index) - own))], axis=1
         )
-        return model.residuals(points.at[:, index].add(both * width))
+        return model.residuals(points.at[:, index].add(both * coordinates.width))
 
     def masked(step: tuple[Array, Array]) -> tuple[Array, Array]:
         return jnp.where(free[0], step[0], 0.0), jnp.where(free[1], step[1], 0.0)
@@ -175,8 +174,7 @@ def gauss_newton(
         two = two + step[1] * (weight[own:] + damping[1])
         return masked((one, two))
 
-    unit = coordinates.unit(points)
-    pull = (unit - mean) * weight
+    pull = coordinates.pull(coordinates.to_unit(points)) / coordinates.prior_std
     (one, two) = transposed(residual)[0]
     slope = masked((-(one + pull[:, :own]), -(two + pull[0, own:])))
 

@@ -10,18 +10,20 @@ import numpy as np
 from jaxtyping import Array
 
 from qhrtem_jax.errors import NonFiniteError
-from qhrtem_jax.inputs.columns import Bounds, pixel_weights, same_weights
+from qhrtem_jax.inputs.columns import bounds_of
 from qhrtem_jax.inputs.lattice import lattice_drift
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.matching.noise import GUESSED_VARIANCE, NoiseModel
+from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
 from qhrtem_jax.matching.objective import Objective, make_objective
+from qhrtem_jax.matching.weights import pixel_weights, same_weights
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import StructuredSimulator, moved_plane
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import Counted, search
 from qhrtem_jax.refine.integers import REJECTED, Constraints, fix_surest
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-from qhrtem_jax.refine.regions import Coordinates, make_region_model
+from qhrtem_jax.refine.regions import make_region_model
 from qhrtem_jax.regions.search import bayesian_starts
 from qhrtem_jax.reporting.column_tables import region_structure
 
@@ -69,24 +71,21 @@ class RegionFit:
         self.simulator: StructuredSimulator = task.specimen.simulator(
             task.sites, task.frame, self.choice, local
         )
-        bounds = Bounds(layout, task.space)
-        bounds.include(vector)
-        bounds.without_prior("C1", "A0_x", "A0_y")
-        bounds.widen("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
+        bounds = bounds_of(layout, task.space).with_vector(vector)
+        bounds = bounds.without_priors("C1", "A0_x", "A0_y")
+        bounds = bounds.with_reach("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
         for name in ("A0_x", "A0_y"):
-            bounds.widen(name, max(columns.size_nm[:2]), float(vector[INDEX[name]]))
-        bounds.counts(self.most)
-        bounds.shifts(settings.reconstruct.position_std_nm)
-        self.bounds = bounds
-        bounds.mtf_scale(task.specimen.mtf_scale_std)
+            reach = max(columns.size_nm[:2])
+            bounds = bounds.with_reach(name, reach, float(vector[INDEX[name]]))
+        bounds = bounds.with_counts(self.most)
+        bounds = bounds.with_shifts(settings.reconstruct.position_std_nm)
+        self.bounds = bounds = bounds.with_mtf_stretch(task.specimen.mtf_scale_std)
         positions = bounds.of(layout.shifts) if settings.reconstruct.positions else []
-        nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions + bounds.camera
+        nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions + list(bounds.camera)
         dtype = self.simulator.simulator.dtype
         self.nuisances: Coordinates = bounds.coordinates(nuisances, dtype)
         self.relaxed: Coordinates = bounds.coordinates(nuisances + bounds.of(layout.counts), dtype)
-        given = task.field.noise
-        self.noise = given or NoiseModel(GUESSED_VARIANCE)
-        self.is_noise = given is not None
+        self.noise = task.field.noise or GUESSED_NOISE
         self.model = make_region_model(self.simulator, self.noise)
         self.points = np.zeros((len(task.regions), layout.size))
         # the given A0 belongs to the regions that were averaged to find it
@@ -177,16 +176,16 @@ class RegionFit:
             fine = np.all(np.isfinite(images), axis=(1, 2))
             if not fine.any():
                 raise NonFiniteError("no region gave a finite image")
-            noise, is_noise = pixel_weights(self.task.field.noise, residuals[fine], images[fine])
+            noise = pixel_weights(self.task.field.noise, residuals[fine], images[fine])
             if same_weights(noise, self.noise):
                 break
-            self.set_weights(noise, is_noise)
+            self.set_weights(noise)
             self._least_squares(self.relaxed, 20)
         self.relaxed_points = self.points.copy()
 
-    def set_weights(self, noise: NoiseModel, is_noise: bool) -> None:
+    def set_weights(self, noise: NoiseModel) -> None:
         """Weigh pixels by `noise`, which is the measured one or stands for the misfit."""
-        self.noise, self.is_noise = noise, is_noise
+        self.noise = noise
         self.model = make_region_model(self.simulator, noise)
 
     def _least_squares(self, coordinates: Coordinates, iterations: int) -> None:
@@ -244,7 +243,7 @@ class RegionFit:
                 self.remarks.append(
                     f"{region.name}: a single or paired change of numbers may still improve it"
                 )
-        if not self.is_noise:
+        if not self.noise.is_noise:
             self.remarks.append(
                 "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
                 "follow from it"

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from qhrtem_jax.inputs.columns import (
+from qhrtem_jax.matching.weights import error_scale
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.uncertainty import (
     determined_std,
-    error_scale,
     known_without_image,
+    strong_correlations,
     without_mean_shift,
 )
-from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.refine.uncertainty import strong_correlations
 from qhrtem_jax.regions.fit import LOCAL, RegionFit
 from qhrtem_jax.reporting.column_tables import (
     columns_table,
@@ -74,7 +74,7 @@ def region_entry(
     free = tuple(name for name in free if name in fit.bounds.imaging)
     region, point = task.regions[k], fit.points[k]
     residual = simulation - region.image
-    scale = error_scale(fit.noise, fit.is_noise, task.field.noise, region.image, residual, chi2)
+    scale = error_scale(fit.noise, task.field.noise, region.image, residual, chi2)
     std = std * scale.noise
     std_noise = {name: _finite(std[INDEX[name]]) for name in free}
     scaled = {name: _finite(std[INDEX[name]] * scale.misfit) for name in free}

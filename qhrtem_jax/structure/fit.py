@@ -12,25 +12,23 @@ from qhrtem_jax.imaging.search import Progress
 from qhrtem_jax.inline_imaging import ImagingSource, prepare_imaging
 from qhrtem_jax.inputs import problem, size
 from qhrtem_jax.inputs.columns import (
-    Bounds,
     Specimen,
-    error_scale,
+    bounds_of,
     load_specimen,
-    pixel_weights,
-    same_weights,
-    without_mean_shift,
 )
 from qhrtem_jax.inputs.parameter_space import SHIFT, ParameterSpace, parameter_space
 from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.matching.noise import GUESSED_VARIANCE, NoiseModel
+from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
+from qhrtem_jax.matching.weights import error_scale, pixel_weights, same_weights
 from qhrtem_jax.physics.columns import sites_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import Layout, StructuredSimulator, moved_plane
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-from qhrtem_jax.refine.regions import Coordinates, make_region_model
-from qhrtem_jax.refine.uncertainty import UNDETERMINED, strong_correlations
+from qhrtem_jax.refine.regions import make_region_model
+from qhrtem_jax.refine.uncertainty import UNDETERMINED, strong_correlations, without_mean_shift
 from qhrtem_jax.reporting.column_tables import (
     columns_table,
     model_structure,
@@ -179,27 +177,24 @@ class _Fit:
             columns.numbers_of_slices(slices),
             given,
         )
-        self.bounds = bounds = Bounds(self.layout, task.space)
-        bounds.shifts(settings.structure.position_std_nm)
-        bounds.occupancies(given, settings.structure.occupancy_std)
+        bounds = bounds_of(self.layout, task.space)
+        bounds = bounds.with_shifts(settings.structure.position_std_nm)
+        bounds = bounds.with_occupancies(given, settings.structure.occupancy_std)
         for name in (*SHIFT, "C1"):
             # the wave passes whole cells, so these refer to a plane behind the exit face
-            moved = self.point[INDEX[name]] - vector[INDEX[name]]
-            bounds.low[INDEX[name]] += moved
-            bounds.high[INDEX[name]] += moved
-            bounds.mean[INDEX[name]] += moved
+            offset = self.point[INDEX[name]] - vector[INDEX[name]]
+            bounds = bounds.with_offset(name, float(offset))
         if self.mode != "fixed":  # which says that the camera is known too
-            bounds.mtf_scale(task.specimen.mtf_scale_std)
+            bounds = bounds.with_mtf_stretch(task.specimen.mtf_scale_std)
         structure = bounds.of(self.layout.shifts) + bounds.of(self.layout.occupancies)
-        structure += bounds.camera
+        structure += list(bounds.camera)
         imaging = bounds.indices(bounds.imaging)
-        bounds.include(self.point)
+        self.bounds = bounds = bounds.with_vector(self.point)
         dtype = self.simulator.simulator.dtype
         self.structure = bounds.coordinates(structure, dtype)
         self.imaging = bounds.coordinates(imaging, dtype)
         self.everything = bounds.coordinates(imaging + structure, dtype)
-        self.noise = NoiseModel(GUESSED_VARIANCE)
-        self.is_noise = True
+        self.noise = GUESSED_NOISE
         self.model = make_region_model(self.simulator, self.noise)
 
     def solve(self, noise: NoiseModel | None) -> None:
@@ -208,10 +203,10 @@ class _Fit:
         # the weights against the priors depend on the misfit, which shrinks as the fit proceeds
         for number in range(3):
             residual = self.model.images(self.point[None])[0] - image
-            weights, is_noise = pixel_weights(noise, residual[None], image[None])
+            weights = pixel_weights(noise, residual[None], image[None])
             if number and same_weights(weights, self.noise):
                 break
-            self.noise, self.is_noise = weights, is_noise
+            self.noise = weights
             self.model = make_region_model(self.simulator, self.noise)
             self._rounds()
         if not np.all(np.isfinite(self.point)):
@@ -278,10 +273,8 @@ class _Fit:
         remarks = [f"{names[k]} is not determined by this image" for k in free[undetermined]]
         correlations = strong_correlations(covariance, [names[k] for k in free], ~undetermined)
         residual = np.asarray(lin.image[0]) - image
-        scale = error_scale(
-            self.noise, self.is_noise, self.task.experiment.noise, image, residual, chi2
-        )
-        if not self.is_noise:
+        scale = error_scale(self.noise, self.task.experiment.noise, image, residual, chi2)
+        if not self.noise.is_noise:
             remarks.append(
                 f"the misfit is {scale.chi2:.1f} times what the noise explains: `std` is scaled "
                 "accordingly, and systematic errors may be larger"

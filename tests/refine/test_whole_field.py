@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qhrtem_jax.matching.likelihood import make_likelihood
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import columns_of
@@ -12,7 +13,7 @@ from qhrtem_jax.physics.field import make_field
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Microscope
 from qhrtem_jax.physics.structured import Layout
-from qhrtem_jax.refine.regions import make_coordinates, whitening
+from qhrtem_jax.refine.coordinates import make_coordinates
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
 from qhrtem_jax.refine.whole_field import Eliminated, Placement, WholeField, gauss_newton
 from tests.physics import crystal as sto
@@ -24,6 +25,7 @@ SHAPE = (2, 3)
 OWN = [INDEX["A0_x"], INDEX["A0_y"], *range(LAYOUT.counts.start, LAYOUT.counts.stop)]
 DRIFT = np.array([[0.004, -0.002], [-0.003, 0.001]])
 DAMPING = 5.0
+NOISE = NoiseModel(1e-4, (0.5, 0.1))
 SHARED = [INDEX[name] for name in ("A1_x", "tilt_y", "C1", "focus_spread")]
 
 
@@ -67,7 +69,6 @@ def case():
         jnp.asarray(5.0 * per_cell),
         UnknownCells(jnp.zeros((1, 8)), jnp.zeros((1, LAYOUT.columns, 2))),
     )
-    noise = NoiseModel(1e-4, (0.5, 0.1))
     rng = np.random.default_rng(0)
     image = np.asarray(field.image(placement.state(jnp.asarray(points))))
     image = image + 0.01 * rng.normal(size=image.shape)
@@ -75,8 +76,7 @@ def case():
     model = WholeField(
         field,
         placement,
-        jnp.asarray(whitening(noise, ROWS)),
-        jnp.asarray(whitening(noise, COLS)),
+        make_likelihood(NOISE, (ROWS, COLS), jnp.dtype("float64")),
         jnp.asarray(targets),
         ((0, 0), (0, COLS)),
     )
@@ -111,7 +111,7 @@ def dense(model, coordinates, points, free):
     jacobian = np.asarray(jax.jacfwd(residual)(jnp.zeros(count))).reshape(-1, count)
     r = np.asarray(residual(jnp.zeros(count))).ravel()
     weight = 1.0 / np.square(np.asarray(coordinates.prior_std))
-    pull = (np.asarray(coordinates.unit(points)) - np.asarray(coordinates.prior_mean)) * weight
+    pull = (np.asarray(coordinates.to_unit(points)) - np.asarray(coordinates.prior_mean)) * weight
     prior = np.concatenate([weight[:own], weight[:own], weight[own:]])
     slope = jacobian.T @ r + np.concatenate([pull[0, :own], pull[1, :own], pull[0, own:]])
     hessian = jacobian.T @ jacobian + np.diag(prior + DAMPING)
@@ -122,7 +122,7 @@ def dense(model, coordinates, points, free):
 
 
 def objective(model, coordinates, points):
-    unit, mean = np.asarray(coordinates.unit(points)), np.asarray(coordinates.prior_mean)
+    unit, mean = np.asarray(coordinates.to_unit(points)), np.asarray(coordinates.prior_mean)
     pulls = np.square((unit - mean) / np.asarray(coordinates.prior_std))
     priors = np.sum(pulls[:, : len(OWN)]) + np.sum(pulls[0, len(OWN) :])
     return np.sum(np.square(model.residuals(jnp.asarray(points)))) + priors
@@ -190,7 +190,7 @@ def test_unknown_cells_are_found_and_left_where_they_are_best(case):
     def fitted(start: float, steps: int) -> np.ndarray:
         found = fit_unknown(
             simulator,
-            (model.white_y, jnp.asarray(whitening(NoiseModel(1e-4, (0.5, 0.1)), 2 * COLS))),
+            make_likelihood(NOISE, (ROWS, 2 * COLS), jnp.dtype("float64")),
             image,
             state,
             np.array([2]),

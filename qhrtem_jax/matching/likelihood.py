@@ -1,0 +1,74 @@
+"""What a simulated image misses of an experimental one, weighed by the noise."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from qhrtem_jax.matching.noise import NoiseModel
+
+SPECTRAL_FLOOR = 0.1
+"""Smallest variance, in units of the noise's, that whitening grants any pattern of pixels: the
+spectrum of a camera's noise nearly vanishes near 0.8 Nyquist, where no model is that good."""
+
+Images = Float[Array, "*n rows cols"] | Float[np.ndarray, "*n rows cols"]
+
+
+class Likelihood(eqx.Module):
+    """Whitened residuals of images, whose sum of squares is -2 log likelihood, up to a constant.
+
+    With `white_y` and `white_x` that is chi-square against correlated noise (`make_likelihood`);
+    without them all pixels weigh alike (`mean_square`). In a basis of fewer functions than pixels,
+    `rest` is what the experiment has outside it, which no simulation changes.
+    """
+
+    scale: Float[Array, ""]  # one over the noise's standard deviation
+    white_y: Float[Array, "rows rows"] | None = None
+    white_x: Float[Array, "cols cols"] | None = None
+    rest: Float[Array, ""] | None = None  # root of the sum of squares outside the basis
+    pixels: int = eqx.field(static=True, kw_only=True)
+
+    def whiten(self, images: Images) -> Float[Array, "*n rows cols"]:
+        """Images in which noise is independent, of unit variance."""
+        if self.white_y is None or self.white_x is None:
+            return images * self.scale
+        return self.scale * (self.white_y @ images @ self.white_x.T)
+
+    def residual(self, simulation: Images, experiment: Images) -> Float[Array, "*n residuals"]:
+        """What `simulation` misses of `experiment`, as whitened vectors."""
+        return self._flat(self.whiten(simulation - experiment), self.rest)
+
+    def slopes(self, jacobian: Float[Array, "d rows cols"]) -> Float[Array, "residuals d"]:
+        """Derivative of `residual`, from that of the simulation."""
+        return self._flat(self.whiten(jacobian), None if self.rest is None else 0.0).T
+
+    def objective(self, simulation: Images, experiment: Images) -> Float[Array, "*n"]:
+        """Sum of the squares of `residual`."""
+        return jnp.sum(self.residual(simulation, experiment) ** 2, axis=-1)
+
+    def _flat(self, white: Array, rest: Array | float | None) -> Array:
+        flat = white.reshape(*white.shape[:-2], -1)
+        if rest is None:
+            return flat
+        more = jnp.broadcast_to(rest * self.scale, (*flat.shape[:-1], 1)).astype(flat.dtype)
+        return jnp.concatenate([flat, more], axis=-1)
+
+
+def make_likelihood(noise: NoiseModel, shape: tuple[int, int], dtype: jnp.dtype) -> Likelihood:
+    """Likelihood of images of `shape` pixels with `noise`; its objective is chi-square."""
+    rows, cols = (jnp.asarray(_whitening(noise, count), dtype) for count in shape)
+    scale = jnp.asarray(noise.variance**-0.5, dtype)
+    return Likelihood(scale, rows, cols, pixels=shape[0] * shape[1])
+
+
+def mean_square(pixels: int, dtype: jnp.dtype, rest: float | None = None) -> Likelihood:
+    """Likelihood whose objective is the mean squared error of `pixels` pixels."""
+    beyond = None if rest is None else jnp.asarray(rest, dtype)
+    return Likelihood(jnp.asarray(pixels**-0.5, dtype), rest=beyond, pixels=pixels)
+
+
+def _whitening(noise: NoiseModel, count: int) -> np.ndarray:
+    """Matrix (count, count) that makes unit noise along one axis independent."""
+    values, vectors = np.linalg.eigh(noise.correlation(count))
+    floored = np.maximum(values, SPECTRAL_FLOOR)
+    return (vectors / np.sqrt(floored)) @ vectors.T

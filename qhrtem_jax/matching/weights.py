@@ -1,0 +1,74 @@
+"""What weighs the pixels, and what the errors that follow from it are worth."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from qhrtem_jax.matching.noise import (
+    MISFIT_MATTERS,
+    NoiseModel,
+    effective_variance,
+    measure_noise,
+    misfit_variance,
+)
+
+
+def pixel_weights(
+    noise: NoiseModel | None,
+    residuals: Float[np.ndarray, "regions rows cols"],
+    images: Float[np.ndarray, "regions rows cols"],
+) -> NoiseModel:
+    """The noise that weighs pixels: the given one, or that of the residual where none is given.
+
+    Where the model misses by more than the noise, its misfit (`is_noise` is false) is what it does
+    not know; that is taken as white with the power that the residual has where the image has its
+    contrast.
+    """
+    mse = float(np.mean(residuals**2))
+    if noise is not None and mse < MISFIT_MATTERS * noise.variance:
+        return noise
+    if noise is None:
+        measured = [measure_noise(r, "residual") for r in residuals]
+        lags = tuple(float(lag) for lag in np.mean([m.lags for m in measured], axis=0))
+        return NoiseModel(mse, lags, "residual")
+    misfits = [misfit_variance(r, i) for r, i in zip(residuals, images, strict=True)]
+    return NoiseModel(max(float(np.mean(misfits)), mse), (), "misfit")
+
+
+def same_weights(one: NoiseModel, other: NoiseModel) -> bool:
+    """Whether two noises weigh pixels alike (within 5 %)."""
+    close = np.isclose(one.variance, other.variance, rtol=0.05)
+    return bool(close) and one.lags == other.lags and one.source == other.source
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorScale:
+    """From errors that follow from the weights of a fit to those that results give.
+
+    `noise`: factor to the error from the noise alone; `misfit`: from that to the error scaled by
+    the misfit, sqrt(max(1, chi2)); `chi2`: reduced chi-square against the noise.
+    """
+
+    noise: float
+    misfit: float
+    chi2: float
+
+
+def error_scale(
+    weights: NoiseModel,
+    noise: NoiseModel | None,
+    image: Float[np.ndarray, "rows cols"],
+    residual: Float[np.ndarray, "..."],
+    weighted_chi2: float,
+) -> ErrorScale:
+    """From errors under `weights` to those under the `noise` of the image (None: unknown).
+
+    **Arguments:** `residual`, of the pixels that were fitted; `weighted_chi2`, reduced chi-square
+    against the weights.
+    """
+    if weights.is_noise or noise is None:
+        return ErrorScale(1.0, float(np.sqrt(max(1.0, weighted_chi2))), weighted_chi2)
+    chi2 = float(np.mean(residual**2)) / noise.variance
+    share = float(np.sqrt(effective_variance(noise, image) / weights.variance))
+    return ErrorScale(share, float(np.sqrt(max(1.0, chi2))), chi2)

@@ -1,0 +1,103 @@
+"""The free coordinates of a point: their unit cube, their values, and the priors that pull on them.
+
+Every fit works in the unit cube of its bounds, u = (value - low) / width. Numpy arrays are answered
+in float64, JAX arrays in the dtype of the coordinates.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Vector = Float[Array, " p"] | Float[np.ndarray, " p"]
+Points = Float[Array, "*batch point"] | Float[np.ndarray, "*batch point"]
+Unit = Float[Array, "*batch p"] | Float[np.ndarray, "*batch p"]
+
+
+class Coordinates(eqx.Module):
+    """Which coordinates of a point are free, within which bounds, and what is known of them."""
+
+    free: tuple[int, ...] = eqx.field(static=True)
+    low: Vector
+    width: Vector
+    prior_mean: Vector  # in the unit cube
+    prior_std: Vector  # in the unit cube; infinite where there is none
+
+    @property
+    def index(self) -> np.ndarray:
+        """The free coordinates' places in a point, (p,)."""
+        return np.array(self.free, dtype=int)
+
+    @property
+    def precision(self) -> Vector:
+        """Of the priors, in the unit cube; 0 where there is none."""
+        return 1.0 / self.prior_std**2
+
+    def host(self) -> "Coordinates":
+        """The same in numpy's float64."""
+        arrays = (self.low, self.width, self.prior_mean, self.prior_std)
+        return Coordinates(self.free, *(np.asarray(a, float) for a in arrays))
+
+    def to_unit(self, points: Points) -> Unit:
+        """Unit-cube coordinates of whole points."""
+        own = self._like(points)
+        return (points[..., self.index] - own.low) / own.width
+
+    def to_values(self, unit: Unit) -> Unit:
+        """Values of unit-cube coordinates."""
+        own = self._like(unit)
+        return own.low + unit * own.width
+
+    def place(self, points: Points, unit: Unit) -> Points:
+        """`points` with their free coordinates at `unit`."""
+        values = self.to_values(unit)
+        if isinstance(points, np.ndarray):
+            placed = points.astype(float)
+            placed[..., self.index] = values
+            return placed
+        return points.at[..., self.index].set(values)
+
+    def step(self, points: Points, move: Unit) -> Points:
+        """`points` moved by `move` (in the unit cube) as far as the bounds allow.
+
+        What does not move keeps its value to the last bit, beyond the bounds too.
+        """
+        xp = np if isinstance(points, np.ndarray) else jnp
+        moved = self.to_values(xp.clip(self.to_unit(points) + move, 0.0, 1.0))
+        kept = points[..., self.index]
+        placed = xp.where(move == 0.0, kept, moved)
+        if isinstance(points, np.ndarray):
+            found = points.astype(float)
+            found[..., self.index] = placed
+            return found
+        return points.at[..., self.index].set(placed)
+
+    def pull(self, unit: Unit) -> Unit:
+        """Residuals of the priors, (u - mean) / std: the sum of their squares is what the priors
+        add to chi-square; 0 where there is none."""
+        own = self._like(unit)
+        return (unit - own.prior_mean) / own.prior_std
+
+    def _like(self, array: Unit) -> "Coordinates":
+        return self.host() if isinstance(array, np.ndarray) else self
+
+
+def make_coordinates(
+    free: list[int],
+    low: Float[np.ndarray, " point"],
+    high: Float[np.ndarray, " point"],
+    mean: Float[np.ndarray, " point"],
+    std: Float[np.ndarray, " point"],
+    dtype: jnp.dtype,
+) -> Coordinates:
+    """Coordinates from arrays over whole points; `std` is infinite where there is no prior."""
+    index = np.array(free, dtype=int)
+    width = (high - low)[index]
+    known = np.where(np.isfinite(std[index]), mean[index], low[index])
+    return Coordinates(
+        tuple(free),
+        jnp.asarray(low[index], dtype),
+        jnp.asarray(width, dtype),
+        jnp.asarray((known - low[index]) / width, dtype),
+        jnp.asarray(std[index] / width, dtype),
+    )
