@@ -8,7 +8,7 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.lattice import cell_of
 from qhrtem_jax.inputs.rois import LEAST_CONTRAST
-from qhrtem_jax.regions.reconstruct import ReconstructProblem
+from qhrtem_jax.regions.problem import ReconstructProblem
 
 MARGIN_NM = 0.8
 """Width of the cells beyond the frame, which separate its opposite edges."""

@@ -132,7 +132,9 @@ class JointState:
     points: Float[np.ndarray, "regions point"]
     stack: Stack
     weights: Weights
-    first: Float[np.ndarray, "unknown chains"]  # numbers that unknown cells were first taken to have
+    first: Float[
+        np.ndarray, "unknown chains"
+    ]  # numbers that unknown cells were first taken to have
     unknown: UnknownCells  # how they differ from that
     damping: float  # of the next step over the whole field
     settled: bool = False  # whether the heights are: all regions share one C1 then

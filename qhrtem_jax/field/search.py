@@ -31,9 +31,7 @@ class Search:
     model: FieldModel
     integers: IntegerModel
     present: Float[np.ndarray, "regions chains"]
-    _known: dict[bytes, float] = dataclasses.field(
-        default_factory=dict, init=False, repr=False
-    )
+    _known: dict[bytes, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @functools.cached_property
     def cost(self) -> float:

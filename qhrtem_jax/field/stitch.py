@@ -10,14 +10,18 @@ import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.counting import FieldCounts, certify
-from qhrtem_jax.field.fit import FieldFit
+from qhrtem_jax.field.joint import refine
 from qhrtem_jax.field.layout import field_layout
-from qhrtem_jax.field.properties import (
-    displacements,
+from qhrtem_jax.field.model import FieldModel, JointState, field_model, free_coordinates
+from qhrtem_jax.field.properties import displacements, polarisation, supercell, surfaces
+from qhrtem_jax.field.simulate import (
+    cut,
+    exits,
+    first_state,
+    global_imaging,
+    image,
     lattice_offsets,
-    polarisation,
-    supercell,
-    surfaces,
+    plane_vector,
 )
 from qhrtem_jax.imaging.search import Progress
 from qhrtem_jax.inputs import problem
@@ -36,8 +40,9 @@ from qhrtem_jax.refine.uncertainty import (
     without_mean_shift,
 )
 from qhrtem_jax.regions import reconstruct
-from qhrtem_jax.regions.fit import RegionFit
-from qhrtem_jax.regions.reconstruct import ReconstructProblem
+from qhrtem_jax.regions.fit import count, relax, start
+from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
+from qhrtem_jax.regions.problem import ReconstructProblem
 from qhrtem_jax.regions.result import (
     all_correlations,
     region_entries,
@@ -125,51 +130,51 @@ def run(
     """Stitch and refine, and return (result, arrays)."""
     regions = task.regions
     journal = Journal(folder, report)
-    fit = _counted_regions(task, folder, journal, report)
-    field = FieldFit(fit)
-    field.forget_unknown()
-    c1 = np.array([fit.exit_vector(k)[INDEX["C1"]] for k in range(len(fit.points))])
-    integrated = _integrated(field, c1, task.settings.stitch.rounding)
+    fit = regions_model(regions, regions.imaging.vector(folder, report))
+    counted = _counted_regions(task, fit, journal)
+    model = field_model(fit)
+    state = first_state(model, counted)
+    integrated = _integrated(model, state, task.settings.stitch.rounding)
     absorption = integrated["absorption_global"]
     experiment = regions.field.image
-    simulation = field.image(absorption)
-    integrated["fit"] = summary_fit(field.cut(simulation), fit.targets, [])
+    simulation = image(model, state, journal, absorption)
+    integrated["fit"] = summary_fit(cut(model, simulation), fit.targets, [])
     journal.note("stitched", integrated["fit"]["mse"])
     arrays = {
         "experiment": experiment,
         "simulation": simulation,
         "difference": simulation - experiment,
-        "difference_mean_adjusted": _mean_adjusted(field, simulation - experiment),
+        "difference_mean_adjusted": _mean_adjusted(model, simulation - experiment),
     }
-    vector, free, std_noise, std = field.global_imaging(), set(), {}, {}
+    vector, free, std_noise, std = global_imaging(model, state), set(), {}, {}
     correlations: list[dict[str, Any]] = []
     if task.settings.stitch.refine:
-        fixed = field.refine()
-        counts = certify(field, fixed, task.settings.stitch.sweeps)
-        fit.points = field.points
-        refined = field.image()
+        state, fixed = refine(model, state, counted, journal)
+        state, counts = certify(model, state, journal, fixed, task.settings.stitch.sweeps)
+        counted = dataclasses.replace(counted, points=state.points, noise=state.weights.noise)
+        refined = image(model, state, journal)
         arrays["simulation_refined"] = refined
-        arrays["points"] = field.points
-        arrays["difference_mean_adjusted"] = _mean_adjusted(field, refined - experiment)
+        arrays["points"] = state.points
+        arrays["difference_mean_adjusted"] = _mean_adjusted(model, refined - experiment)
         entries, chi2, shared = _refined_entries(
-            field, counts, refined, task.settings.stitch.charges
+            model, state, counted, counts, refined, task.settings.stitch.charges
         )
-        correlations = _correlations(field, shared[1])
-        integrated["fit_refined"] = summary_fit(field.cut(refined), fit.targets, chi2)
-        vector = field.plane_vector()
+        correlations = _correlations(state, shared[1])
+        integrated["fit_refined"] = summary_fit(cut(model, refined), fit.targets, chi2)
+        vector = plane_vector(model, state)
         free, std_noise, std = shared
         integrated["C1_global_refined_nm"] = float(vector[INDEX["C1"]])
-        integrated["heights_cells"] = field.heights.tolist()
+        integrated["heights_cells"] = state.stack.heights.tolist()
     else:
-        entries = region_entries(fit) if task.counted is None else task.counted[1]["rois"]
+        entries = region_entries(fit, counted) if task.counted is None else task.counted[1]["rois"]
         correlations = all_correlations(entries)
-    size_nm, atoms = supercell(field)
+    size_nm, atoms = supercell(model, state)
     folder.write_structures({"field": (size_nm, atoms, "stitched model of the field")})
-    noise = fit.noise
+    noise = counted.noise
     result = header(task.settings) | {
         "warnings": regions.warnings
         + regions.imaging.warnings
-        + _remarks(entries, fit)
+        + _remarks(entries, fit, counted)
         + noise_remarks(noise),
         "grid": problem.describe_grid(fit.choice),
         "noise": describe_noise(noise),
@@ -183,79 +188,69 @@ def run(
     return result, {k: v.astype(np.float32) for k, v in arrays.items()}
 
 
-def _counted_regions(
-    task: StitchProblem,
-    folder: RunFolder,
-    journal: Journal,
-    report: Callable[[Progress], None],
-) -> RegionFit:
-    """The fit of the regions, counted now or handed over."""
-    regions = task.regions
-    vector = regions.imaging.vector(folder, report)
-    fit = RegionFit(regions, vector, journal)
+def _counted_regions(task: StitchProblem, model: RegionsModel, journal: Journal) -> RegionState:
+    """The regions, counted now or handed over."""
     if task.counted is None:
-        fit.start()
-        fit.relax()
-        fit.count()
-        return fit
+        return count(model, relax(model, start(model, journal), journal), journal)
     arrays, result = task.counted
-    fit.points, fit.relaxed_points = arrays["points"], arrays["relaxed_points"]
-    if not fit.bounds.camera:  # this run takes the MTF as it is given
-        fit.points[:, fit.layout.mtf_stretch] = 0.0
-        fit.relaxed_points[:, fit.layout.mtf_stretch] = 0.0
+    points, relaxed_points = arrays["points"].copy(), arrays["relaxed_points"].copy()
+    if not model.bounds.camera:  # this run takes the MTF as it is given
+        points[:, model.layout.mtf_stretch] = 0.0
+        relaxed_points[:, model.layout.mtf_stretch] = 0.0
     known = result["noise"]
     noise = NoiseModel(known["variance"], tuple(known["correlation"]), known["source"])
-    fit.set_weights(noise)
-    return fit
+    return RegionState(points, relaxed_points, noise)
 
 
-def _integrated(field: FieldFit, c1: np.ndarray, rounding: str) -> dict[str, Any]:
+def _integrated(model: FieldModel, state: JointState, rounding: str) -> dict[str, Any]:
     """The paper's section 4.3: the global C1 is the smallest of the regions', which lie above that
     plane by the difference."""
-    slice_nm = field.columns.slice_nm
+    c1 = np.array([exit_vector(model.regions, point)[INDEX["C1"]] for point in state.points])
     if rounding == "cell":
-        exits = field.exits()
-        shifts = (exits.max() - exits).astype(float)
+        last = exits(model, state)
+        shifts = (last.max() - last).astype(float)
     else:
-        shifts = (c1 - c1.min()) / slice_nm
+        shifts = (c1 - c1.min()) / model.columns.slice_nm
     return {
         "C1_global_nm": float(np.min(c1)),
-        "absorption_global": float(np.mean(field.points[:, INDEX["absorption"]])),
+        "absorption_global": float(np.mean(state.points[:, INDEX["absorption"]])),
         "shifts_slices": shifts.tolist(),
     }
 
 
-def _mean_adjusted(field: FieldFit, difference: np.ndarray) -> np.ndarray:
+def _mean_adjusted(model: FieldModel, difference: np.ndarray) -> np.ndarray:
     """The difference with the mean of each region removed, 0 outside of the regions."""
-    rows, cols = field.targets.shape[1:]
+    rows, cols = model.targets.shape[1:]
     adjusted = np.zeros_like(difference)
-    for region in field.task.regions:
-        r, c = region.origin
+    for r, c in model.corners:
         part = difference[r : r + rows, c : c + cols]
         adjusted[r : r + rows, c : c + cols] = part - part.mean()
     return adjusted
 
 
 def _refined_entries(
-    field: FieldFit, counts: FieldCounts, image: np.ndarray, charges: dict[str, float] | None
+    model: FieldModel,
+    state: JointState,
+    counted: RegionState,
+    counts: FieldCounts,
+    refined: np.ndarray,
+    charges: dict[str, float] | None,
 ) -> tuple[list[dict[str, Any]], list[float | None], tuple[set, dict, dict]]:
     """(entries of the regions, their chi-squares, errors of the imaging parameters)."""
-    assert field.pooled is not None
-    fit, layout = field.fit, field.layout
-    coordinates, local = field.coordinates()
-    own_covariance, shared_covariance = field.pooled.system.covariances()
-    width = np.asarray(coordinates.width, float)
-    free = np.array(coordinates.free)
+    layout, noise = model.layout, state.weights.noise
+    coordinates, local = (found := free_coordinates(model, state)).coordinates, found.own
+    own_covariance, shared_covariance = state.normal_equations.covariances()
+    free, width = coordinates.index, coordinates.host().width
     numbers = np.isin(free[:local], np.arange(layout.counts.start, layout.counts.stop))
-    simulations = field.cut(image)
-    offsets = lattice_offsets(field)
+    simulations = cut(model, refined)
+    offsets = lattice_offsets(model, state)
     known_before = known_without_image(coordinates)
     deviation_shared = np.sqrt(np.maximum(np.diagonal(shared_covariance), 0.0))
     std_shared = determined_std(deviation_shared, known_before[local:]) * width[local:]
-    every = point_names(field.columns, layout)
+    every = point_names(model.columns, layout)
     names = [every[index] for index in free[local:]]
     entries = []
-    for k, region in enumerate(field.task.regions):
+    for k, region in enumerate(model.problem.regions):
         std = np.full(layout.size, np.nan)
         # what is held at a bound has no error of its own, and moves nothing else
         scaled = np.nan_to_num(own_covariance[k])
@@ -266,50 +261,51 @@ def _refined_entries(
         deviation = determined_std(deviation, known_before[:local]) * width[:local]
         std[free[:local]] = np.where(numbers, np.nan, deviation)
         for index, error in zip(free[local:], std_shared, strict=True):
-            if index == INDEX["C1"] or index in fit.bounds.camera:
+            if index == INDEX["C1"] or index in model.regions.bounds.camera:
                 std[index] = error
-        chi2 = float(field.model.likelihood.objective(simulations[k], region.image))
+        chi2 = float(state.weights.fit.likelihood.objective(simulations[k], region.image))
         chi2 = chi2 / max(region.image.size - local, 1)
         entry = region_entry(
-            fit,
+            model.regions,
+            counted,
             k,
             simulations[k],
             std,
             chi2,
             counts.probabilities[k],
-            fit.exit_vector(k),
+            exit_vector(model.regions, state.points[k]),
             ("C1", "absorption", "A0_x", "A0_y"),
         )
         entry["certified"] = bool(counts.certified[k])
-        entry["height_cells"] = int(field.heights[k])
+        entry["height_cells"] = int(state.stack.heights[k])
         entry["lattice_offset_pm"] = (1e3 * offsets[k]).tolist()
-        entry["surfaces"] = surfaces(field, k)
-        at = [j for j, index in enumerate(free[:local]) if index in _shift_indices(field)]
+        entry["surfaces"] = surfaces(model, state, k)
+        at = [j for j, index in enumerate(free[:local]) if index in _shift_indices(model)]
         if at:
             known = error_scale(
-                field.noise,
-                field.task.field.noise,
+                noise,
+                model.given_noise,
                 region.image,
                 simulations[k] - region.image,
                 chi2,
             )
             scale = known.noise * known.misfit
-            shifts = field.points[k, layout.shifts].reshape(-1, 2)
+            shifts = state.points[k, layout.shifts].reshape(-1, 2)
             spread = covariance[np.ix_(at, at)]
-            entry["displacement"] = displacements(field.columns, shifts, spread, scale)
+            entry["displacement"] = displacements(model.columns, shifts, spread, scale)
             if charges is not None:
                 entry["polarisation_uC_cm2"] = polarisation(
-                    field.columns, charges, shifts, spread, scale
+                    model.columns, charges, shifts, spread, scale
                 )
         entries.append(entry)
     chi2 = [entry["fit"]["chi2_reduced"] for entry in entries]
-    whole = field.cut(field.task.field.image)
+    whole = cut(model, model.problem.field.image)
     mean = float(np.mean([c or 1.0 for c in chi2]))
     known = error_scale(
-        field.noise,
-        field.task.field.noise,
+        noise,
+        model.given_noise,
         whole[0],
-        (simulations - field.targets).reshape(-1, whole.shape[-1]),
+        (simulations - model.targets).reshape(-1, whole.shape[-1]),
         mean,
     )
     std_noise = {
@@ -320,31 +316,32 @@ def _refined_entries(
     return entries, chi2, (set(names), std_noise, std)
 
 
-def _correlations(field: FieldFit, std_noise: dict[str, float | None]) -> list[dict[str, Any]]:
+def _correlations(state: JointState, std_noise: dict[str, float | None]) -> list[dict[str, Any]]:
     """Strong ones among the imaging parameters that all regions share."""
-    assert field.pooled is not None
-    _, covariance = field.pooled.system.covariances()
+    _, covariance = state.normal_equations.covariances()
     determined = np.array([s is not None for s in std_noise.values()])
     return strong_correlations(covariance, list(std_noise), determined)
 
 
-def _shift_indices(field: FieldFit) -> set[int]:
-    return set(range(field.layout.shifts.start, field.layout.shifts.stop))
+def _shift_indices(model: FieldModel) -> set[int]:
+    return set(range(model.layout.shifts.start, model.layout.shifts.stop))
 
 
-def _remarks(entries: list[dict[str, Any]], fit: RegionFit) -> list[str]:
+def _remarks(entries: list[dict[str, Any]], fit: RegionsModel, state: RegionState) -> list[str]:
     remarks = [
         f"{entry['name']}: a change of numbers may still improve it"
         for entry in entries
         if not entry["certified"]
     ]
     for k, entry in enumerate(entries):
-        counts = np.rint(fit.points[k, fit.layout.counts])
-        if fit.task.settings.reconstruct.surface_rule and isolated_surface_atom(fit.sites, counts):
+        counts = np.rint(state.points[k, fit.layout.counts])
+        if fit.problem.settings.reconstruct.surface_rule and isolated_surface_atom(
+            fit.sites, counts
+        ):
             remarks.append(
                 f"{entry['name']}: an isolated surface atom is kept, since the image demands it"
             )
-    if not fit.noise.is_noise:
+    if not state.noise.is_noise:
         remarks.append(
             "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
             "follow from it"
