@@ -11,7 +11,7 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.simulate import residuals, snapped, whole_field

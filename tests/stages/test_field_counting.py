@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from qhrtem_jax.regions.model import RegionState, regions_model
 
 from qhrtem_jax.field import stitch
 from qhrtem_jax.field.counting import certify, settle
@@ -17,7 +18,6 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.fit import start
-from qhrtem_jax.regions.model import RegionState, regions_model
 from tests import truth
 from tests.stages.test_stitch import COLS, ROWS, imaging, stitch_settings
 
