@@ -15,12 +15,15 @@ import numpy as np
 from qhrtem_jax.field.model import FieldModel, JointState, free_coordinates
 from qhrtem_jax.field.simulate import DAMPING, difference, objective, whole_field
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.refine.damping import Descent, Marquardt, begin, descend
 from qhrtem_jax.refine.whole_field import Eliminated, gauss_newton
 
 log = logging.getLogger(__name__)
 
 STRONGEST = 1.0
 """The strongest damping that a phase begins with."""
+
+RULE = Marquardt(ease=10.0, tighten=30.0, least=1e-6)
 
 TRIALS, PRODUCTS = 4, 12
 """Steps at a time, and products with the field's Jacobian in each."""
@@ -41,26 +44,26 @@ def polish(
     moved). `value`: the objective at present."""
     step, coordinates = _stepper(model, state, journal), free_coordinates(model, state).coordinates
     worth = len(state.points) * max(1.0, value / model.targets.size)
-    damping, gain = min(state.damping, STRONGEST), 0.0
+    damping = min(state.damping, STRONGEST)
     if step(state.points, damping, 1)[1] < PROMISING * worth:
         # what failed then need not fail again
         return dataclasses.replace(state, damping=max(damping / 10.0, DAMPING)), False
-    for _ in range(TRIALS):
-        moved, _ = step(state.points, damping, PRODUCTS)
-        trial = dataclasses.replace(state, points=coordinates.step(state.points, moved))
+
+    def propose(here: JointState, damping: float) -> tuple[JointState, float, float]:
+        move, _ = step(here.points, damping, PRODUCTS)
+        trial = dataclasses.replace(here, points=coordinates.step(here.points, move))
         found = objective(model, trial, journal)
-        log.debug("%s: chi-square %.1f after %.1f", phase, found, value)
-        if found < value:
-            state, gain, value = trial, value - found, found
-            damping = max(damping / 10.0, 1e-6)
-            if gain < LEAST * worth:
-                break
-        else:
-            damping *= 30.0
-            if gain > 0.0:
-                break
+        log.debug("%s: chi-square %.1f", phase, found)
+        return trial, found, np.inf
+
+    def go_on(steps: Descent[JointState]) -> bool:
+        helps = steps.refused == 0 and steps.fall >= LEAST * worth
+        return steps.tried < TRIALS and (steps.accepted == 0 or helps)
+
+    done = descend(begin(state, value, damping), propose, RULE, go_on)
+    state = dataclasses.replace(done.best, damping=done.damping)
     journal.note(phase, float(np.mean(difference(model, state, journal) ** 2)))
-    return dataclasses.replace(state, damping=damping), gain > 0.0
+    return state, done.accepted > 0
 
 
 def _stepper(model: FieldModel, state: JointState, journal: Journal) -> Step:
