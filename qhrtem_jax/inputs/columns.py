@@ -90,7 +90,7 @@ def bounds_of(layout: Layout, space: ParameterSpace) -> PointBounds:
     for variable in space.fitted.space.variables:
         if variable.name == "thickness":
             continue
-        known = variable.prior_mean is not None and variable.prior_std is not None
-        prior = (variable.prior_mean, variable.prior_std) if known else ()
+        mean, std = variable.prior_mean, variable.prior_std
+        prior = (0.0, np.inf) if mean is None or std is None else (mean, std)
         bounds = bounds.with_imaging(variable.name, variable.low, variable.high, *prior)
     return bounds

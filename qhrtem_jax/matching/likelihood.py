@@ -31,7 +31,7 @@ class Likelihood(eqx.Module):
     def whiten(self, images: Images) -> Float[Array, "*n rows cols"]:
         """Images in which noise is independent, of unit variance."""
         if self.white_y is None or self.white_x is None:
-            return images * self.scale
+            return self.scale * images
         return self.scale * (self.white_y @ images @ self.white_x.T)
 
     def residual(self, simulation: Images, experiment: Images) -> Float[Array, "*n residuals"]:

@@ -4,24 +4,25 @@ Every fit works in the unit cube of its bounds, u = (value - low) / width. Numpy
 in float64, JAX arrays in the dtype of the coordinates.
 """
 
+from typing import Generic, TypeVar
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Vector = Float[Array, " p"] | Float[np.ndarray, " p"]
-Points = Float[Array, "*batch point"] | Float[np.ndarray, "*batch point"]
-Unit = Float[Array, "*batch p"] | Float[np.ndarray, "*batch p"]
+A = TypeVar("A", Array, np.ndarray)
+B = TypeVar("B", Array, np.ndarray)
 
 
-class Coordinates(eqx.Module):
+class Coordinates(eqx.Module, Generic[A]):
     """Which coordinates of a point are free, within which bounds, and what is known of them."""
 
     free: tuple[int, ...] = eqx.field(static=True)
-    low: Vector
-    width: Vector
-    prior_mean: Vector  # in the unit cube
-    prior_std: Vector  # in the unit cube; infinite where there is none
+    low: Float[A, " p"]
+    width: Float[A, " p"]
+    prior_mean: Float[A, " p"]  # in the unit cube
+    prior_std: Float[A, " p"]  # in the unit cube; infinite where there is none
 
     @property
     def index(self) -> np.ndarray:
@@ -29,26 +30,28 @@ class Coordinates(eqx.Module):
         return np.array(self.free, dtype=int)
 
     @property
-    def precision(self) -> Vector:
+    def precision(self) -> Float[A, " p"]:
         """Of the priors, in the unit cube; 0 where there is none."""
         return 1.0 / self.prior_std**2
 
-    def host(self) -> "Coordinates":
+    def host(self) -> "Coordinates[np.ndarray]":
         """The same in numpy's float64."""
         arrays = (self.low, self.width, self.prior_mean, self.prior_std)
         return Coordinates(self.free, *(np.asarray(a, float) for a in arrays))
 
-    def to_unit(self, points: Points) -> Unit:
+    def to_unit(self, points: Float[B, "*batch point"]) -> Float[B, "*batch p"]:
         """Unit-cube coordinates of whole points."""
         own = self._like(points)
         return (points[..., self.index] - own.low) / own.width
 
-    def to_values(self, unit: Unit) -> Unit:
+    def to_values(self, unit: Float[B, "*batch p"]) -> Float[B, "*batch p"]:
         """Values of unit-cube coordinates."""
         own = self._like(unit)
         return own.low + unit * own.width
 
-    def place(self, points: Points, unit: Unit) -> Points:
+    def place(
+        self, points: Float[B, "*batch point"], unit: Float[B, "*batch p"]
+    ) -> Float[B, "*batch point"]:
         """`points` with their free coordinates at `unit`."""
         values = self.to_values(unit)
         if isinstance(points, np.ndarray):
@@ -57,13 +60,16 @@ class Coordinates(eqx.Module):
             return placed
         return points.at[..., self.index].set(values)
 
-    def step(self, points: Points, move: Unit) -> Points:
+    def step(
+        self, points: Float[B, "*batch point"], move: Float[B, "*batch p"]
+    ) -> Float[B, "*batch point"]:
         """`points` moved by `move` (in the unit cube) as far as the bounds allow.
 
         What does not move keeps its value to the last bit, beyond the bounds too.
         """
         xp = np if isinstance(points, np.ndarray) else jnp
-        moved = self.to_values(xp.clip(self.to_unit(points) + move, 0.0, 1.0))
+        own = self._like(points)
+        moved = own.low + xp.clip(self.to_unit(points) + move, 0.0, 1.0) * own.width
         kept = points[..., self.index]
         placed = xp.where(move == 0.0, kept, moved)
         if isinstance(points, np.ndarray):
@@ -72,13 +78,13 @@ class Coordinates(eqx.Module):
             return found
         return points.at[..., self.index].set(placed)
 
-    def pull(self, unit: Unit) -> Unit:
+    def pull(self, unit: Float[B, "*batch p"]) -> Float[B, "*batch p"]:
         """Residuals of the priors, (u - mean) / std: the sum of their squares is what the priors
         add to chi-square; 0 where there is none."""
         own = self._like(unit)
         return (unit - own.prior_mean) / own.prior_std
 
-    def _like(self, array: Unit) -> "Coordinates":
+    def _like(self, array: Array | np.ndarray) -> "Coordinates":
         return self.host() if isinstance(array, np.ndarray) else self
 
 

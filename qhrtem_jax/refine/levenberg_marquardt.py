@@ -2,8 +2,7 @@
 
 Works in the unit cube, on any residual function. Each iteration costs one call of it, residuals and
 Jacobian together (a trial point that fails costs its Jacobian, and saves a second program).
-Damping follows Nielsen's gain-ratio rule (Madsen, Nielsen, Tingleff, "Methods for non-linear least
-squares problems", 2004, section 3.2); bounds by an active set: a parameter at a bound whose
+Damping follows Nielsen's gain-ratio rule; bounds by an active set: a parameter at a bound whose
 gradient points outward stays there for the step.
 """
 
@@ -14,19 +13,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from qhrtem_jax.refine.damping import Descent, Nielsen, begin, descend
+
 Residuals = Callable[[Float[Array, " d"]], tuple[Float[Array, " n"], Float[Array, "n d"]]]
 
 
+PATIENCE = 9
+"""So many refused steps in a row end the fit: the damping lets only tiny ones through."""
+
+
+class Quadratic(eqx.Module):
+    """A point and the quadratic model around it."""
+
+    u: Float[Array, " d"]  # in [0, 1]
+    hessian: Float[Array, "d d"]  # J^T J, priors included
+    gradient: Float[Array, " d"]  # J^T r, priors included
+
+
 class LMState(eqx.Module):
-    """Best point so far and the quadratic model around it."""
+    """The best point, and what finding it took."""
 
     u: Float[Array, " d"]  # in [0, 1]
     cost: Float[Array, ""]  # sum of squared residuals, priors included
-    hessian: Float[Array, "d d"]  # J^T J, priors included
-    gradient: Float[Array, " d"]  # J^T r, priors included
-    damping: Float[Array, ""]
-    growth: Float[Array, ""]
-    iterations: Int[Array, ""]
+    iterations: Int[Array, ""]  # calls of the residual function
     converged: Bool[Array, ""]
 
 
@@ -42,60 +51,42 @@ class LevenbergMarquardt(eqx.Module):
     max_iterations: int = eqx.field(static=True, default=40)
     tolerance: float = eqx.field(static=True, default=1e-5)
 
-    def init(self, residuals: Residuals, start: Float[Array, " d"]) -> LMState:
-        u = jnp.clip(start, 0.0, 1.0)
-        cost, hessian, gradient = self._model(residuals, u)
-        one = jnp.ones((), u.dtype)
-        damping = 1e-2 * jnp.max(jnp.diagonal(hessian)) + 1e-12
-        return LMState(
-            u, cost, hessian, gradient, damping, 2.0 * one, jnp.int32(1), ~jnp.isfinite(cost)
-        )
-
-    def step(self, residuals: Residuals, state: LMState) -> LMState:
-        """One trial step."""
-        outward = ((state.u <= 0.0) & (state.gradient > 0.0)) | (
-            (state.u >= 1.0) & (state.gradient < 0.0)
-        )
-        free = jnp.where(outward, 0.0, 1.0)
-        matrix = state.hessian * free[:, None] * free[None, :]
-        damped = matrix + jnp.diag(state.damping + (1.0 - free))
-        move = -jnp.linalg.solve(damped, state.gradient * free)
-        trial = jnp.clip(state.u + move, 0.0, 1.0)
-        move = trial - state.u
-        cost, hessian, gradient = self._model(residuals, trial)
-        predicted = -2.0 * move @ state.gradient - move @ state.hessian @ move
-        gain = (state.cost - cost) / jnp.maximum(predicted, 1e-30 + 1e-9 * state.cost)
-        better = jnp.isfinite(cost) & (cost < state.cost)
-        shrink = jnp.maximum(1.0 / 3.0, 1.0 - (2.0 * jnp.clip(gain, 0.0, 1.0) - 1.0) ** 3)
-        small = (state.cost - cost) < self.tolerance * state.cost
-        # stuck: steps fail although the damping lets only tiny ones through
-        stuck = ~better & (state.growth > 256.0)
-
-        def choose(new: Array, old: Array) -> Array:
-            return jnp.where(better & ~state.converged, new, old)
-
-        return LMState(
-            u=choose(trial, state.u),
-            cost=choose(cost, state.cost),
-            hessian=choose(hessian, state.hessian),
-            gradient=choose(gradient, state.gradient),
-            damping=jnp.where(better, state.damping * shrink, state.damping * state.growth),
-            growth=jnp.where(better, 2.0, 2.0 * state.growth),
-            iterations=state.iterations + jnp.where(state.converged, 0, 1),
-            converged=state.converged | (better & small & (gain > 0.1)) | stuck,
-        )
-
     def run(self, residuals: Residuals, start: Float[Array, " d"]) -> LMState:
         """Steps until converged or `max_iterations` calls of `residuals`."""
-        return jax.lax.while_loop(
-            lambda s: ~s.converged & (s.iterations < self.max_iterations),
-            lambda s: self.step(residuals, s),
-            self.init(residuals, start),
-        )
 
-    def _model(self, residuals: Residuals, u: Array) -> tuple[Array, Array, Array]:
+        def propose(here: Quadratic, damping: Array) -> tuple[Quadratic, Array, Array]:
+            move = _bounded(here, damping)
+            found, cost = self._model(residuals, here.u + move)
+            foretold = -2.0 * move @ here.gradient - move @ here.hessian @ move
+            return found, cost, jnp.maximum(foretold, 1e-30 + 1e-9 * cost)
+
+        def converged(state: Descent[Quadratic]) -> Array:
+            small = state.fall < self.tolerance * (state.objective + state.fall)
+            settled = (state.accepted > 0) & (state.refused == 0) & small & (state.gain > 0.1)
+            return settled | (state.refused >= PATIENCE) | ~jnp.isfinite(state.objective)
+
+        def go_on(state: Descent[Quadratic]) -> Array:
+            return ~converged(state) & (state.tried + 1 < self.max_iterations)
+
+        first, cost = self._model(residuals, jnp.clip(start, 0.0, 1.0))
+        damping = 1e-2 * jnp.max(jnp.diagonal(first.hessian)) + 1e-12
+        state = begin(first, cost, damping)
+        state = descend(state, propose, Nielsen(), go_on, jax.lax.while_loop)
+        return LMState(state.best.u, state.objective, state.tried + 1, converged(state))
+
+    def _model(self, residuals: Residuals, u: Array) -> tuple[Quadratic, Array]:
         r, jacobian = residuals(u)
         pull = (u - self.prior_mean) / self.prior_std**2
         cost = r @ r + jnp.sum((u - self.prior_mean) * pull)
         hessian = jacobian.T @ jacobian + jnp.diag(1.0 / self.prior_std**2)
-        return cost, hessian, jacobian.T @ r + pull
+        return Quadratic(u, hessian, jacobian.T @ r + pull), cost
+
+
+def _bounded(here: Quadratic, damping: Array) -> Array:
+    """The damped step within the unit cube."""
+    outward = ((here.u <= 0.0) & (here.gradient > 0.0)) | ((here.u >= 1.0) & (here.gradient < 0.0))
+    free = jnp.where(outward, 0.0, 1.0)
+    matrix = here.hessian * free[:, None] * free[None, :]
+    damped = matrix + jnp.diag(damping + (1.0 - free))
+    move = -jnp.linalg.solve(damped, here.gradient * free)
+    return jnp.clip(here.u + move, 0.0, 1.0) - here.u

@@ -10,7 +10,14 @@ import dataclasses
 import numpy as np
 
 from qhrtem_jax.refine.coordinates import Coordinates
+from qhrtem_jax.refine.damping import Descent, Marquardt, begin, descend
 from qhrtem_jax.refine.regions import Linearised, RegionModel, Tick, silent
+
+FIRST_DAMPING, RULE = 1e-3, Marquardt(ease=6.0, tighten=8.0, least=1e-8)
+"""Damping, relative to the diagonals of the normal equations."""
+
+PATIENCE = 6
+"""So many refused steps in a row end a pooled fit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +126,6 @@ def pooled_fit(
     """
     coordinates_f64 = coordinates.host()
     unit, precision = coordinates_f64.to_unit(points), coordinates_f64.precision
-    damping, jacobians = 1e-3, 0
 
     def evaluate(u: np.ndarray) -> tuple[float, Linearised]:
         lin = model.linearise(coordinates, coordinates.place(points, u), targets, tick)
@@ -147,25 +153,26 @@ def pooled_fit(
             ~blocked,
         )
 
+    def stand(u: np.ndarray, lin: Linearised) -> tuple[np.ndarray, Linearised, ArrowSystem]:
+        return u, lin, normal_equations(u, lin)
+
+    def propose(
+        here: tuple[np.ndarray, Linearised, ArrowSystem], damping: float
+    ) -> tuple[tuple[np.ndarray, Linearised, ArrowSystem], float, float]:
+        own, shared = here[2].step(damping)
+        move = np.concatenate([own, np.broadcast_to(shared, (len(own), len(shared)))], axis=1)
+        trial = np.clip(here[0] + move, 0.0, 1.0)
+        objective, lin = evaluate(trial)
+        return stand(trial, lin), objective, np.inf
+
+    def go_on(state: Descent) -> bool:
+        settled = state.refused == 0 and state.fall < tolerance * state.objective
+        done = state.accepted == iterations or (state.accepted > 0 and settled)
+        return not done and state.refused < PATIENCE
+
     objective, lin = evaluate(unit)
-    jacobians += len(points)
-    system = normal_equations(unit, lin)
-    for _ in range(iterations):
-        fall = 0.0
-        for _ in range(6):
-            own, shared = system.step(damping)
-            trial = np.clip(
-                np.concatenate([unit[:, :local] + own, unit[:, local:] + shared], 1), 0, 1
-            )
-            value, found = evaluate(trial)
-            jacobians += len(points)
-            if np.isfinite(value) and value < objective:
-                fall = objective - value
-                unit, objective, lin = trial, value, found
-                damping = max(damping / 6.0, 1e-8)
-                break
-            damping *= 8.0
-        system = normal_equations(unit, lin)
-        if fall < tolerance * objective:
-            break
-    return Pooled(coordinates.place(points, unit), objective, lin, system, jacobians)
+    state = begin(stand(unit, lin), objective, FIRST_DAMPING)
+    state = descend(state, propose, RULE, go_on)
+    unit, lin, system = state.best
+    jacobians = (state.tried + 1) * len(points)
+    return Pooled(coordinates.place(points, unit), state.objective, lin, system, jacobians)
