@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.regions.reconstruct import ReconstructProblem
+from qhrtem_jax.regions.problem import ReconstructProblem
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.history import read_history
 from qhrtem_jax.reporting.regions import count_maps, region_montage, regions_table

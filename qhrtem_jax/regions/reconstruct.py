@@ -1,6 +1,5 @@
 """Stage `reconstruct`: numbers of atoms of every region of interest."""
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -8,96 +7,17 @@ from typing import Any
 import numpy as np
 
 from qhrtem_jax.imaging.search import Progress
-from qhrtem_jax.inline_imaging import ImagingSource, prepare_imaging
-from qhrtem_jax.inputs import problem, size
-from qhrtem_jax.inputs.columns import Specimen, load_specimen
-from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
-from qhrtem_jax.inputs.rois import Region, find_regions
-from qhrtem_jax.inputs.settings import RunSettings
+from qhrtem_jax.inputs import problem
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.physics.camera import Frame
-from qhrtem_jax.physics.columns import Sites, sites_of
-from qhrtem_jax.physics.structured import Layout
-from qhrtem_jax.regions.fit import RegionFit
-from qhrtem_jax.regions.result import all_correlations, region_entries, summary_fit
+from qhrtem_jax.regions import fit
+from qhrtem_jax.regions.model import fitter, regions_model
+from qhrtem_jax.regions.problem import ReconstructProblem
+from qhrtem_jax.regions.problem import prepare as prepare
+from qhrtem_jax.regions.result import all_correlations, region_entries, structures, summary_fit
 from qhrtem_jax.reporting.result import describe_noise, header, noise_remarks, parameter_table
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class ReconstructProblem:
-    """Everything that was read and checked before counting starts."""
-
-    settings: RunSettings
-    space: ParameterSpace
-    field: problem.Experiment
-    regions: tuple[Region, ...]
-    specimen: Specimen
-    sites: Sites
-    imaging: ImagingSource
-    averaged: problem.Origins  # regions that the imaging parameters come from; empty: not known
-    warnings: list[str]
-    fingerprint: str
-
-    @property
-    def layout(self) -> Layout:
-        return Layout(len(self.specimen.columns.xy), len(self.specimen.columns.chains))
-
-    @property
-    def frame(self) -> Frame:
-        """Pixels of one region."""
-        rows, cols = self.regions[0].image.shape
-        return Frame((rows, cols), self.field.frame.sampling_nm)
-
-    @property
-    def targets(self) -> np.ndarray:
-        """Images of the regions, (regions, rows, cols)."""
-        return np.array([region.image for region in self.regions], dtype=float)
-
-
-def prepare(settings: RunSettings) -> ReconstructProblem:
-    """Read and check all input.
-
-    **Raises:** `InputError` for input that cannot be used.
-    """
-    warnings: list[str] = []
-    space = parameter_space(settings, may_be_empty=True)
-    field = problem.load_field(settings.data, warnings.append)
-    specimen = load_specimen(settings, warnings.append)
-    regions = find_regions(settings.data, field.image, field.noise)
-    columns = specimen.columns
-    rows, cols = regions[0].image.shape
-    size.require(
-        size.columns(
-            settings,
-            specimen.crystal,
-            stage="stitch" if settings.stage == "stitch" else "reconstruct",
-            stack=settings.specimen.max_cells * columns.slices,
-            shape=(rows, cols),
-            coordinates=2 * len(columns.xy) + len(columns.chains) + 4,
-            regions=len(regions),
-            field=field.frame.shape if settings.stage == "stitch" else None,
-        ),
-        settings,
-    )
-    sites = sites_of(specimen.columns, settings.specimen.max_cells, settings.specimen.fill)
-    imaging = prepare_imaging(settings)
-    data = settings.data if imaging.problem is None else imaging.problem.settings.data
-    groups = problem.averages(data, field.image, field.noise)
-    return ReconstructProblem(
-        settings,
-        space,
-        field,
-        regions,
-        specimen,
-        sites,
-        imaging,
-        groups[0] if groups else (),
-        warnings,
-        problem.fingerprint(settings),
-    )
 
 
 def run(
@@ -106,17 +26,18 @@ def run(
     """Count, and return (result, arrays)."""
     journal = Journal(folder, report)
     vector = task.imaging.vector(folder, report)
-    fit = RegionFit(task, vector, journal)
-    fit.start()
-    fit.relax()
-    fit.count()
-    entries = region_entries(fit)
-    simulations = fit.model.images(fit.points)
-    experiment = task.targets
-    noise = fit.noise
+    model = regions_model(task, vector)
+    state = fit.count(model, fit.relax(model, fit.start(model, journal), journal), journal)
+    entries = region_entries(model, state)
+    simulations = fitter(model, state.noise).images(state.points)
+    experiment = model.targets
+    noise = state.noise
     result = header(task.settings) | {
-        "warnings": task.warnings + task.imaging.warnings + fit.remarks + noise_remarks(noise),
-        "grid": problem.describe_grid(fit.choice),
+        "warnings": task.warnings
+        + task.imaging.warnings
+        + list(state.remarks)
+        + noise_remarks(noise),
+        "grid": problem.describe_grid(model.choice),
         "noise": describe_noise(noise),
         "fit": summary_fit(simulations, experiment, [e["fit"]["chi2_reduced"] for e in entries]),
         "parameters": parameter_table(vector, set(), {}, {}),
@@ -128,10 +49,10 @@ def run(
         "experiment": experiment.astype(np.float32),
         "simulation": simulations.astype(np.float32),
         "difference": (simulations - experiment).astype(np.float32),
-        "points": fit.points,
-        "relaxed_points": fit.relaxed_points,
+        "points": state.points,
+        "relaxed_points": state.relaxed_points,
     }
-    fit.write_structures(folder)
+    folder.write_structures(structures(model, state.points))
     thickness = ", ".join(f"{e['thickness_nm']:.2f}" for e in entries)
     log.info("thickness of the regions (nm): %s", thickness)
     return result, arrays
