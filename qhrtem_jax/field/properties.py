@@ -1,10 +1,10 @@
 """What a refined field says: one atomic model, its surfaces, displacements and polarisation."""
 
-import jax.numpy as jnp
 import numpy as np
 
-from qhrtem_jax.field.fit import FieldFit
+from qhrtem_jax.field.model import FieldModel, JointState
 from qhrtem_jax.field.result import ColumnShift, Displacement, Polarisation, Shift, Surface
+from qhrtem_jax.field.simulate import lattice_offsets
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.reporting.column_tables import PM
@@ -13,33 +13,33 @@ ANION = "O"
 ELEMENTARY_CHARGE_C = 1.602176634e-19
 
 
-def supercell(field: FieldFit) -> tuple[tuple[float, float, float], Atoms]:
+def supercell(model: FieldModel, state: JointState) -> tuple[tuple[float, float, float], Atoms]:
     """(size in nm, atoms) of the model of all regions, each at its place and height."""
-    columns, layout = field.columns, field.layout
-    rows, cols = field.cells.shape
-    places = np.array(np.unravel_index(field.cells.region_cells, (rows, cols))).T
+    columns, layout, sites, stack = model.columns, model.layout, model.sites, state.stack
+    rows, cols = model.cells.shape
+    places = np.array(np.unravel_index(model.cells.region_cells, (rows, cols))).T
     corner = places.min(axis=0)
     extent = places.max(axis=0) - corner + 1
     size = (
         columns.size_nm[0] * extent[1],
         columns.size_nm[1] * extent[0],
-        field.unit_nm * field.stack_cells,
+        model.unit_nm * stack.units,
     )
     symbols: list[str] = []
     positions, occupancy, b_nm2 = [], [], []
-    offsets = lattice_offsets(field)
+    offsets = lattice_offsets(model, state)
     for k, place in enumerate(places - corner):
-        point = field.points[k]
-        taken = field.sites.occupied(np.rint(point[layout.counts]))
+        point = state.points[k]
+        taken = sites.occupied(np.rint(point[layout.counts]))
         shifts = point[layout.shifts].reshape(-1, 2) + offsets[k]
         for site in np.flatnonzero(taken):
-            chain = columns.chains[field.sites.chain[site]]
+            chain = columns.chains[sites.chain[site]]
             x, y = columns.xy_nm[chain.column] + shifts[chain.column]
             x, y = x + place[1] * columns.size_nm[0], y + place[0] * columns.size_nm[1]
-            z = field.sites.z[site] + field.heights[k]
+            z = sites.z[site] + stack.heights[k]
             symbols.append(chain.symbol)
-            positions.append([x / size[0], y / size[1], z / field.stack_cells])
-            occupancy.append(point[layout.occupancies.start + field.sites.chain[site]])
+            positions.append([x / size[0], y / size[1], z / stack.units])
+            occupancy.append(point[layout.occupancies.start + sites.chain[site]])
             b_nm2.append(chain.b_nm2)
     atoms = Atoms(
         tuple(symbols),
@@ -50,19 +50,14 @@ def supercell(field: FieldFit) -> tuple[tuple[float, float, float], Atoms]:
     return size, atoms
 
 
-def lattice_offsets(field: FieldFit) -> np.ndarray:
-    """Shift of each region as a whole against the ideal lattice, (regions, 2) in nm."""
-    return np.asarray(field.placement().offsets(jnp.asarray(field.points)), float)
-
-
-def surfaces(field: FieldFit, k: int) -> tuple[Surface, ...]:
+def surfaces(model: FieldModel, state: JointState, k: int) -> tuple[Surface, ...]:
     """First and last slice of each chain of region `k` in the field's stack (from 1 to the number
     of slices; null where the chain is empty)."""
-    columns, sites = field.columns, field.sites
-    taken = sites.occupied(np.rint(field.points[k, field.layout.counts]))
+    columns, sites = model.columns, model.sites
+    taken = sites.occupied(np.rint(state.points[k, model.layout.counts]))
     table = []
     for c, chain in enumerate(columns.chains):
-        mine = sites.slice[taken & (sites.chain == c)] + field.heights[k] * columns.slices
+        mine = sites.slice[taken & (sites.chain == c)] + state.stack.heights[k] * columns.slices
         x, y = columns.xy[chain.column]
         table.append(
             Surface(

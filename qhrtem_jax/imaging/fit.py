@@ -106,7 +106,7 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
     )
     if problem.experiment.others:
         result = _with_means(problem, found.vector, result)
-    journal.count(result.cost.evaluations, result.cost.gradient_evaluations)
+    journal.count(evaluations=result.cost.evaluations, gradients=result.cost.gradient_evaluations)
     return dataclasses.replace(result, cost=journal.cost())
 
 

@@ -42,10 +42,10 @@ class Journal:
         self.rows: list[Row] = []
         self._started = time.perf_counter()
 
-    def count(self, evaluations: int = 0, gradient_evaluations: int = 0) -> None:
-        """Add to what was computed."""
+    def count(self, evaluations: int = 0, gradients: int = 0) -> None:
+        """Add propagations and Jacobians (or gradients) to what was computed."""
         self.evaluations += evaluations
-        self.gradient_evaluations += gradient_evaluations
+        self.gradient_evaluations += gradients
 
     def note(self, phase: str, mse: float | None = None) -> None:
         """Note a step; `mse` is the best mean squared error after it, where it is known."""
