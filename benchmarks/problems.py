@@ -72,20 +72,21 @@ def bto_overrides(folder: Path) -> dict:
 def bto_evaluator(folder: Path, profile: tuple[str, ...]):
     """(number of variables, evaluator of the unit cube) of the averaged BaTiO3 image.
 
-    The evaluator gives (objective, residuals, mse, vectors); see `stages.search.Evaluator`.
+    The evaluator gives (objective, residuals, mse, vectors); see `imaging.search.Evaluator`.
     """
     import jax.numpy as jnp
 
-    from qhrtem_jax.imaging import fit as imaging
+    from qhrtem_jax.imaging.problem import prepare
     from qhrtem_jax.imaging.search import make_evaluator
-    from qhrtem_jax.inputs.settings import run_settings
+    from qhrtem_jax.inputs.reader import Reader
     from qhrtem_jax.matching.objective import make_objective
+    from qhrtem_jax.stages import run_settings
 
     settings = run_settings(
         {"stage": "imaging", "optimizer": {"profile": list(profile)}, **bto_overrides(folder)}
     )
-    task = imaging.prepare(settings)
-    simulator, _ = task.simulator_of()
+    task = prepare(settings, Reader())
+    simulator, _ = task.simulator()
     objective = make_objective(
         simulator,
         jnp.asarray(task.experiment.image, simulator.dtype),

@@ -22,15 +22,15 @@ import numpy as np
 import scipy.fft
 
 from benchmarks.versions import versions
+from qhrtem_jax.inputs.instrument import spanning_vectors
 from qhrtem_jax.inputs.parameter_space import parameter_space
-from qhrtem_jax.inputs.problem import spanning_vectors
-from qhrtem_jax.inputs.settings import run_settings
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.physics.autogrid import choose_grids
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX, default_vector
 from qhrtem_jax.physics.simulator import Microscope, make_simulator
+from qhrtem_jax.stages import run_settings
 
 GRID = (90, 128)
 SLICES = 20

@@ -13,6 +13,7 @@ PATHS = (
     "simulate.out",
     "imaging.result",
     "stitch.result",
+    "from_result",
     "hydra.run.dir",
     "hydra.sweep.dir",
 )
@@ -20,6 +21,25 @@ PATHS = (
 
 _KEY = re.compile(r"[+~]{0,2}([\w.]+)=(.*)", re.DOTALL)
 _SWEEPS = ("choice(", "glob(", "sort(", "shuffle(")
+
+
+FROM_RESULT = "--from-result"
+
+
+def from_result(arguments: list[str]) -> list[str]:
+    """`--from-result FILE` as options that Hydra knows; the stage is the file's."""
+    found = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if name != FROM_RESULT:
+            found.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        if not value:
+            raise InputError(f"{FROM_RESULT}: none given, expected a result.json or a run folder")
+        found += ["+stage=repeat", f"+from_result={value}"]
+    return found
 
 
 def literal_paths(arguments: list[str]) -> list[str]:

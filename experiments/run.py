@@ -1,4 +1,6 @@
-"""Command line: python -m experiments.run +stage=NAME [overrides] hydra.run.dir=DIR.
+"""Command line: python -m experiments.run +stage=NAME [overrides] hydra.run.dir=DIR
+
+or, to repeat a run: python -m experiments.run --from-result RESULT.json [overrides].
 
 Exit status 0: the stage is done. 2: the input cannot be used; one message says why. 130, 143:
 interrupted. 1: a defect.
@@ -11,7 +13,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import hashlib
-import importlib
 import logging
 import os
 import sys
@@ -20,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import literal_paths
+from experiments.arguments import from_result, literal_paths
 from experiments.signals import Advice, Interrupted, interruptible
 from qhrtem_jax.errors import InputError, NonFiniteError
 
@@ -95,15 +97,47 @@ def save_hydra_files(folder: "RunFolder", config: DictConfig) -> None:
         folder.write_text(f".hydra/{name}", OmegaConf.to_yaml(content))
 
 
+def repeated(config: DictConfig, source: str) -> dict[str, Any]:
+    """The settings of an earlier result, with the options that this command line sets.
+
+    **Raises:** `InputError` where `source` is no result that holds its settings.
+    """
+    from qhrtem_jax.inputs.handover import read_result
+
+    content = read_result(Path(source), "--from-result")
+    known = content.get("settings")
+    if not isinstance(known, dict) or not isinstance(known.get("stage"), str):
+        raise InputError(f"--from-result: {source} holds no settings of a run")
+    merged = OmegaConf.create(known | {"resume": False, "overwrite": False})
+    for name in given_options():
+        if name not in ("stage", "from_result"):
+            OmegaConf.update(merged, name, OmegaConf.select(config, name))
+    return compose(merged)
+
+
+def given_options() -> set[str]:
+    """Full names of the options and groups that the command line sets."""
+    parsed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    return {override.key_or_group for override in parsed}
+
+
 def run_stage(
     content: dict[str, Any], folder_path: Path, config: DictConfig, advice: Advice
 ) -> None:
     """Check everything, run the stage, write the run folder."""
-    from qhrtem_jax.inputs.problem import input_paths, with_example
-    from qhrtem_jax.inputs.settings import run_settings
+    from qhrtem_jax.inputs.example import with_example
+    from qhrtem_jax.inputs.identity import input_paths
     from qhrtem_jax.io.run_folder import RunFolder
+    from qhrtem_jax.pipeline import run
+    from qhrtem_jax.reporting.progress import ProgressLine
+    from qhrtem_jax.stages import run_settings
 
-    content, example = with_example(content)
+    source = content.pop("from_result", None)
+    example = False
+    if source is None:
+        content, example = with_example(content, given_options())
+    else:
+        content = repeated(config, str(source))
     settings = run_settings(content)
     folder = RunFolder(folder_path)
     folder.check(resume=settings.resume, overwrite=settings.overwrite)
@@ -113,8 +147,8 @@ def run_stage(
     with folder.locked():
         advice.of_run(folder_path, settings.overwrite)
         set_up_jax(settings.device)
-        run = importlib.import_module(f"experiments.{settings.stage}").run
-        run(settings, folder, lambda: save_hydra_files(folder, config))
+        with ProgressLine() as progress:
+            run(settings, folder, progress, lambda: save_hydra_files(folder, config))
     log.info("report: %s", folder_path / "report.html")
 
 
@@ -149,7 +183,7 @@ def main() -> int:
             refuse(_one_line(error))
 
     try:
-        sys.argv[1:] = literal_paths(sys.argv[1:])
+        sys.argv[1:] = literal_paths(from_result(sys.argv[1:]))
         with interruptible() as advice:
             task()
     except (HydraException, OmegaConfBaseException, OSError, InputError) as error:

@@ -1,7 +1,11 @@
-"""Shared set-up: 64-bit mode, and the outside references where they are at hand."""
+"""Shared set-up: 64-bit mode, one compilation cache, the outside references where at hand."""
 
+import gc
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import absl.logging
@@ -10,17 +14,40 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 
+CACHE_BYTES = 2**30
+"""A larger cache is dropped before the tests begin."""
+
 # absl (through optax) closes the stream that was sys.stderr when it was imported as soon as Hydra
 # configures logging: that would be pytest's captured output.
 absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Each worker keeps to its own core: XLA's threads of several processes hinder each other."""
+    """One compilation cache for all processes, the workers' and those that tests start.
+
+    Each worker keeps to its own core: XLA's threads of several processes hinder each other.
+    """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:  # workers inherit it
+        kept = getattr(config, "cache", None)
+        cache = Path(tempfile.mkdtemp()) if kept is None else kept.mkdir("compiled")
+        if sum(path.stat().st_size for path in cache.iterdir()) > CACHE_BYTES:
+            shutil.rmtree(cache)
+        os.environ["QHRTEM_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_given_back() -> Iterator[None]:
+    """Programs of one module are of no use to the next, and hold gigabytes together."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 SHARED = Path(os.environ.get("QHRTEM_SHARED", Path(__file__).parents[2] / "shared"))

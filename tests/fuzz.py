@@ -27,12 +27,12 @@ import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.handover import content_digest, imaging_vector, read_result
-from qhrtem_jax.inputs.settings import run_settings
 from qhrtem_jax.io.images import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.numpy_files import read_npz
 from qhrtem_jax.io.tables import read_table
 from qhrtem_jax.physics.parameters import NAMES
+from qhrtem_jax.stages import run_settings
 from tests.io import digital_micrograph
 
 TIME_LIMIT_S = 2.0

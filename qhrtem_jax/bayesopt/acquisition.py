@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qhrtem_jax.bayesopt import lbfgs
-from qhrtem_jax.bayesopt.gp import matern52
 from qhrtem_jax.bayesopt.positive_definite import factorise
 from qhrtem_jax.bayesopt.surrogate import Surrogate
 
@@ -135,8 +134,8 @@ def _greedy(surrogate, key, raw, low, high, best_score, utility, batch, effort) 
         h = gp.hyperparameters
         cross_points, cross_pending = gp.cross(points), gp.cross(pending)
         before = gp.variance(points)
-        joint = matern52(points, pending, h) - cross_points @ gp.inverse @ cross_pending.T
-        block = matern52(pending, pending, h) - cross_pending @ gp.inverse @ cross_pending.T
+        joint = gp.kernel(points, pending) - cross_points @ gp.inverse @ cross_pending.T
+        block = gp.kernel(pending, pending) - cross_pending @ gp.inverse @ cross_pending.T
         joint = jnp.where(used, joint, 0.0)
         block = jnp.where(used[:, None] & used, block, 0.0)
         block = block + jnp.diag(jnp.where(used, jnp.exp(h.log_noise) + 1e-8, 1.0))

@@ -6,6 +6,7 @@ growing data set does not recompile. Everything is float64.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -137,6 +138,9 @@ def fit(
     start: Hyperparameters,
     prior: Prior,
     evaluations: int | Int[Array, ""],
+    log_likelihood: Callable[[Array, Array, Array, Hyperparameters], Array] = (
+        log_marginal_likelihood
+    ),
 ) -> Hyperparameters:
     """Maximum a posteriori hyperparameters, from `start`, by `evaluations` gradient calls.
 
@@ -162,7 +166,7 @@ def fit(
     def loss(theta: Array) -> Array:
         h = unravel(theta)
         count = jnp.maximum(jnp.sum(mask), 1)
-        likelihood = log_marginal_likelihood(x, y, mask, h) / y.shape[1]
+        likelihood = log_likelihood(x, y, mask, h) / y.shape[1]
         return -(likelihood + prior.log_density(h)) / count
 
     lower, upper = (ravel_pytree(b)[0].astype(flat.dtype) for b in (low, high))
@@ -181,6 +185,10 @@ class Posterior(eqx.Module):
     inverse: Float[Array, "n n"]  # inverse of the noisy covariance; zero for padding
     weights: Float[Array, "n outputs"]
 
+    def kernel(self, a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+        """Covariance before any data."""
+        return matern52(a, b, self.hyperparameters)
+
     def mean(self, points: Float[Array, "m d"]) -> Float[Array, "m outputs"]:
         return self.hyperparameters.mean + self.cross(points) @ self.weights
 
@@ -194,12 +202,12 @@ class Posterior(eqx.Module):
     def covariance(self, points: Float[Array, "m d"]) -> Float[Array, "m m"]:
         """Joint latent covariance of the points, the same for every output."""
         cross = self.cross(points)
-        prior = matern52(points, points, self.hyperparameters)
+        prior = self.kernel(points, points)
         return prior - cross @ self.inverse @ cross.T
 
     def cross(self, points: Float[Array, "m d"]) -> Float[Array, "m n"]:
         """Covariance of the points with the data; zero for padding."""
-        return jnp.where(self.mask, matern52(points, self.x, self.hyperparameters), 0.0)
+        return jnp.where(self.mask, self.kernel(points, self.x), 0.0)
 
 
 def condition(

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from qhrtem_jax.bayesopt import gp, trust_region
+from qhrtem_jax.bayesopt import gp, surrogate_gpjax, trust_region
 from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS, Effort, propose
 from qhrtem_jax.bayesopt.surrogate import (
     CompositeSurrogate,
@@ -29,7 +29,7 @@ from qhrtem_jax.bayesopt.surrogate import (
 )
 from qhrtem_jax.bayesopt.trust_region import TrustRegion, TrustRegionOptions
 
-SURROGATES = ("scalar", "composite")
+SURROGATES = ("scalar", "composite", "gpjax")
 LARGEST_BETA = 1e12
 LARGE_VALUE = 1e100
 """Values beyond it are scaled before they are squared."""
@@ -123,6 +123,8 @@ class Turbo(eqx.Module):
     def __check_init__(self) -> None:
         if self.max_evaluations < self.batch:
             raise ValueError(f"max_evaluations {self.max_evaluations} is below batch {self.batch}")
+        if self.options.surrogate == "gpjax":
+            surrogate_gpjax.require()
         if self.options.surrogate == "composite" and self.outputs == 0:
             raise ValueError("the composite surrogate needs `outputs`, the length of the residual")
 
@@ -360,8 +362,9 @@ class Turbo(eqx.Module):
         mean = jnp.sum(jnp.where(mask, y, 0.0)) / number
         variance = jnp.sum(jnp.where(mask, (y - mean) ** 2, 0.0)) / (number - 1)
         target = ((y - mean) / jnp.sqrt(jnp.maximum(variance, 1e-30)))[:, None]
-        h = gp.fit(x, target, mask, start, options.prior, calls)
-        surrogate = ScalarSurrogate(gp.condition(x, target, mask, h))
+        model = surrogate_gpjax if options.surrogate == "gpjax" else gp
+        h = model.fit(x, target, mask, start, options.prior, calls)
+        surrogate = ScalarSurrogate(model.condition(x, target, mask, h))
         return surrogate, jnp.max(jnp.where(mask, -target[:, 0], -jnp.inf))
 
     def _raw_points(

@@ -8,7 +8,7 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.lattice import cell_of
 from qhrtem_jax.inputs.rois import LEAST_CONTRAST
-from qhrtem_jax.regions.reconstruct import ReconstructProblem
+from qhrtem_jax.regions.problem import RegionsProblem
 
 MARGIN_NM = 0.8
 """Width of the cells beyond the frame, which separate its opposite edges."""
@@ -45,7 +45,7 @@ class FieldLayout:
         return groups
 
 
-def field_layout(task: ReconstructProblem) -> FieldLayout:
+def field_layout(task: RegionsProblem) -> FieldLayout:
     """Lay the lattice over the field.
 
     Cells of the frame without a region are vacuum where the image shows no contrast; cells beyond
@@ -100,7 +100,7 @@ def field_layout(task: ReconstructProblem) -> FieldLayout:
     )
 
 
-def _near(task: ReconstructProblem, cells: np.ndarray, size: np.ndarray) -> np.ndarray:
+def _near(task: RegionsProblem, cells: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Whether the pixels of each region lie within `REACH_NM` of the cell of each; `cells`: corners
     (regions, 2) in nm. The pixels of a region need not cover its cell."""
     sampling = np.array(task.field.frame.sampling_nm)

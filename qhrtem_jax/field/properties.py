@@ -1,11 +1,10 @@
 """What a refined field says: one atomic model, its surfaces, displacements and polarisation."""
 
-from typing import Any
-
-import jax.numpy as jnp
 import numpy as np
 
-from qhrtem_jax.field.fit import FieldFit
+from qhrtem_jax.field.model import FieldModel, JointState
+from qhrtem_jax.field.result import ColumnShift, Displacement, Polarisation, Shift, Surface
+from qhrtem_jax.field.simulate import lattice_offsets
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.reporting.column_tables import PM
@@ -14,33 +13,33 @@ ANION = "O"
 ELEMENTARY_CHARGE_C = 1.602176634e-19
 
 
-def supercell(field: FieldFit) -> tuple[tuple[float, float, float], Atoms]:
+def supercell(model: FieldModel, state: JointState) -> tuple[tuple[float, float, float], Atoms]:
     """(size in nm, atoms) of the model of all regions, each at its place and height."""
-    columns, layout = field.columns, field.layout
-    rows, cols = field.cells.shape
-    places = np.array(np.unravel_index(field.cells.region_cells, (rows, cols))).T
+    columns, layout, sites, stack = model.columns, model.layout, model.sites, state.stack
+    rows, cols = model.cells.shape
+    places = np.array(np.unravel_index(model.cells.region_cells, (rows, cols))).T
     corner = places.min(axis=0)
     extent = places.max(axis=0) - corner + 1
     size = (
         columns.size_nm[0] * extent[1],
         columns.size_nm[1] * extent[0],
-        field.unit_nm * field.stack_cells,
+        model.unit_nm * stack.units,
     )
     symbols: list[str] = []
     positions, occupancy, b_nm2 = [], [], []
-    offsets = lattice_offsets(field)
+    offsets = lattice_offsets(model, state)
     for k, place in enumerate(places - corner):
-        point = field.points[k]
-        taken = field.sites.occupied(np.rint(point[layout.counts]))
+        point = state.points[k]
+        taken = sites.occupied(np.rint(point[layout.counts]))
         shifts = point[layout.shifts].reshape(-1, 2) + offsets[k]
         for site in np.flatnonzero(taken):
-            chain = columns.chains[field.sites.chain[site]]
+            chain = columns.chains[sites.chain[site]]
             x, y = columns.xy_nm[chain.column] + shifts[chain.column]
             x, y = x + place[1] * columns.size_nm[0], y + place[0] * columns.size_nm[1]
-            z = field.sites.z[site] + field.heights[k]
+            z = sites.z[site] + stack.heights[k]
             symbols.append(chain.symbol)
-            positions.append([x / size[0], y / size[1], z / field.stack_cells])
-            occupancy.append(point[layout.occupancies.start + field.sites.chain[site]])
+            positions.append([x / size[0], y / size[1], z / stack.units])
+            occupancy.append(point[layout.occupancies.start + sites.chain[site]])
             b_nm2.append(chain.b_nm2)
     atoms = Atoms(
         tuple(symbols),
@@ -51,30 +50,25 @@ def supercell(field: FieldFit) -> tuple[tuple[float, float, float], Atoms]:
     return size, atoms
 
 
-def lattice_offsets(field: FieldFit) -> np.ndarray:
-    """Shift of each region as a whole against the ideal lattice, (regions, 2) in nm."""
-    return np.asarray(field.placement().offsets(jnp.asarray(field.points)), float)
-
-
-def surfaces(field: FieldFit, k: int) -> list[dict[str, Any]]:
+def surfaces(model: FieldModel, state: JointState, k: int) -> tuple[Surface, ...]:
     """First and last slice of each chain of region `k` in the field's stack (from 1 to the number
     of slices; null where the chain is empty)."""
-    columns, sites = field.columns, field.sites
-    taken = sites.occupied(np.rint(field.points[k, field.layout.counts]))
+    columns, sites = model.columns, model.sites
+    taken = sites.occupied(np.rint(state.points[k, model.layout.counts]))
     table = []
     for c, chain in enumerate(columns.chains):
-        mine = sites.slice[taken & (sites.chain == c)] + field.heights[k] * columns.slices
+        mine = sites.slice[taken & (sites.chain == c)] + state.stack.heights[k] * columns.slices
         x, y = columns.xy[chain.column]
         table.append(
-            {
-                "species": chain.symbol,
-                "x": float(x),
-                "y": float(y),
-                "first_slice": int(mine.min()) + 1 if mine.size else None,
-                "last_slice": int(mine.max()) + 1 if mine.size else None,
-            }
+            Surface(
+                chain.symbol,
+                float(x),
+                float(y),
+                int(mine.min()) + 1 if mine.size else None,
+                int(mine.max()) + 1 if mine.size else None,
+            )
         )
-    return table
+    return tuple(table)
 
 
 def displaced_species(columns: Columns) -> str | None:
@@ -89,7 +83,7 @@ def displaced_species(columns: Columns) -> str | None:
 
 def displacements(
     columns: Columns, shifts_nm: np.ndarray, covariance_nm2: np.ndarray, scale: float
-) -> dict[str, Any] | None:
+) -> Displacement | None:
     """Displacement of the cations against the oxygen columns beside them, in one cell.
 
     **Arguments:** `shifts_nm` (columns, 2); `covariance_nm2` (2 columns, 2 columns), x and y of
@@ -112,14 +106,16 @@ def displacements(
         near = anions[distance < 1.1 * distance.min()]
         row[cation] = 1.0
         row[near] -= 1.0 / len(near)
-    entries = []
-    for cation, row in zip(cations, weights, strict=True):
-        x, y = columns.xy[cation]
-        entries.append(
-            {"x": float(x), "y": float(y)} | _vector(row, shifts_nm, covariance_nm2, scale)
+    entries = tuple(
+        ColumnShift(
+            **_vector(row, shifts_nm, covariance_nm2, scale),
+            x=float(columns.xy[cation, 0]),
+            y=float(columns.xy[cation, 1]),
         )
-    mean = _vector(weights.mean(axis=0), shifts_nm, covariance_nm2, scale)
-    return {"species": species, "against": ANION, "columns": entries, "mean": mean}
+        for cation, row in zip(cations, weights, strict=True)
+    )
+    mean = Shift(**_vector(weights.mean(axis=0), shifts_nm, covariance_nm2, scale))
+    return Displacement(species, ANION, entries, mean)
 
 
 def _vector(
@@ -144,7 +140,7 @@ def polarisation(
     shifts_nm: np.ndarray,
     covariance_nm2: np.ndarray,
     scale: float,
-) -> dict[str, float]:
+) -> Polarisation:
     """Polarisation of a cell in uC/cm^2: sum of Born effective charges times displacements over the
     volume (Resta, Posternak, Baldereschi, Phys. Rev. Lett. 70, 1010, 1993).
 
@@ -163,4 +159,4 @@ def polarisation(
         scale * unit * float(np.sqrt(per_column @ covariance_nm2[a::2, a::2] @ per_column))
         for a in (0, 1)
     ]
-    return {"Px": float(value[0]), "Py": float(value[1]), "std_Px": std[0], "std_Py": std[1]}
+    return Polarisation(float(value[0]), float(value[1]), std[0], std[1])

@@ -2,20 +2,19 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qhrtem_jax.imaging.search import Found, Progress, Search
+from qhrtem_jax.imaging.problem import ImagingProblem
+from qhrtem_jax.imaging.result import ImagingResult
+from qhrtem_jax.imaging.search import Found, Search
 from qhrtem_jax.imaging.several_means import fit_several, means_table
-from qhrtem_jax.inputs import problem, size
-from qhrtem_jax.inputs.parameter_space import SHIFT, ParameterSpace, parameter_space
-from qhrtem_jax.inputs.settings import RunSettings
-from qhrtem_jax.io.cost import Stopwatch
-from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.inputs.columns import load_specimen
+from qhrtem_jax.inputs.parameter_space import SHIFT, ParameterSpace
+from qhrtem_jax.io.cost import Cost
+from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.noise import (
     GUESSED_VARIANCE,
     MISFIT_MATTERS,
@@ -30,9 +29,12 @@ from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.refine.jacobian import image_and_jacobian
 from qhrtem_jax.refine.uncertainty import Errors, fit_errors, strong_correlations
 from qhrtem_jax.reporting.result import (
-    describe_noise,
+    Parameter,
+    correlations_of,
     figures_of_merit,
+    grid_sizes,
     header,
+    noise_of,
     noise_remarks,
     parameter_table,
 )
@@ -43,64 +45,14 @@ AT_BOUND = 1e-3
 """A parameter within this share of its range from a bound is reported as lying there."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ImagingProblem:
-    """Everything that was read and checked before the search starts."""
-
-    settings: RunSettings
-    space: ParameterSpace
-    experiment: problem.Experiment
-    simulator_of: Callable[[], tuple[Simulator, dict[str, Any]]]
-    warnings: list[str]
-    fingerprint: str
-    slice_nm: float
-
-
-def prepare(settings: RunSettings) -> ImagingProblem:
-    """Read and check all input; no search starts before this has passed.
-
-    **Raises:** `InputError` for input that cannot be used.
-    """
-    warnings: list[str] = []
-    space = parameter_space(settings)
-    experiment = problem.load_experiment(settings.data, warnings.append)
-    crystal = problem.load_crystal(settings)
-    microscope = problem.load_microscope(settings, warnings.append)
-    size.require(size.imaging(settings, crystal, space, experiment.frame.shape), settings)
-
-    def simulator_of() -> tuple[Simulator, dict[str, Any]]:
-        slices = space.thickness_range[1]
-        vectors = problem.spanning_vectors(space, seed=0)
-        choice = problem.choose_grid(
-            settings, crystal, microscope, experiment.frame, vectors, slices
-        )
-        simulator = problem.build_simulator(
-            settings, crystal, microscope, experiment.frame, choice, slices
-        )
-        return simulator, problem.describe_grid(choice)
-
-    return ImagingProblem(
-        settings,
-        space,
-        experiment,
-        simulator_of,
-        warnings,
-        problem.fingerprint(settings),
-        crystal.slice_thickness_nm,
-    )
-
-
-def run(
-    task: ImagingProblem, folder: RunFolder, report: Callable[[Progress], None]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Fit, and return (result, arrays); `folder` gets history and checkpoints meanwhile."""
-    stopwatch = Stopwatch()
-    settings, space = task.settings, task.space
-    simulator, grid = task.simulator_of()
-    image = task.experiment.image
-    noise = task.experiment.noise
+def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
+    """Fit; the journal's folder gets history and checkpoints meanwhile."""
+    settings, space = problem.settings, problem.space
+    simulator, choice = problem.simulator()
+    image = problem.experiment.image
+    noise = problem.experiment.noise
     variance = GUESSED_VARIANCE if noise is None else effective_variance(noise, image)
-    search = _search(task, simulator, variance, folder, report)
+    search = _search(problem, simulator, variance, journal)
     found = search.run()
     model = _Model(simulator, space)
     simulation = model.image(found.vector)
@@ -128,84 +80,89 @@ def run(
         fitted.prior_std[columns],
         model.basis,
     )
-    result = header(settings) | {
-        "warnings": task.warnings
-        + _remarks(found.vector, space, names, errors, noise)
-        + noise_remarks(noise),
-        "grid": grid,
-        "noise": describe_noise(noise),
-        "fit": figures_of_merit(simulation, image)
-        | {"chi2_reduced": None if noise.source == "residual" else errors.chi2_reduced},
-        "parameters": _parameters(found, space, names, errors, variance, image.size),
-        "correlations": errors.strong_correlations(names),
-        "cost": {
-            "evaluations": found.evaluations,
-            "gradient_evaluations": found.gradient_evaluations,
-            "wall_s": stopwatch.wall_s,
-            "compile_s": stopwatch.compile_s,
+    result = ImagingResult(
+        **header(settings, problem.reader),
+        warnings=(
+            *problem.warnings,
+            *_remarks(found.vector, space, names, errors, noise),
+            *noise_remarks(noise),
+        ),
+        grid=grid_sizes(choice),
+        noise=noise_of(noise),
+        fit=figures_of_merit(
+            simulation, image, None if noise.source == "residual" else errors.chi2_reduced
+        ),
+        parameters=_parameters(found, space, names, errors, variance, image.size),
+        correlations=correlations_of(errors.strong_correlations(names)),
+        cost=Cost(found.evaluations, found.gradient_evaluations, 0.0, 0.0),
+        arrays={
+            "experiment": image.astype(np.float32),
+            "simulation": simulation.astype(np.float32),
+            "difference": residual.astype(np.float32),
         },
-    }
-    arrays = {
-        "experiment": image.astype(np.float32),
-        "simulation": simulation.astype(np.float32),
-        "difference": residual.astype(np.float32),
-    }
-    if task.experiment.others:
-        _add_means(task, found.vector, result, arrays)
-        result["cost"] |= {"wall_s": stopwatch.wall_s, "compile_s": stopwatch.compile_s}
-    stopwatch.stop()
-    return result, arrays
+        history=found.history,
+        bounds={v.name: (v.low, v.high) for v in (*space.fitted.space.variables, space.thickness)},
+        slice_nm=problem.crystal.slice_thickness_nm,
+    )
+    if problem.experiment.others:
+        result = _with_means(problem, found.vector, result)
+    journal.count(evaluations=result.cost.evaluations, gradients=result.cost.gradient_evaluations)
+    return dataclasses.replace(result, cost=journal.cost())
 
 
-def _add_means(
-    task: ImagingProblem,
-    vector: np.ndarray,
-    result: dict[str, Any],
-    arrays: dict[str, np.ndarray],
-) -> None:
-    """Fit all means together from what the first one gave; `result` and `arrays` take it over."""
-    images = np.array([task.experiment.image, *task.experiment.others])
-    noise = task.experiment.noise
-    fit = fit_several(task.settings, task.space, images, task.experiment.frame, noise, vector)
-    entries, scale = means_table(fit, images, noise)
+def _with_means(
+    problem: ImagingProblem, vector: np.ndarray, result: ImagingResult
+) -> ImagingResult:
+    """All means fitted together from what the first one gave."""
+    images = np.array([problem.experiment.image, *problem.experiment.others])
+    noise = problem.experiment.noise
+    specimen = load_specimen(problem.settings, problem.reader)
+    problem.reader.warnings()  # said already
+    fit = fit_several(specimen, problem.space, images, problem.experiment.frame, noise, vector)
+    means, scale = means_table(fit, images, noise)
     residuals = fit.simulations - images
     known = {n: s for n, s in zip(NAMES, fit.std[0], strict=True) if np.isfinite(s)}
     std_noise: dict[str, float | None] = {n: float(s * scale.noise) for n, s in known.items()}
     std: dict[str, float | None] = {
         n: float(s * scale.noise * scale.misfit) for n, s in known.items()
     }
-    free = {n for n, entry in result["parameters"].items() if entry["free"]}
-    chi2 = result["fit"]["chi2_reduced"]
+    free = {n for n, entry in result.parameters.items() if entry.free}
+    chi2 = result.fit.chi2_reduced
     if chi2 is not None and noise is not None:
         chi2 = float(np.mean(residuals[0] ** 2) / noise.variance)
-    result["parameters"] = parameter_table(fit.vectors[0], free, std_noise, std)
-    result["fit"] = figures_of_merit(fit.simulations[0], images[0]) | {"chi2_reduced": chi2}
-    result["means"] = entries
-    result["correlations"] = strong_correlations(fit.covariance, fit.shared, fit.determined)
-    result["cost"]["gradient_evaluations"] += fit.gradient_evaluations
-    arrays["simulation"] = fit.simulations[0].astype(np.float32)
-    arrays["difference"] = residuals[0].astype(np.float32)
-    arrays["means_experiment"] = images.astype(np.float32)
-    arrays["means_simulation"] = fit.simulations.astype(np.float32)
+    jacobians = result.cost.gradient_evaluations + fit.gradient_evaluations
+    return dataclasses.replace(
+        result,
+        parameters=parameter_table(fit.vectors[0], free, std_noise, std),
+        fit=figures_of_merit(fit.simulations[0], images[0], chi2),
+        means=means,
+        correlations=correlations_of(
+            strong_correlations(fit.covariance, fit.shared, fit.determined)
+        ),
+        cost=dataclasses.replace(result.cost, gradient_evaluations=jacobians),
+        arrays=result.arrays
+        | {
+            "simulation": fit.simulations[0].astype(np.float32),
+            "difference": residuals[0].astype(np.float32),
+            "means_experiment": images.astype(np.float32),
+            "means_simulation": fit.simulations.astype(np.float32),
+        },
+    )
 
 
 def _search(
-    task: ImagingProblem,
-    simulator: Simulator,
-    variance: float,
-    folder: RunFolder,
-    report: Callable[[Progress], None],
+    problem: ImagingProblem, simulator: Simulator, variance: float, journal: Journal
 ) -> Search:
-    space, settings = task.space, task.settings
+    space, settings = problem.space, problem.settings
     thickness = space.thickness
     steps = np.arange(space.thickness_range[0], space.thickness_range[1] + 1)
     penalty = np.zeros(len(steps))
     if thickness.prior_mean is not None and thickness.prior_std is not None:
         distance = (steps - thickness.prior_mean) / thickness.prior_std
-        penalty = distance**2 * variance / task.experiment.image.size
+        penalty = distance**2 * variance / problem.experiment.image.size
     objective = make_objective(
         simulator,
-        jnp.asarray(task.experiment.image, simulator.dtype),
+        jnp.asarray(problem.experiment.image, simulator.dtype),
         thickness_range=space.thickness_range,
         shift_range=tuple((v.low, v.high) for v in space.shift),  # type: ignore[arg-type]
         profile=space.profiled,
@@ -218,9 +175,9 @@ def _search(
         settings.optimizer,
         data_variance=variance,
         seed=settings.seed,
-        folder=folder,
+        folder=journal.folder,
         resume=settings.resume,
-        report=report,
+        report=journal.report,
     )
 
 
@@ -267,7 +224,7 @@ def _parameters(
     errors: Errors,
     data_variance: float,
     pixels: int,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Parameter]:
     fitted = space.fitted.space
     widths = dict(zip(fitted.names, fitted.high - fitted.low, strict=True))
     std_noise: dict[str, float | None] = {}

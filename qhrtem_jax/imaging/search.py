@@ -17,6 +17,7 @@ from qhrtem_jax.bayesopt.turbo import Turbo, TurboOptions, TurboState
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import OptimizerSettings
+from qhrtem_jax.io.journal import Progress, Row
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.objective import Objective
 from qhrtem_jax.physics.parameters import INDEX
@@ -29,29 +30,6 @@ log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 2.0
 WALK = (-1, 1, -2, 2, -4, 4)
 WALK_ROUNDS = 6
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a search stands."""
-
-    phase: str
-    evaluations: int
-    budget: int
-    seconds: float
-    best_mse: float
-    length: float | None = None
-    part: str = ""  # of the phase, where it has parts
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of history.csv."""
-
-    iteration: int
-    evaluations: int
-    seconds: float
-    best_mse: float
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,16 +7,15 @@ exit plane's height), absorption and shift; all other parameters are shared.
 
 import dataclasses
 import logging
-from typing import Any
 
 import numpy as np
 
+from qhrtem_jax.imaging.result import Mean, OwnParameter
 from qhrtem_jax.inputs.columns import (
+    Specimen,
     bounds_of,
-    load_specimen,
 )
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
-from qhrtem_jax.inputs.settings import RunSettings
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.matching.weights import ErrorScale, error_scale, pixel_weights
 from qhrtem_jax.physics.camera import Frame
@@ -53,7 +52,7 @@ class SeveralMeans:
 
 
 def fit_several(
-    settings: RunSettings,
+    specimen: Specimen,
     space: ParameterSpace,
     images: np.ndarray,
     frame: Frame,
@@ -61,7 +60,6 @@ def fit_several(
     vector: np.ndarray,
 ) -> SeveralMeans:
     """Fit `images` (means, rows, cols) together, from the parameters `vector` of the first."""
-    specimen = load_specimen(settings, lambda text: None)
     columns = specimen.columns
     layout = Layout(len(columns.xy), len(columns.chains))
     first, last = space.thickness_range
@@ -155,23 +153,22 @@ def fit_several(
 
 def means_table(
     fit: SeveralMeans, images: np.ndarray, noise: NoiseModel | None
-) -> tuple[list[dict[str, Any]], ErrorScale]:
+) -> tuple[tuple[Mean, ...], ErrorScale]:
     """(the `means` of a result, scale of the errors of the shared parameters)."""
     residuals = fit.simulations - images
     chi2 = float(np.mean(residuals**2)) / fit.noise.variance
     scale = error_scale(fit.noise, noise, images[0], residuals, chi2)
     table = []
     for k in range(len(images)):
-        entry: dict[str, Any] = {
-            "mse": float(np.mean(residuals[k] ** 2)),
-            "thickness": round(float(fit.vectors[k, INDEX["thickness"]])),
-        }
+        own = {}
         for name in OWN:
             std = float(fit.std[k, INDEX[name]] * scale.noise)
-            entry[name] = {
-                "value": float(fit.vectors[k, INDEX[name]]),
-                "std": std * scale.misfit if np.isfinite(std) else None,
-                "std_noise": std if np.isfinite(std) else None,
-            }
-        table.append(entry)
-    return table, scale
+            known = bool(np.isfinite(std))
+            own[name] = OwnParameter(
+                float(fit.vectors[k, INDEX[name]]),
+                std * scale.misfit if known else None,
+                std if known else None,
+            )
+        thickness = round(float(fit.vectors[k, INDEX["thickness"]]))
+        table.append(Mean(float(np.mean(residuals[k] ** 2)), thickness, **own))
+    return tuple(table), scale

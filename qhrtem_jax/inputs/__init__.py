@@ -1,1 +1,1 @@
-"""What a run reads and checks before it computes: settings, image, instrument, specimen, parameters."""
+"""What a run reads and checks before it computes."""

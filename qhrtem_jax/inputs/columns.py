@@ -5,9 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 
-from qhrtem_jax.inputs import problem
+from qhrtem_jax.inputs.instrument import choose_grid, load_crystal, load_microscope
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
-from qhrtem_jax.inputs.settings import RunSettings
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import Columns, Sites, columns_of
@@ -32,7 +33,7 @@ class Specimen:
     crystal: Crystal
     columns: Columns
     microscope: Microscope
-    settings: RunSettings
+    settings: Settings
 
     @property
     def mtf_scale_std(self) -> float:
@@ -46,7 +47,7 @@ class Specimen:
         settings = dataclasses.replace(self.settings, specimen=coarser)
         vectors = np.tile(vector, (3, 1))
         vectors[:, INDEX["thickness"]] = [max(slices // 3, 1), max(2 * slices // 3, 1), slices]
-        return problem.choose_grid(settings, self.crystal, self.microscope, frame, vectors, slices)
+        return choose_grid(settings, self.crystal, self.microscope, frame, vectors, slices)
 
     def simulator(
         self, sites: Sites, frame: Frame, choice: GridChoice, coordinates: int
@@ -74,13 +75,13 @@ class Specimen:
         return build(min(64, regions_at_once(alone, coordinates, GPU_BUDGET_BYTES)))
 
 
-def load_specimen(settings: RunSettings, warn: problem.Warn) -> Specimen:
+def load_specimen(settings: Settings, reader: Reader) -> Specimen:
     """Read the crystal and the instrument.
 
     **Raises:** `InputError` for files that cannot be used.
     """
-    crystal = problem.load_crystal(settings)
-    microscope = problem.load_microscope(settings, warn)
+    crystal = load_crystal(settings, reader)
+    microscope = load_microscope(settings, reader)
     return Specimen(crystal, columns_of(crystal), microscope, settings)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.parameter_space import LARGEST, default_values
 from qhrtem_jax.inputs.plausible import implausible
-from qhrtem_jax.inputs.settings import RunSettings
+from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.json_files import read_object
 from qhrtem_jax.io.run_folder import MANIFEST, RESULT, RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, CONVENTIONS, convention_factors
@@ -37,7 +37,18 @@ def read_result(path: Path, option: str) -> dict[str, Any]:
     return read_object(path / RESULT if is_folder else path, option)
 
 
-def imaging_vector(settings: RunSettings, content: dict[str, Any], source: str) -> np.ndarray:
+def handed_imaging(settings: Settings) -> np.ndarray | None:
+    """The imaging parameters that `imaging.result` hands over; None where none are.
+
+    **Raises:** `InputError` for a result that cannot be used.
+    """
+    path = settings.imaging.result
+    if path is None:
+        return None
+    return imaging_vector(settings, read_result(Path(path), "imaging.result"), path)
+
+
+def imaging_vector(settings: Settings, content: dict[str, Any], source: str) -> np.ndarray:
     """The vector of `parameters` in a result, in this run's convention.
 
     Names that the result lacks take the configuration's values. A result that says in which

@@ -6,7 +6,7 @@ import numpy as np
 
 from qhrtem_jax.bayesopt.space import Space, Variable
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.inputs.settings import RunSettings
+from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
 from qhrtem_jax.physics.parameters import INDEX, NAMES, UNITS, default_vector
 
@@ -108,7 +108,7 @@ class ParameterSpace:
         return dataclasses.replace(self, space=Space((*self.space.variables, *self.shift)))
 
 
-def default_values(settings: RunSettings) -> np.ndarray:
+def default_values(settings: Settings) -> np.ndarray:
     """Vector of `parameters.NAME.value` where given, else the defaults, in the run's convention."""
     base = default_vector()
     for name in NAMES:
@@ -131,7 +131,7 @@ def check_magnitude(name: str, value: float, where: str) -> None:
         )
 
 
-def parameter_space(settings: RunSettings, *, may_be_empty: bool = False) -> ParameterSpace:
+def parameter_space(settings: Settings, *, may_be_empty: bool = False) -> ParameterSpace:
     """The parameter space of a run; `may_be_empty`: all may be fixed.
 
     **Raises:** `InputError` for bounds that cannot be, or a value or prior outside of them.
@@ -240,7 +240,7 @@ def _check_widths(variable: Variable) -> None:
 
 
 def _check_physical(
-    settings: RunSettings, base: np.ndarray, variables: dict[str, Variable], free: list[str]
+    settings: Settings, base: np.ndarray, variables: dict[str, Variable], free: list[str]
 ) -> None:
     for name, least in (("thickness", 1.0), ("image_spread", 0.0), ("absorption", 0.0)):
         low = variables[name].low if name in free else base[INDEX[name]]

@@ -19,11 +19,12 @@ from qhrtem_jax.physics.parameters import NAMES
 LARGEST_MTF_SCALE_STD = 0.05
 """Images are taken as linear in the scale."""
 
+S = typing.TypeVar("S", bound="Settings")
+
 _PIXELS = (1, 65536)
 _ORIGIN = (0, 1_000_000)
-_STD_NM = (1e-6, 1.0)
-
-STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline")
+STD_NM = (1e-6, 1.0)
+"""Range of a prior of positions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,7 @@ class DataSettings:
     noise_variance: float | None = None
     noise_correlation: tuple[float, ...] | None = None
 
+    INPUTS: typing.ClassVar = ("image", "mtf")
     RANGES: typing.ClassVar = {
         "shape": _PIXELS,
         "roi_shape": _PIXELS,
@@ -84,6 +86,7 @@ class SpecimenSettings:
     max_cells: int = 7
     fill: str = "entrance"
 
+    INPUTS: typing.ClassVar = ("structure",)
     CHOICES: typing.ClassVar = {
         "scattering": ("weickenmeier_kohl", "lobato", "kirkland"),
         "fill": FILLS,
@@ -145,6 +148,7 @@ class OptimizerSettings:
     starts: int = 6
     max_iterations: int = 60
 
+    NO_IDENTITY: typing.ClassVar = ("max_seconds",)
     CHOICES: typing.ClassVar = {
         "name": ("turbo", "lm", "hybrid"),
         "acquisition": ACQUISITIONS,
@@ -166,74 +170,17 @@ class OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class SimulateSettings:
-    """Input and output of the simulate stage."""
-
-    table: str | None = None
-    out: str | None = None
-    save_wave: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
 class ImagingSettings:
     """Hands over what an earlier run found: its folder, or a JSON with `parameters`."""
 
     result: str | None = None
 
-
-@dataclasses.dataclass(frozen=True)
-class StructureSettings:
-    """Refinement of column positions and occupancies; priors are standard deviations."""
-
-    imaging: str = "alternate"
-    position_std_nm: float = 0.01
-    occupancy_std: float = 0.2
-    rounds: int = 4
-
-    CHOICES: typing.ClassVar = {"imaging": ("fixed", "alternate", "joint")}
-    RANGES: typing.ClassVar = {
-        "position_std_nm": _STD_NM,
-        "occupancy_std": (1e-6, 10.0),
-        "rounds": (1, 1000),
-    }
+    INPUTS: typing.ClassVar = ("result",)
 
 
 @dataclasses.dataclass(frozen=True)
-class ReconstructSettings:
-    """Numbers of atoms of every region of interest."""
-
-    positions: bool = True
-    surface_rule: bool = True
-    roughness_cells: float | None = 1.0
-    position_std_nm: float = 0.01
-    max_evaluations: int = 64
-    passes: int = 8
-
-    RANGES: typing.ClassVar = {
-        "roughness_cells": (1e-3, 1e3),
-        "position_std_nm": _STD_NM,
-        "max_evaluations": (0, 1_000_000),
-        "passes": (1, 1000),
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class StitchSettings:
-    """One model of the field from its regions, and its joint refinement."""
-
-    result: str | None = None
-    rounding: str = "cell"
-    refine: bool = True
-    sweeps: int = 6
-    charges: dict[str, float] | None = None
-
-    CHOICES: typing.ClassVar = {"rounding": ("cell", "none")}
-    RANGES: typing.ClassVar = {"sweeps": (1, 1000), "charges": (-100.0, 100.0)}
-
-
-@dataclasses.dataclass(frozen=True)
-class RunSettings:
-    """Everything that a run depends on."""
+class Settings:
+    """What every stage is told; each stage adds a group of its own."""
 
     stage: str
     seed: int = 0
@@ -247,14 +194,9 @@ class RunSettings:
     microscope: MicroscopeSettings = dataclasses.field(default_factory=MicroscopeSettings)
     parameters: dict[str, ParameterSettings] = dataclasses.field(default_factory=dict)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
-    simulate: SimulateSettings = dataclasses.field(default_factory=SimulateSettings)
     imaging: ImagingSettings = dataclasses.field(default_factory=ImagingSettings)
-    structure: StructureSettings = dataclasses.field(default_factory=StructureSettings)
-    reconstruct: ReconstructSettings = dataclasses.field(default_factory=ReconstructSettings)
-    stitch: StitchSettings = dataclasses.field(default_factory=StitchSettings)
 
     CHOICES: typing.ClassVar = {
-        "stage": STAGES,
         "device": ("auto", "cpu", "gpu"),
         "precision": ("float32", "float64"),
     }
@@ -264,8 +206,8 @@ class RunSettings:
         return self.parameters.get(name, ParameterSettings())
 
 
-def run_settings(content: Mapping[str, Any]) -> RunSettings:
-    """Settings from a nested mapping.
+def read_settings(kind: type[S], content: Mapping[str, Any]) -> S:
+    """Settings of `kind` from a nested mapping.
 
     **Raises:** `InputError` that names the field, what was found and what was expected.
     """
@@ -280,7 +222,7 @@ def run_settings(content: Mapping[str, Any]) -> RunSettings:
     parameters = dict(parameters)
     written_for = parameters.pop("convention", None)
     content["parameters"] = parameters
-    settings = typed(RunSettings, content)
+    settings = typed(kind, content)
     if written_for not in (None, settings.microscope.aberration_convention):
         raise InputError(
             f"parameters.convention: these parameters are written for {shown(written_for)}, the "
@@ -302,7 +244,7 @@ def run_settings(content: Mapping[str, Any]) -> RunSettings:
     return settings
 
 
-def _check_words(settings: RunSettings) -> None:
+def _check_words(settings: Settings) -> None:
     """Options that are numbers, or a word instead."""
     unknown = set(settings.optimizer.profile) - {"thickness", "shift"}
     if unknown:

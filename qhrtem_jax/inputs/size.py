@@ -15,7 +15,7 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.memory import free_bytes
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
-from qhrtem_jax.inputs.settings import RunSettings
+from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.matching.objective import MOST_PIXELS
 from qhrtem_jax.physics.autogrid import FINEST_NYQUIST, REFERENCE_NYQUIST
 from qhrtem_jax.physics.specimen import Crystal
@@ -85,7 +85,7 @@ class Estimate:
         return name, options[name][0]
 
 
-def require(estimate: Estimate, settings: RunSettings) -> None:
+def require(estimate: Estimate, settings: Settings) -> None:
     """Log the estimate, and refuse what does not fit into memory.
 
     **Raises:** `InputError` that names the option to change.
@@ -132,17 +132,24 @@ def duration(seconds: float) -> str:
 
 
 def simulate(
-    settings: RunSettings, crystal: Crystal, vectors: int, slices: int, shape: tuple[int, int]
+    settings: Settings,
+    crystal: Crystal,
+    vectors: int,
+    slices: int,
+    shape: tuple[int, int],
+    *,
+    thick: str,
+    waves: bool,
 ) -> Estimate:
-    """Of `vectors` images of `shape` through up to `slices` slices."""
+    """Of `vectors` images of `shape` (and perhaps exit waves) through up to `slices` slices, whose
+    number the option `thick` sets."""
     sizes = _Sizes(settings, crystal, slices)
     pixels, name = (
         shape[0] * shape[1],
         "data.roi_shape" if settings.data.roi_shape else "data.shape",
     )
     image = {name: (list(shape), pixels / 4096.0), "simulate.table": (f"{vectors} rows", vectors)}
-    waves = sizes.chosen if settings.simulate.save_wave else 0.0
-    thick = "simulate.table" if settings.simulate.table else "parameters.thickness.value"
+    kept = sizes.chosen if waves else 0.0
     one = slices * sizes.chosen + sizes.foci * sizes.chosen
     camera = shape[0] * shape[1] * np.sqrt(sizes.chosen) * 4e-10
     return Estimate(
@@ -150,13 +157,13 @@ def simulate(
         COMPILE_S["simulate"] + sizes.choice_s + vectors * (one * POINT_S + camera),
         (
             *sizes.shares(thick, slices),
-            Share(pixels * (12.0 * vectors + 150.0) + waves * vectors * 24.0, image),
+            Share(pixels * (12.0 * vectors + 150.0) + kept * vectors * 24.0, image),
         ),
     )
 
 
 def imaging(
-    settings: RunSettings, crystal: Crystal, space: ParameterSpace, shape: tuple[int, int]
+    settings: Settings, crystal: Crystal, space: ParameterSpace, shape: tuple[int, int]
 ) -> Estimate:
     """Of the fit of one image of `shape`."""
     chosen = settings.optimizer
@@ -211,7 +218,7 @@ def imaging(
 
 
 def columns(
-    settings: RunSettings,
+    settings: Settings,
     crystal: Crystal,
     *,
     stage: str,
@@ -220,9 +227,10 @@ def columns(
     coordinates: int,
     regions: int = 1,
     field: tuple[int, int] | None = None,
+    sweeps: int = 0,
 ) -> Estimate:
     """Of fits of `coordinates` numbers to each of `regions` images of `shape`, through `stack`
-    slices; `field`, pixels of the whole image where it is fitted as one."""
+    slices; `field`, pixels of the whole image where it is fitted as one, in `sweeps`."""
     sizes = _Sizes(settings, crystal, stack)
     pixels = shape[0] * shape[1]
     name = "parameters.thickness.high" if stage == "structure" else "specimen.max_cells"
@@ -242,7 +250,7 @@ def columns(
         area = field[0] * field[1] * np.prod(settings.data.sampling)
         cells_of_field = (np.sqrt(area / np.prod(crystal.size_nm[:2])) + 4.0) ** 2
         points = cells_of_field * sizes.chosen
-        seconds *= max(settings.stitch.sweeps / 6.0, 0.2) if settings.stitch.refine else 0.1
+        seconds *= max(sweeps / 6.0, 0.2) if sweeps else 0.1
         whole = {"data.frame": (list(field), field[0] * field[1] / 65536.0)}
         shares += [
             Share(points * sizes.complex * (2.0 * stack + 40.0), whole | tall),
@@ -270,7 +278,7 @@ def check_cell(crystal: Crystal, name: str | None) -> None:
 class _Sizes:
     """Points of the grids that a specimen is computed on, chosen or foreseen."""
 
-    def __init__(self, settings: RunSettings, crystal: Crystal, slices: int) -> None:
+    def __init__(self, settings: Settings, crystal: Crystal, slices: int) -> None:
         self.settings, self.crystal = settings, crystal
         self.complex = 16.0 if settings.precision == "float64" else 8.0
         wanted = settings.specimen.grid

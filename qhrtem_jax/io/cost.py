@@ -1,10 +1,22 @@
 """What a run costs: wall time, and how much of it was compilation."""
 
+import dataclasses
 import time
 
 import jax
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a run took: an evaluation is one propagation of one parameter vector, a gradient
+    evaluation one Jacobian of the simulator."""
+
+    evaluations: int
+    gradient_evaluations: int
+    wall_s: float
+    compile_s: float
 
 
 class Stopwatch:

@@ -1,12 +1,34 @@
-"""What a stage of several steps notes while it runs: history, progress, cost."""
+"""What a stage notes while it runs: history, progress, cost."""
 
+import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
 
-from qhrtem_jax.imaging.search import Progress
-from qhrtem_jax.io.cost import Stopwatch
+from qhrtem_jax.io.cost import Cost, Stopwatch
 from qhrtem_jax.io.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a search stands."""
+
+    phase: str
+    evaluations: int
+    budget: int
+    seconds: float
+    best_mse: float
+    length: float | None = None
+    part: str = ""  # of the phase, where it has parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of history.csv."""
+
+    iteration: int
+    evaluations: int
+    seconds: float
+    best_mse: float
 
 
 class Journal:
@@ -17,17 +39,24 @@ class Journal:
         self.stopwatch = Stopwatch()
         self.evaluations = self.gradient_evaluations = 0
         self.best = float("inf")
-        self.rows: list[list[Any]] = []
+        self.rows: list[Row] = []
         self._started = time.perf_counter()
+
+    def count(self, evaluations: int = 0, gradients: int = 0) -> None:
+        """Add propagations and Jacobians (or gradients) to what was computed."""
+        self.evaluations += evaluations
+        self.gradient_evaluations += gradients
 
     def note(self, phase: str, mse: float | None = None) -> None:
         """Note a step; `mse` is the best mean squared error after it, where it is known."""
         if mse is not None:
             self.best = mse
         seconds = round(time.perf_counter() - self._started, 3)
-        self.rows.append([len(self.rows), self.evaluations, seconds, self.best])
-        header = ["iteration", "evaluations", "seconds", "best_mse"]
-        self.folder.write_history(header, self.rows)
+        self.rows.append(Row(len(self.rows), self.evaluations, seconds, self.best))
+        self.folder.write_history(
+            [field.name for field in dataclasses.fields(Row)],
+            [list(dataclasses.astuple(row)) for row in self.rows],
+        )
         self.report(Progress(phase, self.evaluations, 0, seconds, self.best))
 
     def tick(self, phase: str) -> Callable[[int, int], None]:
@@ -40,12 +69,12 @@ class Journal:
 
         return report
 
-    def cost(self) -> dict[str, Any]:
+    def cost(self) -> Cost:
         """The `cost` of a result."""
         self.stopwatch.stop()
-        return {
-            "evaluations": int(self.evaluations),
-            "gradient_evaluations": int(self.gradient_evaluations),
-            "wall_s": self.stopwatch.wall_s,
-            "compile_s": self.stopwatch.compile_s,
-        }
+        return Cost(
+            int(self.evaluations),
+            int(self.gradient_evaluations),
+            self.stopwatch.wall_s,
+            self.stopwatch.compile_s,
+        )

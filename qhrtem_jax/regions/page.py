@@ -1,44 +1,45 @@
-"""Figures and report of a reconstruct run."""
-
-from typing import Any
+"""The page of a reconstruct run."""
 
 import numpy as np
 
-from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.regions.reconstruct import ReconstructProblem
+from qhrtem_jax.regions.drawings import count_maps, region_montage, regions_table
+from qhrtem_jax.regions.result import RegionsResult
 from qhrtem_jax.reporting import figures
-from qhrtem_jax.reporting.history import read_history
-from qhrtem_jax.reporting.regions import count_maps, region_montage, regions_table
-from qhrtem_jax.reporting.report import render
-
-FIGURES = [
-    ("regions", "Experiment, simulation, difference of every region"),
-    ("counts", "Numbers of atoms, with the probability of each"),
-    ("convergence", "Convergence"),
-]
+from qhrtem_jax.reporting.page import Drawing, Page
+from qhrtem_jax.reporting.result import merit
 
 
-def write(
-    folder: RunFolder,
-    result: dict[str, Any],
-    arrays: dict[str, np.ndarray],
-    task: ReconstructProblem,
-) -> None:
-    """Write figures/*.png and report.html into the run folder."""
-    region_montage(folder.figure_path("regions"), arrays, result["rois"])
-    count_maps(folder.figure_path("counts"), result["rois"], task.specimen.columns)
-    history = read_history(folder)
-    figures.convergence(folder.figure_path("convergence"), history, result["noise"]["variance"])
-    rois = result["rois"]
-    mse = np.mean([r["fit"]["mse"] for r in rois])
-    summary = (
-        f"{len(rois)} regions, mean MSE {mse:.6f}, NCC "
-        f"{100 * min(r['fit']['ncc'] for r in rois):.2f} to "
-        f"{100 * max(r['fit']['ncc'] for r in rois):.2f} %, thickness "
-        f"{min(r['thickness_nm'] for r in rois):.2f} to "
-        f"{max(r['thickness_nm'] for r in rois):.2f} nm."
+def page(result: RegionsResult) -> Page:
+    """The regions, their numbers of atoms, the convergence."""
+    rois = result.rois
+    mse = np.mean([roi.fit.mse for roi in rois])
+    ncc = [100 * roi.fit.ncc for roi in rois]
+    thickness = [roi.thickness_nm for roi in rois]
+    numbers = (" ".join(f"{c.species}{c.n}" for c in roi.counts) for roi in rois)
+    return Page(
+        "Numbers of atoms",
+        f"{len(rois)} regions, mean MSE {mse:.6f}, NCC {min(ncc):.2f} to {max(ncc):.2f} %, "
+        f"thickness {min(thickness):.2f} to {max(thickness):.2f} nm.",
+        (
+            Drawing(
+                "regions",
+                "Experiment, simulation, difference of every region",
+                lambda path: region_montage(path, result.arrays, rois),
+            ),
+            Drawing(
+                "counts",
+                "Numbers of atoms, with the probability of each",
+                lambda path: count_maps(path, rois, result.cell),
+            ),
+            Drawing(
+                "convergence",
+                "Convergence",
+                lambda path: figures.convergence(path, result.history, result.noise.variance),
+            ),
+        ),
+        (regions_table(rois),),
+        said=tuple(
+            f"{roi.name}: {roi.thickness_nm:.2f} nm, {merit(roi.fit)}, {line}"
+            for roi, line in zip(rois, numbers, strict=True)
+        ),
     )
-    page = render(
-        "Numbers of atoms", summary, result, FIGURES, tables=[("Regions", *regions_table(rois))]
-    )
-    folder.write_text("report.html", page)

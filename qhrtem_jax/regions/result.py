@@ -1,10 +1,14 @@
-"""The `rois` of a result."""
+"""Numbers of atoms of regions, as a result."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.matching.weights import error_scale
+from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.uncertainty import (
     determined_std,
@@ -12,29 +16,47 @@ from qhrtem_jax.refine.uncertainty import (
     strong_correlations,
     without_mean_shift,
 )
-from qhrtem_jax.regions.fit import LOCAL, RegionFit
+from qhrtem_jax.regions.entry import RegionEntry
+from qhrtem_jax.regions.model import LOCAL, RegionsModel, RegionState, exit_vector, fitter
 from qhrtem_jax.reporting.column_tables import (
     columns_table,
     counts_table,
     mtf_scale_table,
     point_names,
+    region_structure,
 )
-from qhrtem_jax.reporting.result import figures_of_merit, parameter_table
+from qhrtem_jax.reporting.result import (
+    ASIDE,
+    Correlation,
+    Fit,
+    FitResult,
+    Model,
+    correlations_of,
+    figures_of_merit,
+    parameter_table,
+)
 
 
-def region_entries(fit: RegionFit) -> list[dict[str, Any]]:
-    """One entry per region, after `RegionFit.count`."""
-    assert fit.counted is not None
-    task, layout = fit.task, fit.layout
-    lin = fit.model.linearise(fit.nuisances, fit.points, fit.targets)
-    width = np.asarray(fit.nuisances.width, float)
-    precision = np.diag(1.0 / np.square(np.asarray(fit.nuisances.prior_std, float)))
-    free = np.array(fit.nuisances.free)
-    known = known_without_image(fit.nuisances)
-    every = point_names(fit.columns, layout)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegionsResult(FitResult):
+    """The regions, each with its numbers of atoms."""
+
+    rois: tuple[RegionEntry, ...]
+    cell: Columns = dataclasses.field(metadata=ASIDE)
+
+
+def region_entries(model: RegionsModel, state: RegionState) -> tuple[RegionEntry, ...]:
+    """One entry per region, after `count`."""
+    assert state.counted is not None
+    layout, nuisances = model.layout, model.nuisances
+    lin = fitter(model, state.noise).linearise(nuisances, state.points, model.targets)
+    width, precision = nuisances.host().width, np.diag(nuisances.host().precision)
+    free = nuisances.index
+    known = known_without_image(nuisances)
+    every = point_names(model.columns, layout)
     names = [every[index] for index in free]
     entries = []
-    for k, region in enumerate(task.regions):
+    for k, region in enumerate(model.problem.regions):
         std = np.full(layout.size, np.nan)
         correlations: list[dict[str, Any]] = []
         if np.all(np.isfinite(lin.hessian[k])):
@@ -44,66 +66,81 @@ def region_entries(fit: RegionFit) -> list[dict[str, Any]]:
             std[free] = determined_std(deviation, known) * width
             correlations = strong_correlations(covariance, names, np.isfinite(std[free]))
         chi2 = float(lin.cost[k]) / max(region.image.size - len(free) - layout.chains, 1)
-        entries.append(
-            region_entry(
-                fit,
-                k,
-                np.asarray(lin.image[k]),
-                std,
-                chi2,
-                fit.counted.probabilities(k),
-                fit.exit_vector(k),
-            )
-            | {"correlations": correlations}
+        entry = region_entry(
+            model,
+            state,
+            k,
+            np.asarray(lin.image[k]),
+            std,
+            chi2,
+            state.counted.probabilities(k),
+            exit_vector(model, state.points[k]),
         )
-    return entries
+        entries.append(dataclasses.replace(entry, correlations=correlations_of(correlations)))
+    return tuple(entries)
 
 
 def region_entry(
-    fit: RegionFit,
+    model: RegionsModel,
+    state: RegionState,
     k: int,
-    simulation: np.ndarray,
-    std: np.ndarray,
+    simulation: Float[np.ndarray, "rows cols"],
+    std: Float[np.ndarray, " point"],
     chi2: float,
     probabilities: list[dict[int, float]],
-    vector: np.ndarray,
+    vector: Float[np.ndarray, " parameters"],
     free: tuple[str, ...] = LOCAL,
-) -> dict[str, Any]:
+) -> RegionEntry:
     """Entry of region `k`; `std` over its whole point, from the weights of the fit."""
-    task, layout, columns = fit.task, fit.layout, fit.columns
-    free = tuple(name for name in free if name in fit.bounds.imaging)
-    region, point = task.regions[k], fit.points[k]
+    problem, layout, columns, noise = model.problem, model.layout, model.columns, state.noise
+    free = tuple(name for name in free if name in model.bounds.imaging)
+    region, point = problem.regions[k], state.points[k]
     residual = simulation - region.image
-    scale = error_scale(fit.noise, task.field.noise, region.image, residual, chi2)
+    scale = error_scale(noise, problem.field.noise, region.image, residual, chi2)
     std = std * scale.noise
     std_noise = {name: _finite(std[INDEX[name]]) for name in free}
     scaled = {name: _finite(std[INDEX[name]] * scale.misfit) for name in free}
     counts = np.rint(point[layout.counts])
-    first, last = fit.sites.extent(counts)
-    entry = {
-        "name": region.name,
-        "origin_px": list(region.origin),
-        "fit": figures_of_merit(simulation, region.image)
-        | {"chi2_reduced": None if fit.noise.source == "residual" else scale.chi2},
-        "parameters": parameter_table(vector, set(free), std_noise, scaled),
-        "counts": counts_table(columns, counts, probabilities),
-        "columns": columns_table(columns, layout, point, std, scale.misfit),
-        "thickness_nm": float((int(last) - int(first)) * columns.slice_nm),
-        "certified": bool(fit.counted.certified[k]) if fit.counted is not None else None,
-    }
-    if fit.bounds.camera:
-        given = task.settings.data.mtf_scale
-        entry["mtf_scale"] = mtf_scale_table(layout, given, point, std, scale.misfit)
-    return entry
+    first, last = model.sites.extent(counts)
+    scales = None
+    if model.bounds.camera:
+        given = problem.settings.data.mtf_scale
+        scales = mtf_scale_table(layout, given, point, std, scale.misfit)
+    known_chi2 = None if noise.source == "residual" else scale.chi2
+    return RegionEntry(
+        name=region.name,
+        origin_px=region.origin,
+        fit=figures_of_merit(simulation, region.image, known_chi2),
+        parameters=parameter_table(vector, set(free), std_noise, scaled),
+        counts=counts_table(columns, counts, probabilities),
+        columns=columns_table(columns, layout, point, std, scale.misfit),
+        thickness_nm=float((int(last) - int(first)) * columns.slice_nm),
+        certified=bool(state.counted.certified[k]) if state.counted is not None else None,
+        mtf_scale=scales,
+    )
 
 
-def all_correlations(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def region_models(
+    model: RegionsModel, points: Float[np.ndarray, "regions point"]
+) -> dict[str, Model]:
+    """The atoms of each region, in a cell as high as the stack."""
+    a, b, c = model.columns.size_nm
+    size = a, b, c * (model.sites.stack // model.columns.slices)
+    models = {}
+    for region, point in zip(model.problem.regions, points, strict=True):
+        atoms = region_structure(model.columns, model.sites, model.layout, point)
+        if atoms.symbols:
+            models[region.name] = size, atoms, region.name
+    return models
+
+
+def all_correlations(entries: Sequence[RegionEntry]) -> tuple[Correlation, ...]:
     """The `correlations` of all regions, with the region's name before the parameters'."""
-    return [
-        {"a": f"{e['name']}: {pair['a']}", "b": f"{e['name']}: {pair['b']}", "r": pair["r"]}
+    return tuple(
+        Correlation(f"{e.name}: {pair.a}", f"{e.name}: {pair.b}", pair.r)
         for e in entries
-        for pair in e.get("correlations", [])
-    ]
+        for pair in e.correlations or ()
+    )
 
 
 def _finite(value: float) -> float | None:
@@ -111,14 +148,10 @@ def _finite(value: float) -> float | None:
 
 
 def summary_fit(
-    simulations: np.ndarray, experiment: np.ndarray, chi2: list[float | None]
-) -> dict[str, float | None]:
+    simulations: np.ndarray, experiment: np.ndarray, chi2: Sequence[float | None]
+) -> Fit:
     """Figures of merit over all regions together."""
-    stacked = (a.reshape(-1, a.shape[-1]) for a in (simulations, experiment))
-    merit = figures_of_merit(*stacked)
+    sim, exp = (a.reshape(-1, a.shape[-1]) for a in (simulations, experiment))
     known = [c for c in chi2 if c is not None]
-    return merit | {
-        "ncc_peak_offset_px": None,
-        "ssim": None,
-        "chi2_reduced": float(np.mean(known)) if known else None,
-    }
+    merit = figures_of_merit(sim, exp, float(np.mean(known)) if known else None)
+    return dataclasses.replace(merit, ncc_peak_offset_px=None, ssim=None)

@@ -1,6 +1,6 @@
 """Columns, counts and models of fitted points, as results hold them."""
 
-from typing import Any
+import dataclasses
 
 import numpy as np
 
@@ -10,6 +10,39 @@ from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.physics.structured import Layout
 
 PM = 1e3
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error; null where the image does not determine it."""
+
+    value: float
+    std: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the projected cell: `x`, `y` in fractions of the cell, its shift against the cell
+    in pm, and the occupancies of its species."""
+
+    x: float
+    y: float
+    dx_pm: float
+    dy_pm: float
+    std_dx_pm: float | None
+    std_dy_pm: float | None
+    occupancy: dict[str, Estimate]
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Number of atoms of a species in a column, with the probability of each number."""
+
+    species: str
+    x: float
+    y: float
+    n: int
+    probability: dict[str, float]
 
 
 def point_names(columns: Columns, layout: Layout) -> list[str]:
@@ -32,33 +65,32 @@ def columns_table(
     scale: float,
     *,
     remove_mean: bool = True,
-) -> list[dict[str, Any]]:
+) -> tuple[Column, ...]:
     """The `columns` of a result; `std_noise` over the whole point, NaN where fixed, infinite where
     not determined."""
     shifts = point[layout.shifts].reshape(-1, 2)
     if remove_mean:
         shifts = shifts - shifts.mean(axis=0)
     shift_std = std_noise[layout.shifts].reshape(-1, 2)
-    table = []
-    for k, (x, y) in enumerate(columns.xy):
-        row: dict[str, Any] = {
-            "x": float(x),
-            "y": float(y),
-            "dx_pm": float(shifts[k, 0] * PM),
-            "dy_pm": float(shifts[k, 1] * PM),
-            "std_dx_pm": _error(float(shift_std[k, 0] * PM), scale),
-            "std_dy_pm": _error(float(shift_std[k, 1] * PM), scale),
-        }
-        row["occupancy"] = {
-            chain.symbol: {
-                "value": float(point[layout.occupancies.start + c]),
-                "std": _error(float(std_noise[layout.occupancies.start + c]), scale),
-            }
-            for c, chain in enumerate(columns.chains)
-            if chain.column == k
-        }
-        table.append(row)
-    return table
+    first = layout.occupancies.start
+    return tuple(
+        Column(
+            float(x),
+            float(y),
+            float(shifts[k, 0] * PM),
+            float(shifts[k, 1] * PM),
+            _error(float(shift_std[k, 0] * PM), scale),
+            _error(float(shift_std[k, 1] * PM), scale),
+            {
+                chain.symbol: Estimate(
+                    float(point[first + c]), _error(float(std_noise[first + c]), scale)
+                )
+                for c, chain in enumerate(columns.chains)
+                if chain.column == k
+            },
+        )
+        for k, (x, y) in enumerate(columns.xy)
+    )
 
 
 def _error(value: float, scale: float) -> float | None:
@@ -67,29 +99,29 @@ def _error(value: float, scale: float) -> float | None:
 
 def mtf_scale_table(
     layout: Layout, given: float, point: np.ndarray, std_noise: np.ndarray, scale: float
-) -> dict[str, dict[str, float | None]]:
+) -> dict[str, Estimate]:
     """The `mtf_scale` of a result, along y and x; `given`: what it was before the fit."""
     stretch, std = point[layout.mtf_stretch], given * std_noise[layout.mtf_stretch]
     return {
-        axis: {"value": float(given * (1.0 + stretch[k])), "std": _error(float(std[k]), scale)}
+        axis: Estimate(float(given * (1.0 + stretch[k])), _error(float(std[k]), scale))
         for k, axis in enumerate("yx")
     }
 
 
 def counts_table(
     columns: Columns, counts: np.ndarray, probabilities: list[dict[int, float]]
-) -> list[dict[str, Any]]:
+) -> tuple[Count, ...]:
     """The `counts` of a region."""
-    return [
-        {
-            "species": chain.symbol,
-            "x": float(columns.xy[chain.column, 0]),
-            "y": float(columns.xy[chain.column, 1]),
-            "n": round(float(counts[c])),
-            "probability": {str(n): p for n, p in probabilities[c].items()},
-        }
+    return tuple(
+        Count(
+            chain.symbol,
+            float(columns.xy[chain.column, 0]),
+            float(columns.xy[chain.column, 1]),
+            round(float(counts[c])),
+            {str(n): float(p) for n, p in probabilities[c].items()},
+        )
         for c, chain in enumerate(columns.chains)
-    ]
+    )
 
 
 def cell_structure(

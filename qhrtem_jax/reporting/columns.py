@@ -1,13 +1,14 @@
 """Figures of columns: shifts, occupancies, numbers of atoms."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.reporting.column_tables import Column
 from qhrtem_jax.reporting.figures import save
 
 
@@ -26,7 +27,7 @@ def _labels(columns: Columns) -> list[str]:
     ]
 
 
-def column_arrows(path: Path, table: list[dict[str, Any]], columns: Columns) -> None:
+def column_arrows(path: Path, table: Sequence[Column], columns: Columns) -> None:
     """Columns of the projected cell with their shifts as arrows, and occupancies with errors."""
     figure = Figure(figsize=(11.0, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.2))
@@ -35,17 +36,17 @@ def column_arrows(path: Path, table: list[dict[str, Any]], columns: Columns) -> 
     scale = 0.012  # nm on the page per pm
     for k, (row, label) in enumerate(zip(table, _labels(columns), strict=True)):
         symbol = next(c.symbol for c in columns.chains if c.column == k)
-        x, y = np.array([row["x"], row["y"]]) * size
+        x, y = np.array([row.x, row.y]) * size
         left.plot(x, y, "o", ms=16, color=colours[symbol], alpha=0.5)
         left.annotate(label, (x, y - 0.022), ha="center", va="bottom", fontsize=8)
         left.annotate(
             "",
-            (x + row["dx_pm"] * scale, y + row["dy_pm"] * scale),
+            (x + row.dx_pm * scale, y + row.dy_pm * scale),
             (x, y),
             arrowprops={"arrowstyle": "->", "lw": 1.5, "shrinkA": 0.0, "shrinkB": 0.0},
         )
-        std = row["std_dx_pm"], row["std_dy_pm"]
-        text = f"{row['dx_pm']:+.1f}, {row['dy_pm']:+.1f}"
+        std = row.std_dx_pm, row.std_dy_pm
+        text = f"{row.dx_pm:+.1f}, {row.dy_pm:+.1f}"
         if None not in std:
             text += f"\n±{std[0]:.1f}, {std[1]:.1f} pm"
         left.annotate(text, (x, y + 0.03), ha="center", va="top", fontsize=7)
@@ -57,13 +58,13 @@ def column_arrows(path: Path, table: list[dict[str, Any]], columns: Columns) -> 
     save(figure, path)
 
 
-def _occupancies(axis: Axes, table: list[dict[str, Any]], colours: dict[str, str]) -> None:
+def _occupancies(axis: Axes, table: Sequence[Column], colours: dict[str, str]) -> None:
     names, values, errors, colour = [], [], [], []
     for row in table:
-        for symbol, entry in row.get("occupancy", {}).items():
-            names.append(f"{symbol} ({row['x']:.3f}, {row['y']:.3f})")
-            values.append(entry["value"])
-            errors.append(entry["std"] or 0.0)
+        for symbol, entry in row.occupancy.items():
+            names.append(f"{symbol} ({row.x:.3f}, {row.y:.3f})")
+            values.append(entry.value)
+            errors.append(entry.std or 0.0)
             colour.append(colours[symbol])
     place = np.arange(len(names))
     axis.errorbar(values, place, xerr=errors, fmt="none", ecolor="0.4", capsize=3)

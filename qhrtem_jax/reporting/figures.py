@@ -1,7 +1,7 @@
 """Figures of a run; each function writes one PNG."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from qhrtem_jax.io.atomic import replacing
+from qhrtem_jax.io.journal import Row
 from qhrtem_jax.matching.criteria import ncc_map
 from qhrtem_jax.reporting.numbers import with_error
-from qhrtem_jax.reporting.result import NCC_REACH
+from qhrtem_jax.reporting.result import NCC_REACH, Fit, Parameter
 
 DPI = 150
 
@@ -40,7 +41,7 @@ def comparison(
     experiment: np.ndarray,
     simulation: np.ndarray,
     sampling_nm: tuple[float, float],
-    fit: dict[str, Any],
+    fit: Fit,
 ) -> None:
     """Experiment, simulation and difference + 1 on one grey scale, and the difference stretched."""
     low = float(min(experiment.min(), simulation.min()))
@@ -50,12 +51,12 @@ def comparison(
     figure = Figure(figsize=(13.0, 3.2 * max(0.6, height / width) + 0.8), layout="constrained")
     axes = figure.subplots(1, 4)
     panels = (
-        ("experiment", experiment, f"mean {fit['mean_exp']:.3f}, std {fit['std_exp']:.3f}"),
-        ("simulation", simulation, f"mean {fit['mean_sim']:.3f}, std {fit['std_sim']:.3f}"),
+        ("experiment", experiment, f"mean {fit.mean_exp:.3f}, std {fit.std_exp:.3f}"),
+        ("simulation", simulation, f"mean {fit.mean_sim:.3f}, std {fit.std_sim:.3f}"),
         (
             "simulation \N{MINUS SIGN} experiment + 1",
             simulation - experiment + 1.0,
-            f"mean {fit['mean_diff']:.4f}, std {fit['std_diff']:.4f}",
+            f"mean {fit.mean_diff:.4f}, std {fit.std_diff:.4f}",
         ),
     )
     drawn = []
@@ -81,20 +82,21 @@ def comparison(
     axes[3].set_xticks([])
     axes[3].set_yticks([])
     figure.colorbar(stretched, ax=axes[3], shrink=0.8)
-    figure.suptitle(f"MSE {fit['mse']:.6f}   NCC {100 * fit['ncc']:.2f} %", fontsize=10)
+    figure.suptitle(f"MSE {fit.mse:.6f}   NCC {100 * fit.ncc:.2f} %", fontsize=10)
     save(figure, path)
 
 
-def convergence(path: Path, history: list[dict[str, float]], floor: float | None) -> None:
+def convergence(path: Path, history: Sequence[Row], floor: float | None) -> None:
     """Best MSE over time and over evaluations; `floor` is the noise variance."""
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    best = [row["best_mse"] for row in history]
+    known = [row for row in history if row.best_mse < float("inf")]
+    best = [row.best_mse for row in known]
     for axis, key, label in (
         (axes[0], "evaluations", "evaluations"),
         (axes[1], "seconds", "time (s)"),
     ):
-        axis.step([row[key] for row in history], best, where="post", color="C0")
+        axis.step([getattr(row, key) for row in known], best, where="post", color="C0")
         axis.set_yscale("log")
         axis.set_xlabel(label)
         axis.grid(alpha=0.3, which="both")
@@ -106,21 +108,23 @@ def convergence(path: Path, history: list[dict[str, float]], floor: float | None
     save(figure, path)
 
 
-def parameters(path: Path, table: dict[str, dict[str, Any]], bounds: dict[str, tuple]) -> None:
+def parameters(
+    path: Path, table: Mapping[str, Parameter], bounds: Mapping[str, tuple[float, float]]
+) -> None:
     """Free parameters within their bounds, with error bars (scaled by the misfit)."""
-    names = [name for name in bounds if table[name]["free"]]
+    names = [name for name in bounds if table[name].free]
     figure = Figure(figsize=(7.5, 0.28 * len(names) + 1.0), layout="constrained")
     axis = figure.subplots()
     for row, name in enumerate(reversed(names)):
         low, high = bounds[name]
         entry = table[name]
-        place = (entry["value"] - low) / (high - low)
-        if entry["std"] is None:
+        place = (entry.value - low) / (high - low)
+        if entry.std is None:
             # open: no error bar can be given
             axis.plot(place, row, marker="o", mfc="white", color="C7")
         else:
-            axis.errorbar(place, row, xerr=entry["std"] / (high - low), fmt="o", color="C0", ms=4)
-        text = f"{with_error(entry['value'], entry['std'])} {entry['unit']}"
+            axis.errorbar(place, row, xerr=entry.std / (high - low), fmt="o", color="C0", ms=4)
+        text = f"{with_error(entry.value, entry.std)} {entry.unit}"
         axis.text(1.03, row, text, va="center", fontsize=8)
         axis.text(-0.01, row, f"{low:g}", va="center", ha="right", fontsize=6, color="0.5")
         axis.text(0.995, row, f"{high:g}", va="center", ha="right", fontsize=6, color="0.5")

@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from qhrtem_jax.imaging.search import Progress as Standing
+from qhrtem_jax.io.journal import Progress as Standing
 
 PLAIN_SECONDS = 5.0
 """Time between two plain lines."""

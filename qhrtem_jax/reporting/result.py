@@ -1,5 +1,11 @@
-"""The parts of `result.json` that every stage shares."""
+"""What every stage's result holds, and how it becomes `result.json`.
 
+A result is a frozen dataclass. Its fields are the keys of `result.json`, but for those marked
+`ASIDE` (arrays, models, what only the page needs); an `OPTIONAL` one is left out where it is None.
+`docs/result.schema.json` is made from these classes (`reporting.schema`).
+"""
+
+import dataclasses
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -9,27 +15,177 @@ import jax.numpy as jnp
 import numpy as np
 
 import qhrtem_jax
-from qhrtem_jax.inputs.problem import describe_input
-from qhrtem_jax.inputs.settings import RunSettings
-from qhrtem_jax.io.run_folder import SCHEMA
+from qhrtem_jax.inputs.identity import input_files
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import Settings
+from qhrtem_jax.io.cost import Cost
+from qhrtem_jax.io.journal import Row
+from qhrtem_jax.io.run_folder import SCHEMA, Size
 from qhrtem_jax.matching import criteria
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.parameters import INDEX, NAMES, UNITS
+from qhrtem_jax.physics.specimen import Atoms
 
 NCC_REACH = 6
 """Largest shift, in pixels, at which the peak of the NCC map is looked for."""
 
+ASIDE = {"aside": True}
+"""Metadata of a field that is no key of `result.json`."""
 
-def header(settings: RunSettings) -> dict[str, Any]:
-    """Who computed what, with what, in which conventions."""
+OPTIONAL = {"optional": True}
+"""Metadata of a field that is a key of `result.json` only where it is not None."""
+
+Model = tuple[Size, Atoms, str]
+"""Size of a cell in nm, its atoms, a comment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputFile:
+    """Name and checksum of a file that was read."""
+
+    name: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """What was read, by option."""
+
+    files: dict[str, InputFile]
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """Where it was computed."""
+
+    platform: str
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class GridSizes:
+    """Points (rows, cols) of the wave and of the image, number of foci, estimated rms error of the
+    image (null where the grid was given)."""
+
+    wave: tuple[int, int]
+    image: tuple[int, int]
+    foci: int
+    image_error_rms: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Variance of a pixel, correlation with the next pixels, and where they are known from."""
+
+    variance: float
+    correlation: tuple[float, ...]
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Every criterion of a simulation against the experiment, means and deviations of both."""
+
+    mse: float
+    ncc: float
+    ncc_peak_offset_px: float | None
+    ssim: float | None
+    chi2_reduced: float | None
+    r_factor: float
+    contrast_exp: float
+    contrast_sim: float
+    mean_exp: float
+    std_exp: float
+    mean_sim: float
+    std_sim: float
+    mean_diff: float
+    std_diff: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """An imaging parameter; `std_noise` from the noise alone, `std` scaled by the misfit, null
+    where the image does not determine it."""
+
+    value: float
+    std: float | None
+    std_noise: float | None
+    unit: str
+    free: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Correlation:
+    """A strong correlation of two fitted quantities."""
+
+    a: str
+    b: str
+    r: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was computed, by whom, from what, in which conventions."""
+
+    schema: str
+    stage: str
+    status: str
+    seed: int
+    settings: Settings
+    input: Input
+    device: Device
+    versions: dict[str, str]
+    conventions: dict[str, str]
+    warnings: tuple[str, ...]
+    grid: GridSizes
+    cost: Cost
+    arrays: dict[str, np.ndarray] = dataclasses.field(metadata=ASIDE)
+    structures: dict[str, Model] = dataclasses.field(default_factory=dict, metadata=ASIDE)
+    history: tuple[Row, ...] = dataclasses.field(default=(), metadata=ASIDE)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `result.json`, in plain containers."""
+        return as_json(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitResult(Result):
+    """Of a stage that fits images."""
+
+    noise: Noise
+    fit: Fit
+    parameters: dict[str, Parameter]
+    correlations: tuple[Correlation, ...]
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses and tuples as dicts and lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: as_json(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not f.metadata.get("aside")
+            and not (f.metadata.get("optional") and getattr(value, f.name) is None)
+        }
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return value
+
+
+def header(settings: Settings, reader: Reader) -> dict[str, Any]:
+    """The fields of a `Result` that say who computed what, with what, in which conventions."""
     device = jax.devices()[0]
     return {
         "schema": SCHEMA,
         "stage": settings.stage,
         "status": "done",
         "seed": settings.seed,
-        "input": describe_input(settings),
-        "device": {"platform": device.platform, "kind": device.device_kind},
+        "settings": settings,
+        "input": Input({o: InputFile(**f) for o, f in input_files(settings, reader).items()}),
+        "device": Device(device.platform, device.device_kind),
         "versions": {
             "qhrtem_jax": qhrtem_jax.__version__,
             "python": platform.python_version(),
@@ -48,8 +204,10 @@ def header(settings: RunSettings) -> dict[str, Any]:
     }
 
 
-def figures_of_merit(simulation: np.ndarray, experiment: np.ndarray) -> dict[str, float | None]:
-    """Every criterion of `matching.criteria`, with means and deviations; chi-square is added by
+def figures_of_merit(
+    simulation: np.ndarray, experiment: np.ndarray, chi2_reduced: float | None
+) -> Fit:
+    """Every criterion of `matching.criteria`, with means and deviations; chi-square comes from
     whoever knows the noise."""
     sim, exp = jnp.asarray(simulation), jnp.asarray(experiment)
     difference = simulation - experiment
@@ -58,22 +216,22 @@ def figures_of_merit(simulation: np.ndarray, experiment: np.ndarray) -> dict[str
     if not small:
         ncc_map = np.asarray(criteria.ncc_map(sim, exp, NCC_REACH))
         peak = float(np.hypot(*_peak(ncc_map)))
-    return {
-        "mse": float(criteria.mean_squared_error(sim, exp)),
-        "ncc": float(criteria.normalised_cross_correlation(sim, exp)),
-        "ncc_peak_offset_px": peak,
-        "ssim": None if small else float(criteria.structural_similarity(sim, exp)),
-        "chi2_reduced": None,
-        "r_factor": float(criteria.r_factor(sim, exp)),
-        "contrast_exp": float(criteria.contrast(exp)),
-        "contrast_sim": float(criteria.contrast(sim)),
-        "mean_exp": float(np.mean(experiment)),
-        "std_exp": float(np.std(experiment)),
-        "mean_sim": float(np.mean(simulation)),
-        "std_sim": float(np.std(simulation)),
-        "mean_diff": float(np.mean(difference)),
-        "std_diff": float(np.std(difference)),
-    }
+    return Fit(
+        mse=float(criteria.mean_squared_error(sim, exp)),
+        ncc=float(criteria.normalised_cross_correlation(sim, exp)),
+        ncc_peak_offset_px=peak,
+        ssim=None if small else float(criteria.structural_similarity(sim, exp)),
+        chi2_reduced=chi2_reduced,
+        r_factor=float(criteria.r_factor(sim, exp)),
+        contrast_exp=float(criteria.contrast(exp)),
+        contrast_sim=float(criteria.contrast(sim)),
+        mean_exp=float(np.mean(experiment)),
+        std_exp=float(np.std(experiment)),
+        mean_sim=float(np.mean(simulation)),
+        std_sim=float(np.std(simulation)),
+        mean_diff=float(np.mean(difference)),
+        std_diff=float(np.std(difference)),
+    )
 
 
 def _peak(ncc_map: np.ndarray) -> tuple[float, float]:
@@ -83,19 +241,25 @@ def _peak(ncc_map: np.ndarray) -> tuple[float, float]:
     return float(row - reach), float(col - reach)
 
 
-def describe_noise(noise: NoiseModel) -> dict[str, Any]:
+def merit(fit: Fit) -> str:
+    """The two figures of merit that every stage names."""
+    return f"MSE {fit.mse:.6f}, NCC {100 * fit.ncc:.2f} %"
+
+
+def grid_sizes(choice: GridChoice) -> GridSizes:
+    """The `grid` of a result."""
+    return GridSizes(choice.grid, choice.image, choice.source.foci, choice.error)
+
+
+def noise_of(noise: NoiseModel) -> Noise:
     """The `noise` of a result."""
-    return {
-        "variance": noise.variance,
-        "correlation": list(noise.lags),
-        "source": noise.source,
-    }
+    return Noise(noise.variance, tuple(noise.lags), noise.source)
 
 
-def noise_remarks(noise: NoiseModel) -> list[str]:
+def noise_remarks(noise: NoiseModel) -> tuple[str, ...]:
     """What a result must say of a noise that was measured from the residual; that of the vacuum is
     spoken of where it is read."""
-    return [noise.remark] if noise.remark is not None and noise.source == "residual" else []
+    return (noise.remark,) if noise.remark is not None and noise.source == "residual" else ()
 
 
 def parameter_table(
@@ -103,16 +267,21 @@ def parameter_table(
     free: set[str],
     std_noise: dict[str, float | None],
     std: dict[str, float | None],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Parameter]:
     """The `parameters` of a result."""
     table = {}
     for name in NAMES:
         value = float(vector[INDEX[name]])
-        table[name] = {
-            "value": round(value) if name == "thickness" else value,
-            "std": std.get(name),
-            "std_noise": std_noise.get(name),
-            "unit": UNITS[name],
-            "free": name in free,
-        }
+        table[name] = Parameter(
+            round(value) if name == "thickness" else value,
+            std.get(name),
+            std_noise.get(name),
+            UNITS[name],
+            name in free,
+        )
     return table
+
+
+def correlations_of(pairs: list[dict[str, Any]], prefix: str = "") -> tuple[Correlation, ...]:
+    """The `correlations` of a result, `prefix` before the names."""
+    return tuple(Correlation(prefix + p["a"], prefix + p["b"], p["r"]) for p in pairs)

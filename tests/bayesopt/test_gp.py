@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,18 @@ import pytest
 from qhrtem_jax.bayesopt import gp
 from qhrtem_jax.bayesopt.acquisition import qucb_value
 from qhrtem_jax.bayesopt.surrogate import ScalarSurrogate
+
+# step by step, each operation would be compiled on its own
+condition = eqx.filter_jit(gp.condition)
+fit = eqx.filter_jit(gp.fit)
+likelihood_of = eqx.filter_jit(gp.log_marginal_likelihood)
+
+
+@eqx.filter_jit
+def predicted(posterior, points):
+    """(means, variances, covariance) at `points`."""
+    mean, variance = posterior.mean(points)[:, 0], posterior.variance(points)
+    return mean, variance, posterior.covariance(points)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +74,11 @@ def test_agrees_with_gpjax(case, tmp_path):
     )
     theirs = np.load(files[1])
     px, py, mask = padded(x, y, 64)
-    ours = gp.condition(px, py, mask, h)
-    np.testing.assert_allclose(ours.mean(points)[:, 0], theirs["mean"], atol=1e-6)
-    np.testing.assert_allclose(ours.covariance(points), theirs["covariance"], atol=1e-6)
-    np.testing.assert_allclose(ours.variance(points), np.diag(theirs["covariance"]), atol=1e-6)
-    likelihood = float(gp.log_marginal_likelihood(px, py, mask, h))
+    mean, variance, covariance = predicted(condition(px, py, mask, h), points)
+    np.testing.assert_allclose(mean, theirs["mean"], atol=1e-6)
+    np.testing.assert_allclose(covariance, theirs["covariance"], atol=1e-6)
+    np.testing.assert_allclose(variance, np.diag(theirs["covariance"]), atol=1e-6)
+    likelihood = float(likelihood_of(px, py, mask, h))
     assert likelihood == pytest.approx(float(theirs["likelihood"]), rel=1e-6)
 
 
@@ -74,16 +87,8 @@ def test_padding_changes_nothing(case):
     values = []
     for size in (40, 48, 100):
         px, py, mask = padded(x, y, size)
-        posterior = gp.condition(px, py, mask, h)
-        values.append(
-            np.concatenate(
-                [
-                    posterior.mean(points)[:, 0],
-                    posterior.variance(points),
-                    [gp.log_marginal_likelihood(px, py, mask, h)],
-                ]
-            )
-        )
+        mean, variance, _ = predicted(condition(px, py, mask, h), points)
+        values.append(np.concatenate([mean, variance, [likelihood_of(px, py, mask, h)]]))
     np.testing.assert_allclose(values[1], values[0], rtol=1e-9)
     np.testing.assert_allclose(values[2], values[0], rtol=1e-9)
 
@@ -97,6 +102,7 @@ def test_gradient_of_the_likelihood_agrees_with_finite_differences():
     )
     flat, unravel = jax.flatten_util.ravel_pytree(h)
 
+    @jax.jit
     def value(theta):
         return gp.log_marginal_likelihood(x, y, mask, unravel(theta))
 
@@ -105,7 +111,7 @@ def test_gradient_of_the_likelihood_agrees_with_finite_differences():
         (value(flat.at[k].add(step)) - value(flat.at[k].add(-step))) / (2.0 * step)
         for k in range(flat.size)
     ]
-    np.testing.assert_allclose(jax.grad(value)(flat), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(value))(flat), expected, rtol=1e-6)
 
 
 def test_posterior_and_qucb_agree_with_botorch():
@@ -118,14 +124,12 @@ def test_posterior_and_qucb_agree_with_botorch():
         jnp.asarray(case["mean"]),
     )
     x, y, mask = padded(case["x_train"], case["y_train"], 48)
-    posterior = gp.condition(x, y, mask, h)
     points = jnp.asarray(case["x_test"])
-    np.testing.assert_allclose(posterior.mean(points)[:, 0], case["posterior_mean"], atol=1e-6)
-    np.testing.assert_allclose(
-        posterior.covariance(points), case["posterior_covariance"], atol=1e-6
-    )
+    mean, _, covariance = predicted(condition(x, y, mask, h), points)
+    np.testing.assert_allclose(mean, case["posterior_mean"], atol=1e-6)
+    np.testing.assert_allclose(covariance, case["posterior_covariance"], atol=1e-6)
     # our scores are maximised and the surrogate's are minus the GP: flip the data for the value
-    flipped = ScalarSurrogate(gp.condition(x, -y, mask, h_with_mean(h, -h.mean)))
+    flipped = ScalarSurrogate(condition(x, -y, mask, h_with_mean(h, -h.mean)))
     # mirrored base samples, since minus the GP's samples are used
     samples = flipped.samples(points, -jnp.asarray(case["base_samples"])[..., None])
     mean = -flipped.posterior.mean(points)[:, 0]
@@ -147,18 +151,18 @@ def test_fit_finds_the_hyperparameters_of_a_sample(case):
     y = jnp.linalg.cholesky(covariance) @ rng.normal(size=150)
     prior = gp.Prior(lengthscale_sigma=3.0)
     mask = jnp.ones(150, bool)
-    found = gp.fit(x, y[:, None], mask, prior.start(2), prior, 80)
+    found = fit(x, y[:, None], mask, prior.start(2), prior, 80)
     np.testing.assert_allclose(jnp.exp(found.log_lengthscale), [0.2, 0.7], rtol=0.5)
     assert 0.004 < float(jnp.exp(found.log_noise)) < 0.025
-    gained = gp.log_marginal_likelihood(x, y[:, None], mask, found)
-    assert gained > gp.log_marginal_likelihood(x, y[:, None], mask, truth) - 1.0
+    gained = likelihood_of(x, y[:, None], mask, found)
+    assert gained > likelihood_of(x, y[:, None], mask, truth) - 1.0
 
 
 def test_fixed_noise_stays_fixed(case):
     x, y, _, _ = case
     prior = gp.Prior(fixed_noise=0.05)
     px, py, mask = padded(x, y, 48)
-    found = gp.fit(px, py, mask, prior.start(6), prior, 20)
+    found = fit(px, py, mask, prior.start(6), prior, 20)
     assert float(jnp.exp(found.log_noise)) == pytest.approx(0.05)
 
 

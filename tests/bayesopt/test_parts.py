@@ -1,5 +1,6 @@
 """L-BFGS, acquisitions, surrogates, trust region, space: each on its own."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,64 +93,86 @@ def data():
     return x, residuals / np.sqrt(20.0)
 
 
-def composite(data, components=6):
-    x, residuals = data
-    mask = jnp.arange(60) < 50
-    scores, offset, scale, floor = principal_components(residuals, mask, components)
-    h = gp.fit(x, scores, mask, gp.Prior().start(3), gp.Prior(), 60)
-    return CompositeSurrogate(gp.condition(x, scores, mask, h), offset, scale, floor), scores
+@pytest.fixture(scope="module")
+def composite(data):
+    """(surrogate of six components, their scores)."""
+
+    @jax.jit
+    def made(x, residuals, mask):
+        scores, offset, scale, floor = principal_components(residuals, mask, 6)
+        h = gp.fit(x, scores, mask, gp.Prior().start(3), gp.Prior(), 60)
+        return gp.condition(x, scores, mask, h), offset, scale, floor, scores
+
+    *parts, scores = made(*data, jnp.arange(60) < 50)
+    return CompositeSurrogate(*parts), scores
 
 
-def test_principal_components_reproduce_the_objective(data):
-    surrogate, scores = composite(data)
+def test_principal_components_reproduce_the_objective(data, composite):
+    surrogate, scores = composite
     objective = jnp.sum(data[1] ** 2, axis=1)
     np.testing.assert_allclose(jnp.exp(-surrogate.score(scores[:50])), objective[:50], rtol=1e-4)
 
 
-def test_composite_predicts_points_it_has_not_seen(data):
-    surrogate, _ = composite(data)
+def test_composite_predicts_points_it_has_not_seen(data, composite):
+    surrogate, _ = composite
     truth = -jnp.log(jnp.sum(data[1][50:] ** 2, axis=1))
-    mean, deviation = surrogate.marginal(data[0][50:])
+    mean, deviation = marginal(surrogate, data[0][50:])
     assert np.sqrt(np.mean((mean - truth) ** 2)) < 0.3
     assert np.all(deviation > 0.0)
 
 
-def test_composite_marginal_agrees_with_its_samples(data):
-    surrogate, _ = composite(data)
+def test_composite_marginal_agrees_with_its_samples(data, composite):
+    surrogate, _ = composite
     points = jnp.asarray(np.random.default_rng(8).uniform(size=(5, 3)))
     base = jax.random.normal(jax.random.key(1), (4000, 5, 6), jnp.float64)
-    samples = surrogate.samples(points, base)
-    mean, deviation = surrogate.marginal(points)
+    samples = eqx.filter_jit(surrogate.samples)(points, base)
+    mean, deviation = marginal(surrogate, points)
     np.testing.assert_allclose(mean, samples.mean(0), atol=0.05)
     np.testing.assert_allclose(deviation, samples.std(0), rtol=0.25, atol=0.01)
 
 
+@pytest.fixture(scope="module")
 def scalar(data):
     x, residuals = data
     y = jnp.log(jnp.sum(residuals**2, axis=1))
     y = ((y - y.mean()) / y.std())[:, None]
     mask = jnp.ones(60, bool)
-    h = gp.fit(x, y, mask, gp.Prior().start(3), gp.Prior(), 60)
-    return ScalarSurrogate(gp.condition(x, y, mask, h))
+
+    @jax.jit
+    def made(x, y, mask):
+        h = gp.fit(x, y, mask, gp.Prior().start(3), gp.Prior(), 60)
+        return gp.condition(x, y, mask, h)
+
+    return ScalarSurrogate(made(x, y, mask))
 
 
-def test_sample_paths_have_the_posterior_s_moments(data):
-    surrogate = scalar(data)
+marginal = eqx.filter_jit(lambda surrogate, points: surrogate.marginal(points))
+
+
+def test_sample_paths_have_the_posterior_s_moments(scalar):
+    surrogate = scalar
     points = jnp.asarray(np.random.default_rng(3).uniform(size=(4, 3)))
-    path = surrogate.paths(jax.random.key(0), 600)
-    draws = jax.vmap(lambda p: jax.vmap(lambda k: path(k, p))(jnp.arange(600)))(points)
-    mean, deviation = surrogate.marginal(points)
+
+    @jax.jit
+    def drawn(key, points):
+        path = surrogate.paths(key, 600)
+        return jax.vmap(lambda p: jax.vmap(lambda k: path(k, p))(jnp.arange(600)))(points)
+
+    draws = drawn(jax.random.key(0), points)
+    mean, deviation = marginal(surrogate, points)
     np.testing.assert_allclose(draws.mean(1), mean, atol=0.15 * float(deviation.max()) + 0.02)
     np.testing.assert_allclose(draws.std(1), deviation, rtol=0.35, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ACQUISITIONS)
 @pytest.mark.parametrize("kind", ["scalar", "composite"])
-def test_every_acquisition_stays_in_its_box_and_beats_random_points(data, name, kind):
-    surrogate = scalar(data) if kind == "scalar" else composite(data)[0]
+def test_every_acquisition_stays_in_its_box_and_beats_random_points(
+    data, scalar, composite, name, kind
+):
+    surrogate = scalar if kind == "scalar" else composite[0]
     low, high = jnp.full(3, 0.2), jnp.full(3, 0.9)
     raw = jax.random.uniform(jax.random.key(3), (128, 3), jnp.float64, low, high)
-    best = jnp.max(surrogate.marginal(data[0])[0])
+    best = jnp.max(marginal(surrogate, data[0])[0])
     effort = Effort(128, 2, 12, 16)
     run = jax.jit(
         lambda key: propose(
@@ -159,7 +182,7 @@ def test_every_acquisition_stays_in_its_box_and_beats_random_points(data, name, 
     points = run(jax.random.key(4))
     assert points.shape == (4, 3)
     assert np.all((points >= 0.2) & (points <= 0.9))
-    assert surrogate.marginal(points)[0].mean() > jnp.median(surrogate.marginal(raw)[0])
+    assert marginal(surrogate, points)[0].mean() > jnp.median(marginal(surrogate, raw)[0])
     np.testing.assert_array_equal(points, run(jax.random.key(4)))
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from experiments import run as command
 from qhrtem_jax.inputs.parameter_space import parameter_space
-from qhrtem_jax.inputs.settings import run_settings
+from qhrtem_jax.stages import run_settings
 
 EXAMPLE = Path(command.__file__).parents[1] / "qhrtem_jax" / "example"
 DATA = [

@@ -11,11 +11,11 @@ from hypothesis.extra import numpy as arrays
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.handover import imaging_vector, read_result
-from qhrtem_jax.inputs.settings import run_settings
 from qhrtem_jax.io.images import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.tables import read_table
 from qhrtem_jax.physics.parameters import NAMES
+from qhrtem_jax.stages import run_settings
 from tests import fuzz
 from tests.io import digital_micrograph
 

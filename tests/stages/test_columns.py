@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from qhrtem_jax.inputs.problem import load_crystal
-from qhrtem_jax.inputs.settings import run_settings
+from qhrtem_jax.inputs.instrument import load_crystal
+from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.columns import columns_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
-from qhrtem_jax.regions import reconstruct
-from qhrtem_jax.structure import fit as structure
+from qhrtem_jax.stages import run_settings
 from tests import drprobe, truth
+from tests.runs import computed, prepared
 
 
 def settings(stage, reference_dir, bto_dir, tmp_path, kind, index, **more):
@@ -55,9 +55,9 @@ def test_positions_and_occupancies(reference_dir, bto_dir, tmp_path, mode, bound
         0,
         structure={"imaging": mode},
     )
-    task = structure.prepare(chosen)
-    result, arrays = structure.run(task, RunFolder(tmp_path / "run"), lambda progress: None)
-    columns = columns_of(load_crystal(chosen))
+    task = prepared(chosen)
+    result, arrays = computed(task, RunFolder(tmp_path / "run"))
+    columns = columns_of(load_crystal(chosen, Reader()))
     true = np.zeros((6, 2))
     true[truth.column_order(columns, known["columns_xy"])] = 1e3 * np.array(known["shift_nm"])
     if mode == "joint":
@@ -89,9 +89,9 @@ def test_numbers_of_atoms(reference_dir, bto_dir, tmp_path, index):
         index,
         reconstruct={"surface_rule": False, "max_evaluations": 16},
     )
-    task = reconstruct.prepare(chosen)
-    result, _ = reconstruct.run(task, RunFolder(tmp_path / "run"), lambda progress: None)
-    columns = columns_of(load_crystal(chosen))
+    task = prepared(chosen)
+    result, _ = computed(task, RunFolder(tmp_path / "run"))
+    columns = columns_of(load_crystal(chosen, Reader()))
     true = np.zeros(8, dtype=int)
     true[truth.chain_order(columns, experiments["column_order"])] = known["counts"]
     (roi,) = result["rois"]
@@ -116,8 +116,8 @@ def test_a_wrong_scale_of_the_mtf_is_found(reference_dir, bto_dir, tmp_path):
         reconstruct={"surface_rule": False, "max_evaluations": 0},
     )
     data = dataclasses.replace(chosen.data, mtf_scale=1.0, mtf_scale_std=0.05)
-    task = reconstruct.prepare(dataclasses.replace(chosen, data=data))
-    result, _ = reconstruct.run(task, RunFolder(tmp_path / "run"), lambda progress: None)
+    task = prepared(dataclasses.replace(chosen, data=data))
+    result, _ = computed(task, RunFolder(tmp_path / "run"))
     (roi,) = result["rois"]
     for axis in "yx":
         found = roi["mtf_scale"][axis]

@@ -6,9 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.inputs.problem import averages, load_experiment
+from qhrtem_jax.inputs.image import averages, load_experiment
+from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import find_regions
-from qhrtem_jax.inputs.settings import run_settings
+from qhrtem_jax.stages import run_settings
 
 whole = st.integers(-3, 45) | st.sampled_from([0, -1, 2**31, 2**63, -(2**63), 10**30])
 number = st.floats() | st.sampled_from([0.0, -1.0, 1e300, 5e-324, 1e-3])
@@ -70,9 +71,9 @@ def test_any_numbers_give_finite_images_or_a_message(image, data):
     content = {"stage": "imaging", "data": data | {"image": str(image), "sampling_nm": 0.01}}
     try:
         chosen = run_settings(content).data
-        found = load_experiment(chosen, lambda text: None)
+        found = load_experiment(chosen, Reader())
         regions = find_regions(chosen, found.image, found.noise)
-        groups = averages(chosen, found.image, found.noise)
+        groups = averages(chosen, found, Reader())
     except InputError as error:
         message = str(error)
     else:

@@ -9,8 +9,8 @@ import pytest
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.layout import field_layout
 from qhrtem_jax.field.properties import displacements, polarisation
+from qhrtem_jax.inputs.image import Experiment
 from qhrtem_jax.inputs.lattice import lattice_drift
-from qhrtem_jax.inputs.problem import Experiment
 from qhrtem_jax.inputs.rois import Region
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import columns_of
@@ -109,11 +109,11 @@ def test_a_cation_is_displaced_against_the_oxygen_beside_it():
     covariance = np.diag(np.full(2 * len(COLUMNS.xy), 4e-6))  # 2 pm each
     shifts = shifts_of("Ti", (0.003, 0.012)) + shifts_of("O", (-0.001, -0.004))
     found = displacements(COLUMNS, shifts + 0.05, covariance, 1.0)
-    assert found["species"] == "Ti"
-    assert found["mean"]["dx_pm"] == pytest.approx(4.0)
-    assert found["mean"]["dy_pm"] == pytest.approx(16.0)
+    assert found.species == "Ti"
+    assert found.mean.dx_pm == pytest.approx(4.0)
+    assert found.mean.dy_pm == pytest.approx(16.0)
     # one column, less the mean of two
-    assert found["columns"][0]["std_dy_pm"] == pytest.approx(2.0 * np.sqrt(1.5))
+    assert found.columns[0].std_dy_pm == pytest.approx(2.0 * np.sqrt(1.5))
 
 
 def test_polarisation_is_charge_times_displacement_over_volume():
@@ -123,13 +123,13 @@ def test_polarisation_is_charge_times_displacement_over_volume():
     found = polarisation(COLUMNS, charges, shifts, covariance, 1.0)
     volume = np.prod(COLUMNS.size_nm) * 1e-27
     expected = 2 * 4.0 * 1.602176634e-19 * 0.01e-9 / volume * 100.0  # uC/cm^2
-    assert found["Py"] == pytest.approx(expected)
-    assert found["Px"] == pytest.approx(0.0, abs=1e-12)
+    assert found.Py == pytest.approx(expected)
+    assert found.Px == pytest.approx(0.0, abs=1e-12)
     moved = polarisation(COLUMNS, charges, shifts + 0.1, covariance, 1.0)
-    assert moved["Py"] == pytest.approx(expected)
+    assert moved.Py == pytest.approx(expected)
     charged = polarisation(COLUMNS, charges | {"Ti": 5.0}, shifts + 0.1, covariance, 1.0)
     still = polarisation(COLUMNS, charges | {"Ti": 5.0}, shifts, covariance, 1.0)
-    assert charged["Py"] == pytest.approx(still["Py"])
+    assert charged.Py == pytest.approx(still.Py)
 
 
 def test_a_crystal_without_oxygen_has_no_such_displacement():

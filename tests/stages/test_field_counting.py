@@ -6,15 +6,19 @@ import json
 import numpy as np
 import pytest
 
-from qhrtem_jax.field import counting as field_counting
-from qhrtem_jax.field import stitch
-from qhrtem_jax.field.fit import FieldFit
-from qhrtem_jax.field.linear import FieldLinear
+from qhrtem_jax.field.counting import certify, settle
+from qhrtem_jax.field.linear import FieldLinear, linearise, situation
+from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights
+from qhrtem_jax.field.simulate import first_state, objective, residuals, snapped
+from qhrtem_jax.field.sweep import explain_unknown
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.regions.fit import RegionFit
+from qhrtem_jax.regions.fit import start
+from qhrtem_jax.regions.model import RegionState, regions_model
 from tests import truth
+from tests.runs import prepared
 from tests.stages.test_stitch import COLS, ROWS, imaging, stitch_settings
 
 REGIONS = 4
@@ -24,17 +28,22 @@ REGIONS = 4
 class Column:
     """A field of four regions, one below the other, at its true numbers."""
 
-    field: FieldFit
+    model: FieldModel
+    state: JointState
     linear: FieldLinear
     numbers: np.ndarray
+    journal: Journal
 
-    def residuals(self, numbers):
-        points = self.field.points
-        self.field.points = points.copy()
-        self.field.points[:, self.field.layout.counts] = numbers
-        found = self.field.residuals()
-        self.field.points = points
-        return found
+    def at(self, points):
+        return dataclasses.replace(self.state, points=points)
+
+    def with_numbers(self, numbers, points=None):
+        points = (self.state.points if points is None else points).copy()
+        points[:, self.model.layout.counts] = numbers
+        return self.at(points)
+
+    def residuals(self, state):
+        return residuals(self.model, state, self.journal)
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +59,12 @@ def column(reference_dir, bto_dir, tmp_path_factory):
         "noise_correlation": [0.51, 0.08],
     }
     settings = stitch_settings(bto_dir, path, data, {})
-    regions = stitch.prepare(settings).regions
+    regions = prepared(settings).regions
     folder = RunFolder(path / "run")
-    vector = regions.imaging.vector(folder, lambda progress: None)
-    fit = RegionFit(regions, vector, Journal(folder, lambda progress: None))
-    fit.start()
+    assert regions.imaging is not None
+    journal = Journal(folder, lambda progress: None)
+    fit = regions_model(regions, regions.imaging)
+    points = start(fit, journal).points.copy()
     rois = {tuple(roi["origin_px"]): roi for roi in known["rois"]}
     chains = truth.chain_order(fit.columns, known["column_order"])
     numbers = np.zeros((REGIONS, len(chains)))
@@ -62,15 +72,13 @@ def column(reference_dir, bto_dir, tmp_path_factory):
         roi = rois[tuple(region.origin)]
         numbers[k, chains] = roi["counts"]
         surplus = fit.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
-        fit.points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * known["slice_nm"]
-    fit.points[:, fit.layout.counts] = numbers
-    fit.relaxed_points = fit.points
-    field = FieldFit(fit)
-    field.settled = True
-    field.points = field.snapped()
-    field.forget_unknown()
-    field.explain_unknown(20)
-    return Column(field, FieldLinear(field), numbers)
+        points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * known["slice_nm"]
+    points[:, fit.layout.counts] = numbers
+    model = field_model(fit)
+    state = first_state(model, RegionState(points, points, fit.first_weights))
+    state = dataclasses.replace(state, settled=True, points=snapped(model, state))
+    state = explain_unknown(model, state, journal, 20)
+    return Column(model, state, linearise(model, state, journal), numbers, journal)
 
 
 def some_changes(column):
@@ -84,48 +92,47 @@ def some_changes(column):
 
 def test_changes_of_several_regions_add_up(column):
     """Vectors are made one change at a time; all of them together do what they foretell."""
-    field, linear = column.field, column.linear
+    linear = column.linear
     numbers = some_changes(column)
     made = linear.empty.amounts(numbers.reshape(1, -1))[0]
     assert np.count_nonzero(made) == 4
-    here, there = field.residuals(), column.residuals(numbers)
+    here = column.residuals(column.state)
+    there = column.residuals(column.with_numbers(numbers))
     foretold = here.copy()
-    for k, block in enumerate(linear.blocks):
+    for k, block in enumerate(linear.vectors.blocks):
         changes = block.index < linear.count
         foretold[k] += made[block.index[changes]] @ block.vectors[changes]
     change = np.sum((there - here) ** 2)
     assert change > 100.0
     assert np.sum((foretold - there) ** 2) < 0.02 * change
     # the products say the same of chi-square
-    count = linear.count
     products = np.zeros(len(linear.gram))
-    for block, r in zip(linear.blocks, here, strict=True):
+    for block, r in zip(linear.vectors.blocks, here, strict=True):
         products[block.index] += block.vectors @ r
-    gram = linear.gram[:count, :count]
-    expected = np.sum(here**2) + 2.0 * made @ products[:count] + made @ gram @ made
+    expected = np.sum(here**2) + 2.0 * made @ products[: linear.count] + made @ linear.among @ made
     assert np.sum(there**2) == pytest.approx(expected, abs=0.05 * change)
 
 
 @pytest.mark.parametrize("name", ["C1", "image_spread", "absorption", "shift", "mtf_scale"])
 def test_derivatives_are_those_of_the_field(column, name):
-    field, linear = column.field, column.linear
-    others = {"shift": field.layout.shifts.start + 3, "mtf_scale": field.layout.mtf_stretch.start}
+    linear, layout = column.linear, column.model.layout
+    coordinates, local = column.model.nuisances.coordinates, column.model.nuisances.own
+    others = {"shift": layout.shifts.start + 3, "mtf_scale": layout.mtf_stretch.start}
     index = others[name] if name in others else INDEX[name]
-    p = linear.coordinates.free.index(index)
-    own = p < linear.own
+    p = coordinates.free.index(index)
+    own = p < local
     assert own == (name in ("absorption", "shift"))
     regions = [1] if own else list(range(REGIONS))
     steps = {"C1": 0.02, "image_spread": 2e-4, "absorption": 1e-3, "shift": 5e-4}
     step = steps.get(name, 0.01)
-    ends, points = [], field.points
+    ends = []
     for sign in (1.0, -1.0):
-        field.points = points.copy()
-        field.points[regions, index] += sign * step
-        ends.append(field.residuals())
-    field.points = points
-    numeric = (ends[0] - ends[1]) / (2.0 * step) * float(linear.coordinates.width[p])
-    at = linear.count + (linear.own + p if own else (REGIONS - 1) * linear.own + p)
-    for k, block in enumerate(linear.blocks):
+        points = column.state.points.copy()
+        points[regions, index] += sign * step
+        ends.append(column.residuals(column.at(points)))
+    numeric = (ends[0] - ends[1]) / (2.0 * step) * float(coordinates.width[p])
+    at = linear.count + (local + p if own else (REGIONS - 1) * local + p)
+    for k, block in enumerate(linear.vectors.blocks):
         found = block.vectors[block.index == at]
         if not len(found):  # too far from what moves
             assert own
@@ -134,55 +141,55 @@ def test_derivatives_are_those_of_the_field(column, name):
         np.testing.assert_allclose(found[0], numeric[k], atol=0.01 * np.max(np.abs(numeric)))
 
 
-def gain_left(linear):
+def test_other_weights_need_other_vectors(column):
+    other = weights(column.model, NoiseModel(2e-4))
+    state = dataclasses.replace(column.state, weights=other)
+    with pytest.raises(ValueError, match="other weights"):
+        situation(column.linear, state, column.journal)
+
+
+def gain_left(column, state):
     """What the best step of the nuisances is foretold to take off the objective."""
-    situation = linear._situation()
-    return float(situation.slope @ situation.inverse @ situation.slope)
+    here = situation(column.linear, state, column.journal)
+    return float(here.slope @ here.inverse @ here.slope)
 
 
 def test_steps_end_where_the_model_sees_no_more_gain(column):
-    field, linear = column.field, column.linear
-    points = field.points
-    before = field.objective()
-    foretold = gain_left(linear)
-    found = field_counting._settle(field, linear, "test")
+    before = objective(column.model, column.state, column.journal)
+    foretold = gain_left(column, column.state)
+    state, found = settle(column.linear, column.state, column.journal, "test")
+    assert found == pytest.approx(objective(column.model, state, column.journal))
     assert before - found == pytest.approx(foretold, abs=0.2 * foretold)
-    assert gain_left(linear) < 0.01 * foretold
+    assert gain_left(column, state) < 0.01 * foretold
     assert foretold > 100.0
-    field.points = points
 
 
 def test_changes_that_reach_further_than_thought_are_simulated_alone(column):
-    field, cells = column.field, column.field.cells
+    cells, own = column.model.cells, REGIONS * column.model.nuisances.own
     assert [0, 3] in cells.apart()
-    field.cells = dataclasses.replace(cells, near=np.eye(REGIONS, dtype=bool))
-    assert field.cells.apart() == [[0, 1, 2, 3]]
-    blind = FieldLinear(field)
-    field.cells = cells
-    count = len(blind.changes)
-    order = {tuple(c): k for k, c in enumerate(blind.changes)}
-    same = [order[tuple(c)] for c in column.linear.changes]
+    nothing = dataclasses.replace(cells, near=np.eye(REGIONS, dtype=bool))
+    assert nothing.apart() == [[0, 1, 2, 3]]
+    model = dataclasses.replace(column.model, cells=nothing)
+    blind = linearise(model, column.state, column.journal)
+    changes = blind.vectors.changes
+    order = {tuple(c): k for k, c in enumerate(changes)}
+    same = [order[tuple(c)] for c in column.linear.vectors.changes]
     gram = column.linear.gram[: len(same), : len(same)]
     np.testing.assert_allclose(blind.gram[np.ix_(same, same)], gram, atol=0.02 * gram.max())
-    assert count == len(same)
+    assert len(changes) == len(same)
     # so are the parameters of the regions
-    own = REGIONS * blind.own
     one, other = (np.diagonal(x.gram)[x.count :][:own] for x in (blind, column.linear))
     np.testing.assert_allclose(one, other, rtol=0.05, atol=1e-3 * other.max())
 
 
 def test_several_wrong_numbers_are_found_together(column):
-    field, linear = column.field, column.linear
-    start, unknown = field.points, field.unknown
-    at_truth = field_counting._settle(field, linear, "truth")
-    settled = field.points
-    field.points = settled.copy()
-    field.points[:, field.layout.counts] = some_changes(column)
-    counts = field_counting.certify(field, np.ones(column.numbers.shape, dtype=bool), 2)
-    found = np.rint(field.points[:, field.layout.counts])
-    objective = field.objective()
-    field.points, field.unknown = start, unknown
-    assert objective < at_truth + 1.0
+    model, journal = column.model, column.journal
+    settled, at_truth = settle(column.linear, column.state, journal, "truth")
+    wrong = column.with_numbers(some_changes(column), settled.points)
+    fixed = np.ones(column.numbers.shape, dtype=bool)
+    state, counts = certify(model, wrong, journal, fixed, 2)
+    found = np.rint(state.points[:, model.layout.counts])
+    assert objective(model, state, journal) < at_truth + 1.0
     probability = np.array(
         [
             counts.probabilities[k][c].get(int(n), 0.0)
@@ -191,8 +198,7 @@ def test_several_wrong_numbers_are_found_together(column):
         ]
     )
     # a number may be another than the true one only where the image leaves that open
-    wrong = found != column.numbers
-    assert np.sum(wrong) <= 2
+    assert np.sum(found != column.numbers) <= 2
     assert np.all(probability > 0.02)
     assert np.mean(-np.log(probability)) < 0.15
     assert counts.certified.all()

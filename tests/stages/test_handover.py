@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.inputs import problem
 from qhrtem_jax.inputs.handover import imaging_vector, read_result
-from qhrtem_jax.inputs.settings import run_settings
+from qhrtem_jax.inputs.identity import fingerprint
+from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.stages import run_settings
+
+
+def identity(settings) -> str:
+    return fingerprint(settings, Reader())
+
 
 SETTINGS = run_settings({"stage": "structure"})
 
@@ -92,9 +98,7 @@ def imaging_result(path, **changes):
         "cost": {"wall_s": 3.0},
     }
     path.write_text(json.dumps(content | changes))
-    return problem.fingerprint(
-        run_settings({"stage": "structure", "imaging": {"result": str(path)}})
-    )
+    return identity(run_settings({"stage": "structure", "imaging": {"result": str(path)}}))
 
 
 def test_the_fingerprint_takes_from_an_imaging_result_what_is_used(tmp_path):
@@ -114,7 +118,7 @@ def stitch_result(folder, points, **changes):
     run.prepare("", resume=False, overwrite=folder.exists())
     run.write_arrays({"points": points, "relaxed_points": points, "experiment": np.zeros(3)})
     run.write_result(content | changes)
-    return problem.fingerprint(run_settings({"stage": "stitch", "stitch": {"result": str(folder)}}))
+    return identity(run_settings({"stage": "stitch", "stitch": {"result": str(folder)}}))
 
 
 def test_the_fingerprint_takes_from_counted_regions_what_is_used(tmp_path):
@@ -125,18 +129,16 @@ def test_the_fingerprint_takes_from_counted_regions_what_is_used(tmp_path):
     assert stitch_result(tmp_path / "a", points, rois=[{"origin_px": [0, 1]}]) != first
     (tmp_path / "a" / "arrays.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"arrays\.npz is not as it was written"):
-        problem.fingerprint(
-            run_settings({"stage": "stitch", "stitch": {"result": str(tmp_path / "a")}})
-        )
+        identity(run_settings({"stage": "stitch", "stitch": {"result": str(tmp_path / "a")}}))
 
 
 def test_the_fingerprint_of_other_files_is_that_of_their_bytes(tmp_path):
     path = tmp_path / "table.csv"
     settings = run_settings({"stage": "simulate", "simulate": {"table": str(path)}})
     path.write_text("C1\n1\n")
-    first = problem.fingerprint(settings)
+    first = identity(settings)
     path.write_text("C1\n1.0\n")
-    assert problem.fingerprint(settings) != first
-    assert problem.fingerprint(dataclasses.replace(settings, resume=True)) != first
+    assert identity(settings) != first
+    assert identity(dataclasses.replace(settings, resume=True)) != first
     path.write_text("C1\n1\n")
-    assert problem.fingerprint(dataclasses.replace(settings, resume=True)) == first
+    assert identity(dataclasses.replace(settings, resume=True)) == first

@@ -7,27 +7,24 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.imaging import fit as imaging
-from qhrtem_jax.inputs.problem import with_example
-from qhrtem_jax.inputs.settings import run_settings
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
+from qhrtem_jax.stages import run_settings
+from tests.runs import computed, example_settings, prepared
 
 QUICK = {"max_evaluations": 96, "training_points": 96, "starts": 3}
 
 
 def task(**groups):
     content = {"data": {}, "specimen": {}, "microscope": {}, "simulate": {}} | groups
-    merged, example = with_example({"stage": "imaging", "seed": 3, **content})
-    assert example
-    return imaging.prepare(run_settings(merged))
+    return prepared(example_settings({"stage": "imaging", "seed": 3, **content}))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     progress = []
-    result, arrays = imaging.run(
+    result, arrays = computed(
         task(microscope={"aberration_convention": "drprobe"}, optimizer=QUICK),
         folder,
         progress.append,
@@ -93,10 +90,10 @@ def test_resumes_after_a_kill_to_the_same_result(finished, tmp_path, monkeypatch
             raise KilledError
 
     with pytest.raises(KilledError):
-        imaging.run(task(**groups), folder, kill)
+        computed(task(**groups), folder, kill)
     assert not folder.finished
     evaluated = []
-    resumed, _ = imaging.run(
+    resumed, _ = computed(
         task(resume=True, **groups), folder, lambda p: evaluated.append(p.evaluations)
     )
     assert evaluated[0] > 64, "what was done is not done again"
@@ -116,7 +113,7 @@ def test_conventions_change_numbers_not_physics(finished):
     }
     folder = RunFolder(finished[2].path / "haider")
     problem = task(parameters=fixed, optimizer=QUICK | {"name": "lm", "starts": 2})
-    result, _ = imaging.run(problem, folder, lambda p: None)
+    result, _ = computed(problem, folder)
     for name in ("B2_x", "B2_y"):
         expected = drprobe[name]["value"] * factors[name]
         assert result["parameters"][name]["value"] == pytest.approx(expected, abs=0.1)
@@ -137,7 +134,7 @@ def test_least_squares_alone_with_priors(tmp_path):
         parameters=parameters,
         optimizer={"name": "lm", "starts": 4},
     )
-    result, _ = imaging.run(problem, RunFolder(tmp_path), lambda p: None)
+    result, _ = computed(problem, RunFolder(tmp_path))
     assert result["parameters"]["C1"]["value"] == pytest.approx(5.3, abs=0.01)
     assert result["parameters"]["C1"]["std_noise"] is None, "the prior knows it, not the image"
     assert any("C1 is not determined by this image: its prior" in w for w in result["warnings"])
@@ -145,17 +142,18 @@ def test_least_squares_alone_with_priors(tmp_path):
 
 
 def test_noise_from_the_residual_is_said(tmp_path):
-    content = with_example({"stage": "imaging", "data": {}, "specimen": {}, "simulate": {}})[0]
-    content["data"]["vacuum"] = None
-    content["parameters"] = {
+    parameters = {
         name: {"free": False, "value": value}
         for name, value in truth().items()
         if name not in ("C1", "A1_x")
     }
-    content["microscope"] = {"aberration_convention": "drprobe"}
-    content["optimizer"] = {"name": "lm", "starts": 2}
-    problem = imaging.prepare(run_settings(content))
-    result, _ = imaging.run(problem, RunFolder(tmp_path), lambda p: None)
+    problem = task(
+        data={"vacuum": None},
+        parameters=parameters,
+        microscope={"aberration_convention": "drprobe"},
+        optimizer={"name": "lm", "starts": 2},
+    )
+    result, _ = computed(problem, RunFolder(tmp_path))
     assert result["noise"]["source"] == "residual"
     assert any("noise is taken from the residual" in w for w in result["warnings"])
     assert result["noise"]["variance"] == pytest.approx(1.8e-4, rel=0.15)
@@ -164,7 +162,7 @@ def test_noise_from_the_residual_is_said(tmp_path):
 
 def test_input_that_belongs_together():
     with pytest.raises(InputError, match=r"specimen\.structure: none given"):
-        imaging.prepare(
+        prepared(
             run_settings(
                 {
                     "stage": "imaging",

@@ -7,11 +7,14 @@ import pytest
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.handover import imaging_vector, read_result
-from qhrtem_jax.inputs.problem import averages, load_experiment
+from qhrtem_jax.inputs.image import Experiment, averages, load_experiment
+from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import choose_average, find_regions
-from qhrtem_jax.inputs.settings import DataSettings, run_settings
+from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.stages import run_settings
 
 NOISE = NoiseModel(1e-4)
 
@@ -39,6 +42,10 @@ def test_named_regions_are_taken_as_named():
         find_regions(DataSettings(roi_shape=(12, 20), rois=((30, 1),)), field(), None)
 
 
+def means(data, image, noise):
+    return averages(data, Experiment(image, Frame(image.shape, (0.01, 0.01)), noise), Reader())
+
+
 def test_the_regions_most_alike_are_averaged(caplog):
     rng = np.random.default_rng(1)
     image = np.concatenate([field(), rng.normal(1.0, 0.3, size=(12, 40))])
@@ -52,16 +59,16 @@ def test_the_regions_most_alike_are_averaged(caplog):
 
 def test_several_means_are_lists_of_lists():
     data = DataSettings(roi_shape=(12, 20), average=(((12, 0),), ((24, 0), (24, 20))))
-    assert averages(data, field(), None) == [((12, 0),), ((24, 0), (24, 20))]
+    assert means(data, field(), None) == [((12, 0),), ((24, 0), (24, 20))]
     one = DataSettings(roi_shape=(12, 20), average=((12, 0), (24, 0)))
-    assert averages(one, field(), None) == [((12, 0), (24, 0))]
+    assert means(one, field(), None) == [((12, 0), (24, 0))]
 
 
 @pytest.mark.parametrize("average", [((12, 0), (24, 0), (12, 0)), (((12, 0),), ((24, 0), (12, 0)))])
 def test_a_region_named_twice_is_refused(average):
     data = DataSettings(roi_shape=(12, 20), average=average)
     with pytest.raises(InputError, match=r"data\.average: the region at \[12, 0\] is named twice"):
-        averages(data, field(), None)
+        means(data, field(), None)
     data = DataSettings(roi_shape=(12, 20), rois=((12, 0), (24, 0), (12, 0)))
     with pytest.raises(InputError, match=r"data\.rois: the region at \[12, 0\] is named twice"):
         find_regions(data, field(), None)
@@ -71,7 +78,7 @@ def test_a_region_named_twice_is_refused(average):
 @pytest.mark.parametrize("which", [{"rois": "auto"}, {"average": "auto"}, {"rois": ((12, 0),)}])
 def test_regions_without_pixels_are_refused(shape, which):
     data = DataSettings(roi_shape=shape, **which)
-    find = averages if "average" in which else find_regions
+    find = means if "average" in which else find_regions
     with pytest.raises(InputError, match=r"data\.roi_shape: found .* at least 8 pixels"):
         find(data, field(), NOISE)
 
@@ -87,8 +94,8 @@ def experiment(tmp_path, **options):
     data = DataSettings(
         image=str(tmp_path / "field.npy"), sampling_nm=0.01, roi_shape=(12, 20), **options
     )
-    warnings = []
-    return load_experiment(data, warnings.append), warnings
+    reader = Reader()
+    return load_experiment(data, reader), reader.warnings()
 
 
 def test_regions_that_overlap_are_a_warning(tmp_path):

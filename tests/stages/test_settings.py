@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.parameter_space import parameter_space
-from qhrtem_jax.inputs.settings import RunSettings, run_settings
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.stages import RunSettings, run_settings
 
 
 def settings(**groups):

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.imaging.several_means import OWN, fit_several, means_table
+from qhrtem_jax.inputs.columns import load_specimen
+from qhrtem_jax.inputs.instrument import load_crystal, load_microscope
 from qhrtem_jax.inputs.parameter_space import parameter_space
-from qhrtem_jax.inputs.problem import load_crystal, load_microscope
-from qhrtem_jax.inputs.settings import run_settings
+from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX, default_vector
 from qhrtem_jax.physics.simulator import make_simulator
+from qhrtem_jax.stages import run_settings
 
 EXAMPLE = resources.files("qhrtem_jax").joinpath("example")
 FRAME = Frame((44, 64), (0.0089, 0.0089))
@@ -50,7 +52,7 @@ def settings():
 def means():
     """(settings, images of two thicknesses with white noise, vectors they were made of)."""
     chosen = settings()
-    microscope = load_microscope(chosen, lambda text: None)
+    microscope = load_microscope(chosen, Reader())
     vectors, images = [], []
     rng = np.random.default_rng(0)
     for slices, own in zip(SLICES, OWN_TRUTH, strict=True):
@@ -58,7 +60,7 @@ def means():
         for name, value in (TRUTH | own | {"thickness": slices}).items():
             vector[INDEX[name]] = value
         simulator = make_simulator(
-            load_crystal(chosen),
+            load_crystal(chosen, Reader()),
             microscope,
             FRAME,
             grid_shape=(36, 54),
@@ -77,10 +79,10 @@ def test_two_means_give_the_truth_with_smaller_errors_than_one(means):
     start = vectors[0].copy()
     for name, amount in (("A1_x", 0.2), ("tilt_x", 0.5), ("C1", -0.2), ("C3", 400.0)):
         start[INDEX[name]] += amount
-    one = fit_several(chosen, space, images[:1], FRAME, NOISE, start)
-    both = fit_several(chosen, space, images, FRAME, NOISE, start)
+    one = fit_several(load_specimen(chosen, Reader()), space, images[:1], FRAME, NOISE, start)
+    both = fit_several(load_specimen(chosen, Reader()), space, images, FRAME, NOISE, start)
     np.testing.assert_array_equal(both.vectors[:, INDEX["thickness"]], SLICES)
-    assert both.is_noise
+    assert both.noise.is_noise
     shared = [INDEX[name] for name in FREE]
     own = [INDEX[name] for name in OWN]
     for k in range(2):
@@ -90,6 +92,6 @@ def test_two_means_give_the_truth_with_smaller_errors_than_one(means):
     assert np.all(both.std[0, shared] < one.std[0, shared])
     assert set(both.shared) == set(FREE)
     table, scale = means_table(both, images, NOISE)
-    assert [entry["thickness"] for entry in table] == list(SLICES)
+    assert [entry.thickness for entry in table] == list(SLICES)
     assert 0.9 < scale.chi2 < 1.1
-    assert table[1]["C1"]["std"] == pytest.approx(both.std[1, INDEX["C1"]] * scale.misfit)
+    assert table[1].C1.std == pytest.approx(both.std[1, INDEX["C1"]] * scale.misfit)

@@ -9,28 +9,16 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.imaging import fit as imaging
 from qhrtem_jax.inputs import memory, size
 from qhrtem_jax.inputs.memory import free_bytes
-from qhrtem_jax.inputs.problem import with_example
-from qhrtem_jax.inputs.settings import run_settings
-from qhrtem_jax.regions import reconstruct
-from qhrtem_jax.simulation import fit as simulate
-from qhrtem_jax.structure import fit as structure
+from tests.runs import example_settings, prepared
 
 EXAMPLE = resources.files("qhrtem_jax") / "example"
-PREPARE = {
-    "imaging": imaging.prepare,
-    "structure": structure.prepare,
-    "reconstruct": reconstruct.prepare,
-    "simulate": simulate.prepare,
-}
 
 
 def prepare(stage, **groups):
     content = {"data": {}, "specimen": {}, "microscope": {}, "simulate": {}} | groups
-    merged, _ = with_example({"stage": stage, "memory_gb": 16, **content})
-    return PREPARE[stage](run_settings(merged))
+    return prepared(example_settings({"stage": stage, "memory_gb": 16, **content}))
 
 
 def seconds_and_gib(caplog, stage):
@@ -170,10 +158,9 @@ def test_durations_are_said_as_one_says_them(seconds, text):
 
 def test_sizes_grow_with_the_pixels_only_where_they_are_held():
     """Beyond the threshold, images are compared in the band of the image grid."""
-    merged, _ = with_example({"stage": "imaging"})
-    settings = run_settings(merged)
-    task = imaging.prepare(settings)
-    crystal = imaging.problem.load_crystal(settings)
+    settings = example_settings({"stage": "imaging"})
+    task = prepared(settings)
+    crystal = task.crystal
     small, large = (
         size.imaging(settings, crystal, task.space, shape).bytes / size.GIB
         for shape in ((200, 200), (1056, 1536))

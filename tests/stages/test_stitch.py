@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qhrtem_jax.field import stitch
-from qhrtem_jax.inputs.problem import load_crystal
-from qhrtem_jax.inputs.settings import RunSettings, run_settings
-from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.inputs.instrument import load_crystal
+from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.physics.columns import columns_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.stages import RunSettings, run_settings
 from tests import truth
+from tests.runs import computed, prepared
 
 ROWS, COLS = 45, 64
 OFF = {"C1": 0.25, "A1_x": -0.15, "A1_y": 0.1, "tilt_x": 0.4, "absorption": 0.003}
@@ -58,12 +58,10 @@ def refined(reference_dir, bto_dir, tmp_path_factory):
     np.save(path / "field.npy", content["noisy"][0][: 3 * ROWS, :COLS])
     (path / "imaging.json").write_text(json.dumps(imaging(known)))
     settings = stitch_settings(bto_dir, path, {"vacuum": [0, 0, 40, COLS]}, {"max_cells": 6})
-    result, arrays = stitch.run(
-        stitch.prepare(settings), RunFolder(path / "run"), lambda progress: None
-    )
+    result, arrays = computed(prepared(settings), path / "run")
     rois = {tuple(roi["origin_px"]): roi for roi in known["rois"]}
     true = [rois[tuple(roi["origin_px"])] for roi in result["rois"]]
-    return result, arrays, true, known, columns_of(load_crystal(settings))
+    return result, arrays, true, known, columns_of(load_crystal(settings, Reader()))
 
 
 def test_numbers_of_atoms_are_found(refined):

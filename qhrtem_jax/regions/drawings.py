@@ -1,22 +1,25 @@
 """Figures and tables of regions of interest."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.regions.entry import RegionEntry
+from qhrtem_jax.reporting.column_tables import Count
 from qhrtem_jax.reporting.columns import species_colours
 from qhrtem_jax.reporting.figures import save
 from qhrtem_jax.reporting.numbers import with_error
+from qhrtem_jax.reporting.page import Table
 
 SHOWN = 16
 """So many regions are drawn; the numbers of all are in the tables."""
 
 
-def region_montage(path: Path, arrays: dict[str, np.ndarray], rois: list[dict[str, Any]]) -> None:
+def region_montage(path: Path, arrays: dict[str, np.ndarray], rois: Sequence[RegionEntry]) -> None:
     """Experiment, simulation and difference + 1 of the regions on one grey scale."""
     count = min(len(rois), SHOWN)
     figure = Figure(figsize=(1.35 * count + 1.2, 3.9), layout="constrained")
@@ -34,15 +37,15 @@ def region_montage(path: Path, arrays: dict[str, np.ndarray], rois: list[dict[st
             axis.set_yticks([])
         axis_row[0].set_ylabel(label, fontsize=8)
     for axis, roi in zip(axes[0], rois, strict=False):
-        axis.set_title(f"{roi['name']}\n{roi['thickness_nm']:.2f} nm", fontsize=8)
+        axis.set_title(f"{roi.name}\n{roi.thickness_nm:.2f} nm", fontsize=8)
     for axis, roi in zip(axes[2], rois, strict=False):
-        fit = roi["fit"]
-        axis.set_xlabel(f"MSE {1e3 * fit['mse']:.2f}e-3\nNCC {100 * fit['ncc']:.1f} %", fontsize=7)
+        fit = roi.fit
+        axis.set_xlabel(f"MSE {1e3 * fit.mse:.2f}e-3\nNCC {100 * fit.ncc:.1f} %", fontsize=7)
     figure.colorbar(drawn, ax=axes, shrink=0.7, label="intensity (vacuum = 1)")  # type: ignore[arg-type]
     save(figure, path)
 
 
-def count_maps(path: Path, rois: list[dict[str, Any]], columns: Columns) -> None:
+def count_maps(path: Path, rois: Sequence[RegionEntry], columns: Columns) -> None:
     """Numbers of atoms per column of every region; faint where the image cannot decide."""
     count = min(len(rois), SHOWN)
     across = min(count, 4)
@@ -54,7 +57,7 @@ def count_maps(path: Path, rois: list[dict[str, Any]], columns: Columns) -> None
     for axis, roi in zip(axes, rois, strict=False):
         draw_counts(axis, roi, columns, np.zeros(2))
         axis.set(xlim=(0, columns.size_nm[0]), ylim=(columns.size_nm[1], 0), aspect="equal")
-        axis.set_title(f"{roi['name']}, {roi['thickness_nm']:.2f} nm", fontsize=8)
+        axis.set_title(f"{roi.name}, {roi.thickness_nm:.2f} nm", fontsize=8)
         axis.set_xticks([])
         axis.set_yticks([])
     species_legend(axes[0], columns)
@@ -62,7 +65,7 @@ def count_maps(path: Path, rois: list[dict[str, Any]], columns: Columns) -> None
 
 
 def draw_counts(
-    axis: Axes, roi: dict[str, Any], columns: Columns, corner_nm: np.ndarray, size: float = 8.0
+    axis: Axes, roi: RegionEntry, columns: Columns, corner_nm: np.ndarray, size: float = 8.0
 ) -> None:
     """Circles in the colour of the species with the numbers of atoms in them.
 
@@ -71,17 +74,17 @@ def draw_counts(
     colours = species_colours(columns)
     width = np.array(columns.size_nm[:2])
     shared = {}
-    for entry in roi["counts"]:
-        shared.setdefault((entry["x"], entry["y"]), []).append(entry)
+    for entry in roi.counts:
+        shared.setdefault((entry.x, entry.y), []).append(entry)
     for (x, y), entries in shared.items():
         for k, entry in enumerate(entries):
             offset = 0.045 * (k - 0.5 * (len(entries) - 1))
             place = corner_nm + np.array([x, y]) * width + np.array([offset, 0.0])
-            sure = entry["probability"].get(str(entry["n"]), 0.0)
-            colour = colours[entry["species"]]
+            sure = entry.probability.get(str(entry.n), 0.0)
+            colour = colours[entry.species]
             axis.plot(*place, "o", ms=1.7 * size, color=colour, alpha=0.2 + 0.6 * sure**2)
             axis.annotate(
-                str(entry["n"]),
+                str(entry.n),
                 (place[0], place[1]),
                 ha="center",
                 va="center",
@@ -96,29 +99,29 @@ def species_legend(axis: Axes, columns: Columns) -> None:
     axis.legend(loc="upper right", fontsize=8)
 
 
-def regions_table(rois: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """(header, rows) of the report's table, like the paper's Table 2."""
-    species = [f"{c['species']} ({c['x']:.3f}, {c['y']:.3f})" for c in rois[0]["counts"]]
+def regions_table(rois: Sequence[RegionEntry]) -> Table:
+    """The report's table, like the paper's Table 2."""
+    species = [f"{c.species} ({c.x:.3f}, {c.y:.3f})" for c in rois[0].counts]
     head = ["region", "thickness (nm)", "absorption (%)", "C1 (nm)", "MSE", "NCC (%)", *species]
     rows = []
     for roi in rois:
-        known = roi["parameters"]
+        known = roi.parameters
         absorption, c1 = known["absorption"], known["C1"]
-        std = absorption["std"]
+        std = absorption.std
         rows.append(
             [
-                roi["name"],
-                f"{roi['thickness_nm']:.2f}",
-                with_error(100 * absorption["value"], None if std is None else 100 * std),
-                with_error(c1["value"], c1["std"]),
-                f"{roi['fit']['mse']:.6f}",
-                f"{100 * roi['fit']['ncc']:.2f}",
-                *(_count(entry) for entry in roi["counts"]),
+                roi.name,
+                f"{roi.thickness_nm:.2f}",
+                with_error(100 * absorption.value, None if std is None else 100 * std),
+                with_error(c1.value, c1.std),
+                f"{roi.fit.mse:.6f}",
+                f"{100 * roi.fit.ncc:.2f}",
+                *(_count(entry) for entry in roi.counts),
             ]
         )
-    return head, rows
+    return Table("Regions", head, rows)
 
 
-def _count(entry: dict[str, Any]) -> str:
-    sure = entry["probability"].get(str(entry["n"]), 0.0)
-    return str(entry["n"]) if sure > 0.995 else f"{entry['n']} ({100 * sure:.0f} %)"
+def _count(entry: Count) -> str:
+    sure = entry.probability.get(str(entry.n), 0.0)
+    return str(entry.n) if sure > 0.995 else f"{entry.n} ({100 * sure:.0f} %)"

@@ -1,0 +1,150 @@
+"""Figures and tables of a field."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from qhrtem_jax.field.result import FieldEntry
+from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.regions.drawings import draw_counts, species_legend
+from qhrtem_jax.reporting import figures
+from qhrtem_jax.reporting.figures import save
+from qhrtem_jax.reporting.numbers import with_error
+from qhrtem_jax.reporting.page import Table
+from qhrtem_jax.reporting.result import Fit
+
+
+def field_images(
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    sampling_nm: tuple[float, float],
+    fit: Fit,
+) -> None:
+    """Like the paper's Fig. 5 (b) to (e), all on one grey scale."""
+    experiment = arrays["experiment"]
+    best = arrays.get("simulation_refined", arrays["simulation"])
+    panels = (
+        ("experiment", experiment),
+        (f"simulation\nNCC {100 * fit.ncc:.2f} %", best),
+        ("difference + 1", best - experiment + 1.0),
+        ("mean-adjusted + 1", arrays["difference_mean_adjusted"] + 1.0),
+    )
+    low, high = float(experiment.min()), float(experiment.max())
+    rows, cols = experiment.shape
+    height, width = rows * sampling_nm[0], cols * sampling_nm[1]
+    figure = Figure(figsize=(14.0, 1.2 + 3.2 * max(0.5, height / width)), layout="constrained")
+    axes = figure.subplots(1, 4)
+    drawn = None
+    for axis, (title, image) in zip(axes, panels, strict=True):
+        extent = (0.0, width, height, 0.0)
+        drawn = axis.imshow(image, cmap="gray", vmin=low, vmax=high, extent=extent)
+        axis.set_title(title, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[0].plot([0.04 * width, 0.04 * width + 0.2], [0.96 * height] * 2, "w-", lw=3)
+    axes[0].text(0.04 * width, 0.945 * height, "0.2 nm", color="white", fontsize=8, va="bottom")
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="intensity (vacuum = 1)")  # type: ignore[arg-type]
+    save(figure, path)
+
+
+def model_map(
+    path: Path,
+    rois: Sequence[FieldEntry],
+    columns: Columns,
+    sampling_nm: tuple[float, float],
+    shape: tuple[int, ...],
+) -> None:
+    """Like the paper's Fig. 5 (a): every column of the field with its numbers of atoms."""
+    height, width = shape[0] * sampling_nm[0], shape[1] * sampling_nm[1]
+    scale = 4.2
+    figure = Figure(figsize=(scale * width + 1.0, scale * height + 0.8), layout="constrained")
+    axis = figure.subplots()
+    for roi in rois:
+        corner = np.array(roi.origin_px[::-1]) * np.array(sampling_nm[::-1])
+        draw_counts(axis, roi, columns, corner, size=7.0)
+        box = np.array(columns.size_nm[:2])
+        axis.add_patch(figures.rectangle(corner, box))
+    axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    axis.set_xlabel("x (nm)")
+    axis.set_ylabel("y (nm)")
+    species_legend(axis, columns)
+    save(figure, path)
+
+
+def property_maps(path: Path, rois: Sequence[FieldEntry], columns: Columns) -> None:
+    """Thickness, height of the exit surface, and displacement with its error, per region."""
+    origins = np.array([r.origin_px for r in rois])
+    rows, cols = (np.unique(origins[:, axis]) for axis in (0, 1))
+    place = [(int(np.searchsorted(rows, r)), int(np.searchsorted(cols, c))) for r, c in origins]
+    figure = Figure(figsize=(12.0, 1.6 + 0.9 * len(rows)), layout="constrained")
+    axes = figure.subplots(1, 3)
+    exits = [
+        np.nan if r.surfaces is None else max((s.last_slice or 0) for s in r.surfaces) for r in rois
+    ]
+    maps = (
+        ("thickness (nm)", [r.thickness_nm for r in rois], "viridis", "%.2f"),
+        ("exit surface (slice)", exits, "cividis", "%.0f"),
+    )
+    for axis, (title, values, cmap, text) in zip(axes, maps, strict=False):
+        table = np.full((len(rows), len(cols)), np.nan)
+        middle = 0.5 * (np.nanmin(values) + np.nanmax(values))
+        for (i, j), value in zip(place, values, strict=True):
+            table[i, j] = value
+            if np.isfinite(value):
+                color = "black" if value > middle else "white"
+                axis.annotate(
+                    text % value, (j, i), ha="center", va="center", color=color, fontsize=8
+                )
+        shown = axis.imshow(table, cmap=cmap, aspect="auto")
+        axis.set_title(title, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        figure.colorbar(shown, ax=axis, shrink=0.8)
+    _displacement_panel(axes[2], rois, place, (len(rows), len(cols)))
+    save(figure, path)
+
+
+def _displacement_panel(axis, rois: Sequence[FieldEntry], place, shape: tuple[int, int]) -> None:
+    known = [(p, r.displacement) for p, r in zip(place, rois, strict=True) if r.displacement]
+    if not known:
+        axis.set_axis_off()
+        return
+    largest = max(np.hypot(d.mean.dx_pm, d.mean.dy_pm) for _, d in known) or 1.0
+    for (i, j), moved in known:
+        mean = moved.mean
+        # the arrow keeps to the lower part of its cell, its numbers to the upper
+        x, y = (0.25 * n / largest for n in (mean.dx_pm, mean.dy_pm))
+        start, end = (j - x, i + 0.15 - y), (j + x, i + 0.15 + y)
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "lw": 2})
+        axis.annotate(
+            f"{mean.dx_pm:+.1f}, {mean.dy_pm:+.1f}\n±{mean.std_dx_pm:.1f}, {mean.std_dy_pm:.1f}",
+            (j, i - 0.3),
+            ha="center",
+            va="center",
+            fontsize=6,
+        )
+    axis.set(xlim=(-0.6, shape[1] - 0.4), ylim=(shape[0] - 0.4, -0.6))
+    axis.set_xticks([])
+    axis.set_yticks([])
+    first = known[0][1]
+    axis.set_title(f"{first.species} against {first.against}: x, y (pm)", fontsize=9)
+
+
+def displacement_table(rois: Sequence[FieldEntry]) -> Table | None:
+    """Displacement and, where charges are given, polarisation of each region's cell."""
+    head = ["region", "dx (pm)", "dy (pm)", "Px (uC/cm2)", "Py (uC/cm2)"]
+    rows = []
+    for roi in rois:
+        if roi.displacement is None:
+            continue
+        mean, polar = roi.displacement.mean, roi.polarisation_uC_cm2
+        row = [roi.name, with_error(mean.dx_pm, mean.std_dx_pm)]
+        row += [with_error(mean.dy_pm, mean.std_dy_pm)]
+        if polar is None:
+            row += ["", ""]
+        else:
+            row += [with_error(polar.Px, polar.std_Px), with_error(polar.Py, polar.std_Py)]
+        rows.append(row)
+    return Table("Displacements and polarisation", head, rows) if rows else None

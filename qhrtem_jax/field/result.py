@@ -1,0 +1,92 @@
+"""A stitched and refined field, as a result."""
+
+import dataclasses
+
+from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.regions.entry import RegionEntry
+from qhrtem_jax.reporting.result import ASIDE, OPTIONAL, Fit, FitResult
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """First and last slice of a chain in the field's stack, from 1; null where it is empty."""
+
+    species: str
+    x: float
+    y: float
+    first_slice: int | None
+    last_slice: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """A displacement in pm, with standard errors."""
+
+    dx_pm: float
+    dy_pm: float
+    std_dx_pm: float
+    std_dy_pm: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnShift(Shift):
+    """Of the column at `x`, `y` (fractions of the cell)."""
+
+    x: float
+    y: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Displacement:
+    """Of the columns of `species` against those of another one beside them, and their mean."""
+
+    species: str
+    against: str
+    columns: tuple[ColumnShift, ...]
+    mean: Shift
+
+
+@dataclasses.dataclass(frozen=True)
+class Polarisation:
+    """Of a cell, in uC/cm^2, with standard errors."""
+
+    Px: float
+    Py: float
+    std_Px: float
+    std_Py: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldEntry(RegionEntry):
+    """A region after the joint refinement: its height in cells, its shift as a whole against the
+    ideal lattice (x, y in pm), its surfaces, displacement and polarisation."""
+
+    height_cells: int | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    lattice_offset_pm: tuple[float, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    surfaces: tuple[Surface, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    displacement: Displacement | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    polarisation_uC_cm2: Polarisation | None = dataclasses.field(default=None, metadata=OPTIONAL)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Integrated:
+    """The field as one (the paper's section 4.3): `fit` of the stitched, `fit_refined` of the
+    refined model, both over the union of the regions; C1 and absorption for all; how many slices
+    each region lies above the deepest exit plane; the regions' heights in cells."""
+
+    fit: Fit
+    C1_global_nm: float
+    absorption_global: float
+    shifts_slices: tuple[float, ...]
+    fit_refined: Fit | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    C1_global_refined_nm: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    heights_cells: tuple[int, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FieldResult(FitResult):
+    """The regions of the field, and the field as one."""
+
+    rois: tuple[FieldEntry, ...]
+    field: Integrated
+    cell: Columns = dataclasses.field(metadata=ASIDE)

@@ -1,0 +1,165 @@
+"""Stage `stitch`: one model of the field from its regions, and its joint refinement."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from qhrtem_jax.field.counting import certify
+from qhrtem_jax.field.entries import as_field_entry, refined_entries
+from qhrtem_jax.field.joint import refine
+from qhrtem_jax.field.model import FieldModel, JointState, field_model
+from qhrtem_jax.field.problem import FieldProblem
+from qhrtem_jax.field.properties import supercell
+from qhrtem_jax.field.result import FieldEntry, FieldResult, Integrated
+from qhrtem_jax.field.simulate import (
+    cut,
+    exits,
+    first_state,
+    global_imaging,
+    image,
+    plane_vector,
+)
+from qhrtem_jax.inputs.conversion import typed
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.integers import isolated_surface_atom
+from qhrtem_jax.regions.fit import count, relax, start
+from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
+from qhrtem_jax.regions.result import all_correlations, region_entries, summary_fit
+from qhrtem_jax.reporting.result import (
+    grid_sizes,
+    header,
+    noise_of,
+    noise_remarks,
+    parameter_table,
+)
+
+
+def run(problem: FieldProblem, journal: Journal) -> FieldResult:
+    """Stitch and refine."""
+    regions, chosen = problem.regions, problem.settings.stitch
+    assert regions.imaging is not None
+    fit = regions_model(regions, regions.imaging)
+    counted = _counted_regions(problem, fit, journal)
+    model = field_model(fit)
+    state = first_state(model, counted)
+    c1 = np.array([exit_vector(fit, point)[INDEX["C1"]] for point in state.points])
+    absorption = float(np.mean(state.points[:, INDEX["absorption"]]))
+    experiment = regions.field.image
+    simulation = image(model, state, journal, absorption)
+    integrated = Integrated(
+        fit=summary_fit(cut(model, simulation), fit.targets, []),
+        C1_global_nm=float(np.min(c1)),
+        absorption_global=absorption,
+        shifts_slices=_shifts(model, state, c1, chosen.rounding),
+    )
+    journal.note("stitched", integrated.fit.mse)
+    arrays = {
+        "experiment": experiment,
+        "simulation": simulation,
+        "difference": simulation - experiment,
+        "difference_mean_adjusted": _mean_adjusted(model, simulation - experiment),
+    }
+    vector = global_imaging(model, state)
+    std_noise: dict[str, float | None] = {}
+    std: dict[str, float | None] = {}
+    if chosen.refine:
+        state, fixed = refine(model, state, counted, journal)
+        state, counts = certify(model, state, journal, fixed, chosen.sweeps)
+        counted = dataclasses.replace(counted, points=state.points, noise=state.weights.noise)
+        refined = image(model, state, journal)
+        arrays |= {
+            "simulation_refined": refined,
+            "points": state.points,
+            "difference_mean_adjusted": _mean_adjusted(model, refined - experiment),
+        }
+        entries, shared = refined_entries(model, state, counted, counts, refined, chosen.charges)
+        std_noise, std, correlations = shared.std_noise, shared.std, shared.correlations
+        vector = plane_vector(model, state)
+        chi2 = [entry.fit.chi2_reduced for entry in entries]
+        integrated = dataclasses.replace(
+            integrated,
+            fit_refined=summary_fit(cut(model, refined), fit.targets, chi2),
+            C1_global_refined_nm=float(vector[INDEX["C1"]]),
+            heights_cells=tuple(int(n) for n in state.stack.heights),
+        )
+    else:
+        if problem.counted is None:
+            entries = tuple(as_field_entry(entry) for entry in region_entries(fit, counted))
+        else:
+            entries = tuple(typed(FieldEntry, roi, "rois") for roi in problem.counted.rois)
+        correlations = all_correlations(entries)
+    size_nm, atoms = supercell(model, state)
+    noise = counted.noise
+    return FieldResult(
+        **header(problem.settings, regions.reader),
+        warnings=(*regions.warnings, *_remarks(entries, fit, counted), *noise_remarks(noise)),
+        grid=grid_sizes(fit.choice),
+        noise=noise_of(noise),
+        fit=integrated.fit_refined or integrated.fit,
+        parameters=parameter_table(vector, set(std), std_noise, std),
+        correlations=correlations,
+        rois=entries,
+        field=integrated,
+        cost=journal.cost(),
+        cell=model.columns,
+        arrays={k: v.astype(np.float32) for k, v in arrays.items()},
+        structures={"field": (size_nm, atoms, "stitched model of the field")},
+        history=tuple(journal.rows),
+    )
+
+
+def _counted_regions(problem: FieldProblem, model: RegionsModel, journal: Journal) -> RegionState:
+    """The regions, counted now or handed over."""
+    known = problem.counted
+    if known is None:
+        return count(model, relax(model, start(model, journal), journal), journal)
+    points, relaxed_points = known.points.copy(), known.relaxed_points.copy()
+    if not model.bounds.camera:  # this run takes the MTF as it is given
+        points[:, model.layout.mtf_stretch] = 0.0
+        relaxed_points[:, model.layout.mtf_stretch] = 0.0
+    return RegionState(points, relaxed_points, known.noise)
+
+
+def _shifts(
+    model: FieldModel, state: JointState, c1: np.ndarray, rounding: str
+) -> tuple[float, ...]:
+    """The paper's section 4.3: the global C1 is the smallest of the regions', which lie above that
+    plane by the difference; in slices."""
+    if rounding == "cell":
+        last = exits(model, state)
+        return tuple(float(n) for n in last.max() - last)
+    return tuple(float(n) for n in (c1 - c1.min()) / model.columns.slice_nm)
+
+
+def _mean_adjusted(model: FieldModel, difference: np.ndarray) -> np.ndarray:
+    """The difference with the mean of each region removed, 0 outside of the regions."""
+    rows, cols = model.targets.shape[1:]
+    adjusted = np.zeros_like(difference)
+    for r, c in model.corners:
+        part = difference[r : r + rows, c : c + cols]
+        adjusted[r : r + rows, c : c + cols] = part - part.mean()
+    return adjusted
+
+
+def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionState) -> list[str]:
+    remarks = [
+        f"{entry.name}: a change of numbers may still improve it"
+        for entry in entries
+        if not entry.certified
+    ]
+    for k, entry in enumerate(entries):
+        counts = np.rint(state.points[k, fit.layout.counts])
+        if fit.problem.settings.reconstruct.surface_rule and isolated_surface_atom(
+            fit.sites, counts
+        ):
+            remarks.append(
+                f"{entry.name}: an isolated surface atom is kept, since the image demands it"
+            )
+    if not state.noise.is_noise:
+        remarks.append(
+            "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
+            "follow from it"
+        )
+    return remarks

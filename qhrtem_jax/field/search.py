@@ -1,0 +1,133 @@
+"""Search for whole numbers of atoms in a linearised field, and how probable each is."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from qhrtem_jax.field.model import FieldModel
+from qhrtem_jax.refine.counting import LEAST_GAIN
+from qhrtem_jax.refine.integer_least_squares import IntegerModel, nearest_integers, probabilities
+from qhrtem_jax.refine.integers import degenerate_changes, paired_changes, single_changes
+
+BREADTH = 4096
+"""Whole fields of numbers that are looked at around the best relaxed ones."""
+
+SWEEPS, COMPETITIVE = 200, 40.0
+"""Of the Markov chain for the probabilities, and the objective up to which states give it steps."""
+
+LEAST_PROBABILITY = 1e-4
+"""Less is not reported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Numbers of a linearised field around the `present` ones, with the constraints of its regions.
+
+    States are numbers of all chains of all regions, (n,).
+    """
+
+    model: FieldModel
+    integers: IntegerModel
+    present: Float[np.ndarray, "regions chains"]
+    _known: dict[bytes, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    @functools.cached_property
+    def cost(self) -> float:
+        """Objective of the present numbers."""
+        here = self.present.reshape(1, -1)
+        return float(self.integers(here)[0] + self.penalty(here)[0])
+
+    def penalty(self, states: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " k"]:
+        """What constraints add to the objective of states; infinite where not allowed."""
+        rows = states.reshape(len(states), *self.present.shape)
+        return np.array([sum(self._penalty(row) for row in state) for state in rows])
+
+    def _penalty(self, row: np.ndarray) -> float:
+        """That of one region's numbers (chains,); kept, since the same come again and again."""
+        key = row.tobytes()
+        if key not in self._known:
+            rules = self.model.constraints
+            allowed = bool(rules.allow(row))
+            self._known[key] = float(rules.penalty(row[None])[0]) if allowed else np.inf
+        return self._known[key]
+
+    def candidates(self) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " k"]]:
+        """(states, their objectives) worth a look."""
+        here = self.present.ravel()
+        prior = np.kron(np.eye(len(self.present)), self.model.constraints.roughness())
+        relaxed = self.integers.relaxed(here, prior)
+        near = nearest_integers(*relaxed, self.integers.low, self.integers.high, BREADTH)
+        costs = self.integers(near) + self.penalty(near)
+        # the search by distance does not know all of the constraints; changes one by one do
+        starts = [here] if not np.any(np.isfinite(costs)) else [here, near[np.argmin(costs)]]
+        more, their_costs = zip(*(self._descend(start) for start in starts), strict=True)
+        changes, change_costs = self._changes(here)
+        states = np.concatenate([near, *more, changes])
+        return states, np.concatenate([costs, *their_costs, self.cost + change_costs])
+
+    def _descend(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(where the best changes of one region at a time lead (1, n), its objective)."""
+        while True:
+            changed, costs = self._changes(state)
+            best = int(np.argmin(costs))
+            if not costs[best] < -LEAST_GAIN:
+                return state[None], self.integers(state[None]) + self.penalty(state[None])
+            state = changed[best]
+
+    def _changes(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(states (k, n) with single, paired and degenerate changes in one region, what these add
+        to the objective)."""
+        slope, chains = self.integers.slope(state), self.present.shape[1]
+        found, costs = [], []
+        for k in range(len(self.present)):
+            mine = np.arange(k * chains, (k + 1) * chains)
+            row, part = state[mine], self.integers.conditional(state, mine, slope)
+            rows = self._rows(row)
+            rows = rows[np.all((rows >= part.low) & (rows <= part.high), axis=1)]
+            penalties = np.array([self._penalty(r) for r in rows])
+            costs.append(part(rows) - part(row[None]) + penalties - self._penalty(row))
+            states = np.tile(state, (len(rows), 1))
+            states[:, mine] = rows
+            found.append(states)
+        return np.concatenate(found), np.concatenate(costs)
+
+    def _rows(self, row: np.ndarray) -> np.ndarray:
+        """A region's numbers after single, paired and degenerate changes."""
+        most, columns = self.model.most, self.model.columns
+        rows = [
+            single_changes(columns, row, most),
+            paired_changes(row, most),
+            degenerate_changes(columns, row, most),
+        ]
+        every = np.unique(np.concatenate(rows), axis=0)
+        return every[np.any(every != row, axis=1)]
+
+    def certified(self, refused: frozenset[bytes], least: float) -> Bool[np.ndarray, " regions"]:
+        """Whether no change of each region's numbers is better by `least`, but for states that are
+        `refused`."""
+        states, costs = self._changes(self.present.ravel())
+        better = np.array([c < -least for c in costs])
+        better &= np.array([s.tobytes() not in refused for s in states])
+        changed = np.any(states.reshape(-1, *self.present.shape) != self.present, axis=2)
+        return ~np.any(changed & better[:, None], axis=0)
+
+    def probabilities(self) -> list[list[dict[int, float]]]:
+        """Of the numbers of each chain of each region, all others open."""
+        states, costs = self.candidates()
+        here = self.present.ravel()
+        order = np.argsort(costs)
+        order = order[costs[order] < self.cost + COMPETITIVE][:BREADTH]
+        steps = np.unique(states[order] - here, axis=0)
+        steps = steps[np.any(steps != 0.0, axis=1)]
+        rng = np.random.default_rng(self.model.problem.settings.seed)
+        found = probabilities(self.integers, self.penalty, here, steps, SWEEPS, rng)
+        tables = found.reshape(*self.present.shape, -1)
+        return [
+            [
+                {n: float(p) for n, p in enumerate(chain) if p >= LEAST_PROBABILITY}
+                for chain in region
+            ]
+            for region in tables
+        ]

@@ -1,0 +1,224 @@
+"""A state of the fit as a field: where its regions stand, its image, and what that misses.
+
+Each region's point refers to the end of its own stack, which stands somewhere in that of the field:
+C1 says where, up to the one that all regions share.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from qhrtem_jax.field.model import (
+    FieldModel,
+    JointState,
+    Stack,
+    free_coordinates,
+    weights,
+    whole_numbers,
+)
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.structured import moved_plane
+from qhrtem_jax.refine.unknown_cells import UnknownCells
+from qhrtem_jax.refine.whole_field import Placement, WholeField
+from qhrtem_jax.regions.model import RegionState
+
+C1 = INDEX["C1"]
+
+DAMPING = 1e-3
+"""Damping of the first step over the whole field."""
+
+
+def first_state(model: FieldModel, regions: RegionState) -> JointState:
+    """Regions as they were counted one by one, put together; unknown cells like their nearest."""
+    points = regions.points
+    first, unknown = like_nearest(model, points)
+    return JointState(
+        points,
+        stack_of(model, points, None),
+        weights(model, regions.noise),
+        first,
+        unknown,
+        DAMPING,
+    )
+
+
+def like_nearest(
+    model: FieldModel, points: Float[np.ndarray, "regions point"]
+) -> tuple[Float[np.ndarray, "unknown chains"], UnknownCells]:
+    """(numbers of the unknown cells like those of the nearest regions, no change to them)."""
+    nearest, layout, dtype = model.cells.nearest_region, model.layout, model.dtype
+    numbers = jnp.zeros((len(nearest), layout.chains), dtype)
+    shifts = jnp.zeros((len(nearest), layout.columns, 2), dtype)
+    return points[nearest][:, layout.counts], UnknownCells(numbers, shifts)
+
+
+# Heights
+
+
+def stack_of(
+    model: FieldModel, points: Float[np.ndarray, "regions point"], before: Stack | None
+) -> Stack:
+    """Heights from the C1 of the regions, which differ by whole repeating units: the rest is the
+    global C1, a circular mean. Regions that reach deeper have smaller C1.
+
+    `before`: a stack whose simulator is kept where it is as high as it has to be.
+    """
+    c1, unit_nm = points[:, C1], model.unit_nm
+    phase = np.angle(np.mean(np.exp(2j * np.pi * c1 / unit_nm)))
+    units = np.rint((c1 - phase / (2.0 * np.pi) * unit_nm) / unit_nm).astype(int)
+    heights = units.max() - units
+    stack = int(heights.max()) + model.region_units
+    if before is not None and before.units == stack:
+        return dataclasses.replace(before, heights=heights)
+    return Stack(heights, stack, _simulator(model, stack))
+
+
+def _simulator(model: FieldModel, units: int) -> FieldSimulator:
+    problem, choice = model.problem, model.regions.choice
+    return make_field(
+        model.columns,
+        model.cells.shape,
+        units,
+        problem.specimen.microscope,
+        problem.field.frame,
+        grid_shape=choice.grid,
+        image_shape=choice.image,
+        scattering=problem.settings.specimen.scattering,
+        precision=problem.settings.precision,
+        source=choice.source,
+    )
+
+
+def above_plane_nm(model: FieldModel, state: JointState) -> Float[np.ndarray, " regions"]:
+    """Distance from the end of each region's stack to that of the field's."""
+    return (state.stack.units - model.region_units - state.stack.heights) * model.unit_nm
+
+
+def snapped(model: FieldModel, state: JointState) -> Float[np.ndarray, "regions point"]:
+    """Points with C1 as the heights demand."""
+    points = state.points.copy()
+    points[:, C1] = global_imaging(model, state)[C1] + above_plane_nm(model, state)
+    return points
+
+
+def placement(model: FieldModel, state: JointState) -> Placement:
+    """Where the regions and the unknown cells are in the field."""
+    cells, dtype = model.cells, model.dtype
+    counts, step = state.points[:, model.layout.counts], 1e-4
+    some = np.maximum(counts, 2.0 * step)  # an empty chain has no start, one about to grow has
+    starts = model.sites.starts(some)
+    ahead = np.where(np.mod(some, 1.0) < 0.5, step, -step)
+    slope = (model.sites.starts(some + ahead) - starts) / ahead
+
+    def array(values: np.ndarray) -> Array:
+        return jnp.asarray(values, dtype)
+
+    return Placement(
+        model.layout,
+        cells.shape[0] * cells.shape[1],
+        jnp.asarray(cells.region_cells),
+        jnp.asarray(cells.unknown_cells),
+        jnp.asarray(cells.nearest_region),
+        array(above_plane_nm(model, state)),
+        array(model.drift_nm),
+        array(counts),
+        array(state.stack.heights[:, None] * model.per_cell + starts),
+        array(slope),
+        array(np.array([c.occupancy for c in model.columns.chains])),
+        array(state.first),
+        array(model.most),
+        state.unknown,
+    )
+
+
+def global_imaging(model: FieldModel, state: JointState) -> Float[np.ndarray, " parameters"]:
+    """Imaging parameters at the end of the field's stack."""
+    return np.asarray(placement(model, state).imaging(jnp.asarray(state.points)), float)
+
+
+def lattice_offsets(model: FieldModel, state: JointState) -> Float[np.ndarray, "regions 2"]:
+    """Shift of each region as a whole against the ideal lattice, in nm."""
+    return np.asarray(placement(model, state).offsets(jnp.asarray(state.points)), float)
+
+
+def exits(model: FieldModel, state: JointState) -> Float[np.ndarray, " regions"]:
+    """Slice of the field's stack behind which each region ends."""
+    last = model.sites.extent(whole_numbers(model, state))[1]
+    return state.stack.heights * model.columns.slices + last
+
+
+def plane_vector(model: FieldModel, state: JointState) -> Float[np.ndarray, " parameters"]:
+    """Imaging parameters at the lowest exit plane of all regions."""
+    columns = model.columns
+    surplus = state.stack.units * columns.slices - exits(model, state).max()
+    return moved_plane(global_imaging(model, state), -surplus * columns.slice_nm)
+
+
+# Images
+
+
+def content(model: FieldModel, state: JointState, absorption: float | None = None) -> FieldState:
+    """The whole field; `absorption`: one value for all cells instead of each region's."""
+    value = None if absorption is None else jnp.asarray(absorption, model.dtype)
+    return placement(model, state).state(jnp.asarray(state.points, model.dtype), value)
+
+
+def image(
+    model: FieldModel, state: JointState, journal: Journal, absorption: float | None = None
+) -> Float[np.ndarray, "field_rows field_cols"]:
+    """Simulation of the whole field; `absorption` as in `content`."""
+    journal.count(evaluations=1)
+    return np.asarray(state.stack.simulator.image(content(model, state, absorption)), float)
+
+
+def cut(
+    model: FieldModel, field: Float[np.ndarray, "field_rows field_cols"]
+) -> Float[np.ndarray, "regions rows cols"]:
+    """The regions of an image of the field."""
+    rows, cols = model.targets.shape[1:]
+    return np.array([field[r : r + rows, c : c + cols] for r, c in model.corners])
+
+
+def difference(
+    model: FieldModel, state: JointState, journal: Journal
+) -> Float[np.ndarray, "regions rows cols"]:
+    """Regions in the simulation of the field, less the experiment."""
+    return cut(model, image(model, state, journal)) - model.targets
+
+
+def residuals(
+    model: FieldModel, state: JointState, journal: Journal
+) -> Float[np.ndarray, "regions pixels"]:
+    """Whitened residuals of the regions in the simulation of the field."""
+    simulated = cut(model, image(model, state, journal))
+    return np.asarray(state.weights.fit.likelihood.residual(simulated, model.targets), float)
+
+
+def whole_field(model: FieldModel, state: JointState) -> WholeField:
+    """Whitened residuals of the regions as a function of their points."""
+    return WholeField(
+        state.stack.simulator,
+        placement(model, state),
+        state.weights.fit.likelihood,
+        jnp.asarray(model.targets, model.dtype),
+        model.corners,
+    )
+
+
+def objective(model: FieldModel, state: JointState, journal: Journal) -> float:
+    """What is minimised: whitened misfit of the regions in the simulation of the field, with the
+    priors of their own parameters and, where all are whole, of their numbers."""
+    missed, free = residuals(model, state, journal), free_coordinates(model, state)
+    pulls = free.coordinates.pull(free.coordinates.to_unit(state.points))
+    counts = whole_numbers(model, state)
+    whole = np.all(np.abs(counts - state.points[:, model.layout.counts]) < 1e-3, axis=1)
+    return float(
+        np.sum(missed**2)
+        + np.sum(pulls[:, : free.own] ** 2)
+        + np.sum(pulls[0, free.own :] ** 2)
+        + np.sum(model.constraints.penalty(counts)[whole])
+    )

@@ -1,0 +1,131 @@
+"""Sweeps: one simulation of the whole field, then least squares region by region.
+
+Each sweep adds to every region's periodic image the difference that its neighbours make (deferred
+correction); the regions then move on their own, with the imaging parameters shared by all. Cells
+that no region shows are fitted to the image beside them.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from qhrtem_jax.field.model import (
+    FieldModel,
+    JointState,
+    free_coordinates,
+    weights,
+)
+from qhrtem_jax.field.simulate import content, cut, difference, image, snapped
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.matching.likelihood import make_likelihood
+from qhrtem_jax.matching.weights import pixel_weights
+from qhrtem_jax.refine.pooled import Pooled, pooled_fit
+from qhrtem_jax.refine.unknown_cells import fit_unknown
+
+ITERATIONS = 6
+"""Steps of the regions' least squares in a sweep."""
+
+Fixed = Bool[np.ndarray, "regions chains"]
+
+
+def sweep(
+    model: FieldModel,
+    state: JointState,
+    journal: Journal,
+    phase: str,
+    fixed: Fixed,
+    *,
+    weigh: bool = True,
+) -> JointState:
+    """One field simulation, then least squares of everything but the `fixed` numbers; `weigh`:
+    choose the weights of the pixels anew, where no noise is given."""
+    targets, missed = _deferred_targets(model, state, journal)
+    if weigh and model.given_noise is None:
+        state = _weighed(model, state, missed)
+    if state.settled:
+        state = dataclasses.replace(state, points=snapped(model, state))
+    found = _least_squares(model, state, journal, fixed, targets, ITERATIONS)
+    journal.note(phase, float(np.mean(missed**2)))
+    return dataclasses.replace(state, points=found.points, system=found.system)
+
+
+def pool(model: FieldModel, state: JointState, journal: Journal, fixed: Fixed) -> JointState:
+    """The state with the normal equations of its regions."""
+    targets, _ = _deferred_targets(model, state, journal)
+    found = _least_squares(model, state, journal, fixed, targets, 0)
+    return dataclasses.replace(state, system=found.system)
+
+
+def weigh(model: FieldModel, state: JointState, journal: Journal) -> JointState:
+    """Pixels weighed by what is missed at present; the same state where that changes little."""
+    return _weighed(model, state, difference(model, state, journal))
+
+
+def explain_unknown(
+    model: FieldModel, state: JointState, journal: Journal, steps: int
+) -> JointState:
+    """Fit the cells that no region shows by `steps` gradient steps."""
+    if not model.cells.unknown_cells.size:
+        return state
+    experiment = model.problem.field.image
+    unknown = fit_unknown(
+        state.stack.simulator,
+        make_likelihood(state.weights.noise, experiment.shape, model.dtype),
+        jnp.asarray(experiment, model.dtype),
+        content(model, state),
+        model.cells.unknown_cells,
+        jnp.asarray(state.first, model.dtype),
+        model.most,
+        model.per_cell,
+        state.unknown,
+        steps,
+    )
+    journal.count(gradients=steps)
+    return dataclasses.replace(state, unknown=unknown)
+
+
+def _deferred_targets(
+    model: FieldModel, state: JointState, journal: Journal
+) -> tuple[Float[np.ndarray, "regions rows cols"], Float[np.ndarray, "regions rows cols"]]:
+    """(targets less what the neighbours add to each region, what the field misses of them)."""
+    simulated = cut(model, image(model, state, journal))
+    periodic = state.weights.fit.images(snapped(model, state))
+    return model.targets - (simulated - periodic), simulated - model.targets
+
+
+def _weighed(
+    model: FieldModel, state: JointState, missed: Float[np.ndarray, "regions rows cols"]
+) -> JointState:
+    noise, present = pixel_weights(model.given_noise, missed, model.targets), state.weights.noise
+    close = np.isclose(noise.variance, present.variance, rtol=0.1)
+    if noise.is_noise == present.is_noise and close:
+        return state
+    return dataclasses.replace(state, weights=weights(model, noise))
+
+
+def _least_squares(
+    model: FieldModel,
+    state: JointState,
+    journal: Journal,
+    fixed: Fixed,
+    targets: Float[np.ndarray, "regions rows cols"],
+    iterations: int,
+) -> Pooled:
+    """Regions against `targets`; without `iterations`, their normal equations as they are."""
+    free, counts = free_coordinates(model, state), model.layout.counts
+    active = np.ones((len(state.points), free.own), dtype=bool)
+    active[:, [free.coordinates.free.index(k) for k in range(counts.start, counts.stop)]] = ~fixed
+    found = pooled_fit(
+        state.weights.fit,
+        free.coordinates,
+        free.own,
+        state.points,
+        targets,
+        active,
+        iterations=iterations,
+        tick=journal.tick("least squares"),
+    )
+    journal.count(evaluations=found.jacobians, gradients=found.jacobians)
+    return found

@@ -1,0 +1,188 @@
+"""What every change of atoms and every other parameter does to the whitened pixels of a field.
+
+Changes of numbers are simulated in the field; other parameters (nuisances) act by their
+derivatives. Regions that no pixels see together change in the same simulation.
+"""
+
+import dataclasses
+import itertools
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float32, Int
+
+from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
+from qhrtem_jax.field.simulate import residuals, snapped, whole_field
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.refine.integers import shared_columns
+from qhrtem_jax.refine.whole_field import push
+
+log = logging.getLogger(__name__)
+
+UNSEEN = 0.1
+"""Chi-square that a change of atoms may leave where none should be seen."""
+
+TANGENTS_CPU, TANGENTS_GPU = 4, 16
+"""Derivatives that are computed at once."""
+
+Entries = list[list[tuple[int, np.ndarray]]]
+"""For the pixels of each region: (which vector, its part there)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Whitened pixels of one region, and the vectors that act on them."""
+
+    index: Int[np.ndarray, " k"]
+    vectors: Float32[np.ndarray, "k pixels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Vectors:
+    """Vectors of a field: first the changes of single numbers, then what heavier and lighter atoms
+    of a column do together beyond that, then the nuisances, those of each region first.
+
+    `changes`: region, chain, number of atoms; `joint`: as `IntegerModel.joint`, two heavier atoms
+    do twice as much as one; `count`: how many vectors are no nuisances.
+    """
+
+    changes: Int[np.ndarray, "m 3"]
+    joint: Int[np.ndarray, "t 6"]
+    count: int
+    blocks: tuple[Block, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reach:
+    """Whose pixels (first index) see whose atoms, and regions in groups that none sees two of."""
+
+    near: Bool[np.ndarray, "regions regions"]
+    groups: list[list[int]]
+
+
+def make_vectors(model: FieldModel, state: JointState, journal: Journal) -> Vectors:
+    """The vectors around a state."""
+    reach = _Reach(model.cells.near, model.cells.apart())
+    singles = _changes(model, state, journal, reach)
+    if singles is None:
+        log.info("atoms reach further than thought: regions are simulated one by one")
+        regions = len(state.points)
+        everywhere = np.ones((regions, regions), dtype=bool)
+        reach = _Reach(everywhere, [[k] for k in range(regions)])
+        singles = _changes(model, state, journal, reach)
+        assert singles is not None  # nothing is beyond a reach of everywhere
+    changes, alone = singles
+    joint, together = _together(model, state, len(changes))
+    count = len(changes) + len(np.unique(joint[:, 4]))
+    slopes = _derivatives(model, state, journal, reach, count)
+    blocks = []
+    for parts in zip(alone, together, slopes, strict=True):
+        index, vectors = zip(*itertools.chain(*parts), strict=True)
+        blocks.append(Block(np.array(index), np.array(vectors)))
+    return Vectors(changes, joint, count, tuple(blocks))
+
+
+def lighter_chains(model: FieldModel) -> list[int]:
+    """Chains of atoms beside heavier (or equally heavy) ones in their column."""
+    return sorted({j for _, j in shared_columns(model.columns)})
+
+
+def _values(model: FieldModel, present: int, chain: int) -> list[int]:
+    """Other numbers of a chain that are simulated: one more and less, and all of the lighter atoms
+    of a column (one heavy atom scatters like several of them)."""
+    most = int(model.most[chain])
+    reach = most if chain in lighter_chains(model) else 1
+    values = range(max(present - reach, 0), min(present + reach, most) + 1)
+    return [n for n in values if n != present]
+
+
+def _changes(
+    model: FieldModel, state: JointState, journal: Journal, reach: _Reach
+) -> tuple[np.ndarray, Entries] | None:
+    """(changes (m, 3), their vectors); None where several together are seen further than `reach`
+    says."""
+    present = whole_numbers(model, state)
+    base = residuals(model, state, journal)
+    found: list[tuple[int, int, int]] = []
+    entries: Entries = [[] for _ in base]
+    for group in reach.groups:
+        beyond = ~reach.near[:, group].any(axis=1)
+        for chain in range(present.shape[1]):
+            values = [_values(model, int(present[k, chain]), chain) for k in group]
+            for numbers in itertools.zip_longest(*values):
+                changed = {k: n for k, n in zip(group, numbers, strict=True) if n is not None}
+                points = state.points.copy()
+                for k, number in changed.items():
+                    points[k, model.layout.counts] = present[k]
+                    points[k, model.layout.counts.start + chain] = number
+                trial = dataclasses.replace(state, points=points)
+                effect = residuals(model, trial, journal) - base
+                if np.sum(effect[beyond] ** 2) > UNSEEN * len(changed):
+                    return None
+                for k, number in changed.items():
+                    for b in np.flatnonzero(reach.near[:, k]):
+                        entries[b].append((len(found), effect[b].astype(np.float32)))
+                    found.append((k, chain, number))
+    return np.array(found), entries
+
+
+def _together(model: FieldModel, state: JointState, first: int) -> tuple[np.ndarray, Entries]:
+    """(`Vectors.joint`, the vectors from the `first` on): what heavier and lighter atoms of a
+    column do together, in the periodic cell of each region, for its own pixels."""
+    counts, fit = model.layout.counts, state.weights.fit
+    shared, points = shared_columns(model.columns), snapped(model, state)
+    found: list[tuple[int, ...]] = []
+    entries: Entries = []
+    vectors = itertools.count(first)
+    for k, present in enumerate(whole_numbers(model, state).astype(int)):
+        entries.append([])
+        row = k * len(present)
+        for i, j in shared:
+            if (j, i) in shared and j < i:  # equally heavy: once
+                continue
+            ends = [n for n in (present[i] - 1, present[i] + 1) if 0 <= n <= model.most[i]]
+            others = _values(model, int(present[j]), j)
+            states = [(n, m) for n in (present[i], *ends) for m in (present[j], *others)]
+            stack = np.tile(points[k], (len(states), 1))
+            stack[:, counts.start + np.array([i, j])] = states
+            white = np.asarray(fit.likelihood.whiten(fit.images(stack)), float)
+            table = white.reshape(1 + len(ends), 1 + len(others), -1)
+            beyond = table - table[:1] - table[:, :1] + table[0, 0]
+            for (a, n), (b, m) in itertools.product(enumerate(ends, 1), enumerate(others, 1)):
+                vector = next(vectors)
+                entries[k].append((vector, beyond[a, b].astype(np.float32)))
+                for often in (1, 2):
+                    value = present[i] + often * (n - present[i])
+                    found.append((row + i, value, row + j, m, vector, often))
+    return np.array(found, dtype=int).reshape(-1, 6), entries
+
+
+def _derivatives(
+    model: FieldModel, state: JointState, journal: Journal, reach: _Reach, first: int
+) -> Entries:
+    """The vectors of the nuisances, from the `first` on, in units of their widths."""
+    coordinates, own = model.nuisances.coordinates, model.nuisances.own
+    index, width, regions = coordinates.index, coordinates.host().width, len(state.points)
+    tangents = [(group, p) for group in reach.groups for p in range(own)]
+    tangents += [(list(range(regions)), p) for p in range(own, len(index))]
+    points, field = jnp.asarray(state.points, model.dtype), whole_field(model, state)
+    chunk = TANGENTS_CPU if jax.default_backend() == "cpu" else TANGENTS_GPU
+    entries: Entries = [[] for _ in range(regions)]
+    for start in range(0, len(tangents), chunk):
+        part = tangents[start : start + chunk]
+        directions = np.zeros((chunk, *state.points.shape))
+        for k, (group, p) in enumerate(part):
+            directions[k, group, index[p]] = width[p]
+        moved = np.asarray(push(field, points, jnp.asarray(directions, model.dtype)), np.float32)
+        for (group, p), effect in zip(part, moved, strict=False):
+            for b in range(regions):
+                if p >= own:
+                    entries[b].append((first + regions * own + p - own, effect[b]))
+                    continue
+                for k in group:
+                    if reach.near[b, k]:
+                        entries[b].append((first + k * own + p, effect[b]))
+    journal.count(gradients=len(tangents))
+    return entries

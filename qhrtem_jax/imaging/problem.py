@@ -1,0 +1,57 @@
+"""What stage `imaging` reads and checks."""
+
+import dataclasses
+
+from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.image import Experiment, load_experiment
+from qhrtem_jax.inputs.instrument import (
+    build_simulator,
+    choose_grid,
+    load_crystal,
+    load_microscope,
+    spanning_vectors,
+)
+from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import Settings
+from qhrtem_jax.physics.autogrid import GridChoice
+from qhrtem_jax.physics.simulator import Microscope, Simulator
+from qhrtem_jax.physics.specimen import Crystal
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagingProblem:
+    """Everything that was read and checked before the search starts."""
+
+    settings: Settings
+    reader: Reader
+    space: ParameterSpace
+    experiment: Experiment
+    crystal: Crystal
+    microscope: Microscope
+    warnings: tuple[str, ...]
+
+    def simulator(self) -> tuple[Simulator, GridChoice]:
+        """The simulator of all thicknesses, on the grids that it needs."""
+        slices, frame = self.space.thickness_range[1], self.experiment.frame
+        vectors = spanning_vectors(self.space, seed=0)
+        choice = choose_grid(self.settings, self.crystal, self.microscope, frame, vectors, slices)
+        simulator = build_simulator(
+            self.settings, self.crystal, self.microscope, frame, choice, slices
+        )
+        return simulator, choice
+
+
+def prepare(settings: Settings, reader: Reader) -> ImagingProblem:
+    """Read and check all input; no search starts before this has passed.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    space = parameter_space(settings)
+    experiment = load_experiment(settings.data, reader)
+    crystal = load_crystal(settings, reader)
+    microscope = load_microscope(settings, reader)
+    size.require(size.imaging(settings, crystal, space, experiment.frame.shape), settings)
+    return ImagingProblem(
+        settings, reader, space, experiment, crystal, microscope, reader.warnings()
+    )

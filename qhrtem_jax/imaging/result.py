@@ -1,0 +1,35 @@
+"""Imaging parameters, as a result."""
+
+import dataclasses
+
+from qhrtem_jax.reporting.result import ASIDE, OPTIONAL, FitResult
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnParameter:
+    """A parameter that each of several means has for itself."""
+
+    value: float
+    std: float | None
+    std_noise: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """One of several means that were fitted together."""
+
+    mse: float
+    thickness: int
+    C1: OwnParameter
+    absorption: OwnParameter
+    A0_x: OwnParameter
+    A0_y: OwnParameter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImagingResult(FitResult):
+    """The imaging parameters of a mean image, or of several `means` of different thickness."""
+
+    means: tuple[Mean, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    bounds: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict, metadata=ASIDE)
+    slice_nm: float = dataclasses.field(default=0.0, metadata=ASIDE)

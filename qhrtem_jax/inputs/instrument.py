@@ -1,0 +1,114 @@
+"""The crystal, the microscope and the grids of a run."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.parameter_space import ParameterSpace
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import Settings
+from qhrtem_jax.io.mtf import read_mtf
+from qhrtem_jax.io.structures import read_structure
+from qhrtem_jax.physics.autogrid import GridChoice, choose_grids
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
+from qhrtem_jax.physics.specimen import Crystal
+
+
+def load_crystal(settings: Settings, reader: Reader) -> Crystal:
+    """The specimen's cell."""
+    name, slices = settings.specimen.structure, settings.specimen.slices
+    if name is None:
+        raise InputError("specimen.structure: none given, expected a .cel or .cif file")
+    crystal = reader.once(("crystal", name, slices), lambda: read_structure(Path(name), slices))
+    size.check_cell(crystal, name)
+    return crystal
+
+
+def load_microscope(settings: Settings, reader: Reader) -> Microscope:
+    """The instrument with its camera; a missing MTF is a warning."""
+    known, name, scale = settings.microscope, settings.data.mtf, settings.data.mtf_scale
+    mtf = None
+    if name is not None:
+        mtf = reader.once(("mtf", name, scale), lambda: read_mtf(Path(name), scale))
+    else:
+        reader.warn("no data.mtf given: the camera is taken as perfect but for its pixels")
+    return Microscope(
+        high_tension_kv=known.high_tension_kv,
+        aberration_convention=known.aberration_convention,
+        coherence=known.coherence,
+        compatibility=known.compatibility,
+        mtf=mtf,
+    )
+
+
+def choose_grid(
+    settings: Settings,
+    crystal: Crystal,
+    microscope: Microscope,
+    frame: Frame,
+    vectors: np.ndarray,
+    slices: int,
+    *,
+    reduce_image: bool = True,
+) -> GridChoice:
+    """The grids of a run: as given, or `auto` for what `vectors` span.
+
+    `reduce_image`: with a given grid, still form images on a coarser grid of the same error.
+    """
+    wanted = settings.specimen.grid
+    if isinstance(wanted, tuple) and not reduce_image:
+        return GridChoice(wanted, wanted, microscope.source, None)
+    return choose_grids(
+        crystal,
+        microscope,
+        frame,
+        vectors=vectors,
+        slices=slices,
+        scattering=settings.specimen.scattering,
+        error=settings.specimen.grid_error,
+        grid=wanted if isinstance(wanted, tuple) else None,
+    )
+
+
+def spanning_vectors(space: ParameterSpace, seed: int, count: int = 6) -> np.ndarray:
+    """Parameter vectors spread over what will be simulated, for the choice of grids."""
+    rng = np.random.default_rng(seed)
+    vectors = np.tile(space.base, (count, 1))
+    fitted = space.fitted.space
+    unit = rng.uniform(size=(count, len(fitted)))
+    for k, variable in enumerate(fitted.variables):
+        vectors[:, INDEX[variable.name]] = variable.low + unit[:, k] * (
+            variable.high - variable.low
+        )
+    low, high = space.thickness_range
+    vectors[:, INDEX["thickness"]] = np.rint(np.linspace(low, high, count))
+    return vectors
+
+
+def build_simulator(
+    settings: Settings,
+    crystal: Crystal,
+    microscope: Microscope,
+    frame: Frame,
+    choice: GridChoice,
+    slices: int,
+) -> Simulator:
+    """The simulator of a run."""
+    return make_simulator(
+        crystal,
+        microscope,
+        frame,
+        grid_shape=choice.grid,
+        image_shape=choice.image,
+        slices=slices,
+        scattering=settings.specimen.scattering,
+        precision=settings.precision,
+        source=choice.source,
+        # a CPU works best on one image at a time (its cache), a GPU on many
+        batch=1 if jax.default_backend() == "cpu" else 32,
+    )

@@ -1,0 +1,201 @@
+"""Stages in turn, results handed over."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from qhrtem_jax.inputs.identity import fingerprint
+from qhrtem_jax.inputs.image import averaged_data
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.io.journal import Journal, Progress
+from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
+from qhrtem_jax.reporting.page import Page, Table, write_page
+from qhrtem_jax.reporting.result import as_json, header
+from qhrtem_jax.stages import PIPELINE, STAGES, RunSettings
+
+log = logging.getLogger(__name__)
+
+CHAIN = ("imaging", "structure", "reconstruct", "stitch")
+
+IMAGING_FIRST = "no imaging.result given: the imaging stage ran first, see the folder imaging"
+
+
+class Terminal(Protocol):
+    """Where progress is shown."""
+
+    def begin(self) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def __call__(self, now: Progress) -> None: ...
+
+
+def run(
+    settings: RunSettings,
+    folder: RunFolder,
+    terminal: Terminal,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Run what `settings.stage` names, one stage or all; `started` is called once all input is
+    checked and before anything is computed.
+
+    A stage that needs imaging parameters and is given none is preceded by the imaging stage, in a
+    run folder of its own. A stage that is done is not repeated when the run is resumed, and one
+    that was interrupted goes on, so a kill at any point costs little and changes nothing.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    reader = Reader()
+    whole = settings.stage == PIPELINE
+    last = "stitch" if whole else settings.stage
+    stage = STAGES[last]
+    stage.before(settings, folder)
+    imaging_first = stage.wants_imaging and settings.imaging.result is None
+    first = _of_stage(settings, "imaging", reader) if imaging_first else None
+    if first is not None:
+        STAGES["imaging"].prepare(first, reader)
+    stage.prepare(dataclasses.replace(settings, stage=last), reader)
+    identity = fingerprint(settings, reader)
+    if folder.prepare(identity, settings.resume, settings.overwrite):
+        started()
+        terminal.begin()
+        if whole:
+            _chain(settings, folder, reader, terminal)
+        else:
+            _one(settings, first, folder, reader, terminal)
+    stage.after(settings, folder)
+
+
+def _one(
+    settings: RunSettings,
+    imaging: RunSettings | None,
+    folder: RunFolder,
+    reader: Reader,
+    terminal: Terminal,
+) -> None:
+    """One stage in `folder`, after `imaging` where that is needed first."""
+    chosen, warnings = settings, ()
+    if imaging is not None:
+        _in_folder(imaging, folder.sub("imaging"), reader, terminal)
+        chosen = _of_stage(
+            _with(settings, "imaging", folder.path / "imaging"), settings.stage, reader
+        )
+        warnings = (IMAGING_FIRST,)
+    _compute(chosen, folder, reader, terminal, told=settings, warnings=warnings)
+
+
+def _chain(settings: RunSettings, folder: RunFolder, reader: Reader, terminal: Terminal) -> None:
+    """All stages, each in a folder of its own.
+
+    As in the paper, the imaging parameters of the imaging stage are handed to all others (the mean
+    structure of the averaged regions belongs to none of them), and the counts to the stitching.
+    """
+    names = [n for n in CHAIN if n != "imaging" or settings.imaging.result is None]
+    handed = settings
+    for name in names:
+        log.info("pipeline: %s", name)
+        _in_folder(_of_stage(handed, name, reader), folder.sub(name), reader, terminal)
+        if name == "imaging":
+            handed = _with(handed, "imaging", folder.path / name)
+        if name == "reconstruct":
+            handed = _with(handed, "stitch", folder.path / name)
+    _write_chain(settings, folder, reader, names)
+
+
+def _in_folder(
+    settings: RunSettings, folder: RunFolder, reader: Reader, terminal: Terminal
+) -> None:
+    """One stage in a part of the run's folder."""
+    if folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
+        _compute(settings, folder, reader, terminal)
+
+
+def _compute(
+    settings: RunSettings,
+    folder: RunFolder,
+    reader: Reader,
+    terminal: Terminal,
+    *,
+    told: RunSettings | None = None,
+    warnings: tuple[str, ...] = (),
+) -> None:
+    """Run a stage and write its folder; the result is written last, so that a folder that holds one
+    is complete. `told`: the settings that the user gave, where others were made of them."""
+    stage = STAGES[settings.stage]
+    problem = stage.prepare(settings, reader)
+    result = stage.run(problem, Journal(folder, terminal))
+    if told is not None:
+        known = header(told, reader)
+        result = dataclasses.replace(
+            result,
+            settings=told,
+            input=known["input"],
+            warnings=(*warnings, *result.warnings),
+        )
+    folder.write_arrays(result.arrays)
+    if result.structures:
+        folder.write_structures(result.structures)
+    page, content = stage.page(result), result.to_json()
+    write_page(folder, page, content)
+    folder.write_result(content)
+    folder.remove_checkpoint()
+    for warning in result.warnings:
+        terminal.say(f"note: {warning}")
+    for line in page.said:
+        terminal.say(line)
+
+
+def _of_stage(settings: RunSettings, name: str, reader: Reader) -> RunSettings:
+    """Settings of one stage of a run: the mean of some regions for those that look at one. Which
+    regions were averaged is said to all: the image shift that is found belongs to them."""
+    data = averaged_data(settings.data, reader)
+    reader.warnings()  # said by whoever uses the data
+    if STAGES[name].of != "mean":
+        data = dataclasses.replace(settings.data, average=data.average)
+    return dataclasses.replace(settings, stage=name, data=data)
+
+
+def _with(settings: RunSettings, group: str, result: Path) -> RunSettings:
+    """Settings to which the option `group`.result hands over a folder."""
+    known = dataclasses.replace(getattr(settings, group), result=str(result))
+    return dataclasses.replace(settings, **{group: known})
+
+
+def _write_chain(
+    settings: RunSettings, folder: RunFolder, reader: Reader, names: list[str]
+) -> None:
+    """The pipeline's own result: where the stages are, and what the last one found."""
+    results = {name: read_json(folder.path / name / RESULT) for name in names}
+    last = results["stitch"]
+    cost = {
+        key: round(sum(r["cost"][key] for r in results.values()), 3)
+        for key in ("evaluations", "gradient_evaluations", "wall_s", "compile_s")
+    }
+    content: dict[str, Any] = as_json(header(settings, reader)) | {
+        "warnings": [f"{n}: {w}" for n, r in results.items() for w in r["warnings"]],
+        **{
+            key: last[key]
+            for key in ("grid", "noise", "fit", "parameters", "correlations", "rois", "field")
+        },
+        "stages": {name: name for name in names},
+        "cost": cost,
+    }
+    rows = [
+        [
+            name,
+            f"{r['fit']['mse']:.6f}",
+            f"{100 * r['fit']['ncc']:.2f}",
+            f"{r['cost']['wall_s']:.0f}",
+        ]
+        for name, r in results.items()
+    ]
+    page = Page(
+        "From one image to a model",
+        "All four stages are done.",
+        tables=(Table("Stages", ["stage", "MSE", "NCC (%)", "time (s)"], rows),),
+        links=tuple((name, f"{name}/report.html") for name in names),
+    )
+    write_page(folder, page, content)
+    folder.write_result(content)

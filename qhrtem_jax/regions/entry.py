@@ -1,0 +1,26 @@
+"""What a result says of one region."""
+
+import dataclasses
+
+from qhrtem_jax.reporting.column_tables import Column, Count, Estimate
+from qhrtem_jax.reporting.result import OPTIONAL, Correlation, Fit, Parameter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegionEntry:
+    """A region of interest: where it is, how well it fits, its own imaging parameters (at its exit
+    plane), the numbers of atoms, the columns; `thickness_nm` from the first to the last atom's
+    slice; `certified`: no change of numbers that was looked at improves it."""
+
+    name: str
+    origin_px: tuple[int, int]
+    fit: Fit
+    parameters: dict[str, Parameter]
+    counts: tuple[Count, ...]
+    columns: tuple[Column, ...]
+    thickness_nm: float
+    certified: bool | None
+    mtf_scale: dict[str, Estimate] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    correlations: tuple[Correlation, ...] | None = dataclasses.field(
+        default=None, metadata=OPTIONAL
+    )

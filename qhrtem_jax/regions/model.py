@@ -1,0 +1,142 @@
+"""What stays the same during the fit of all regions, and what changes."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from qhrtem_jax.inputs.columns import bounds_of
+from qhrtem_jax.inputs.lattice import lattice_drift
+from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
+from qhrtem_jax.physics.autogrid import GridChoice
+from qhrtem_jax.physics.columns import Columns, Sites
+from qhrtem_jax.physics.parameters import INDEX, NAMES
+from qhrtem_jax.physics.structured import Layout, StructuredSimulator, moved_plane
+from qhrtem_jax.refine.bounds import PointBounds
+from qhrtem_jax.refine.coordinates import Coordinates
+from qhrtem_jax.refine.counting import Counted
+from qhrtem_jax.refine.integers import REJECTED, Constraints
+from qhrtem_jax.refine.regions import RegionModel, make_region_model
+from qhrtem_jax.regions.problem import RegionsProblem
+
+LOCAL = ("C1", "absorption", "A0_x", "A0_y")
+"""Imaging parameters that each region has for itself."""
+
+C1_RANGE_NM = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionsModel:
+    """Everything that is constant during the fit of all regions.
+
+    Points refer to the plane behind the whole stack of `max_cells`; results to each region's exit
+    plane (`exit_vector`).
+    """
+
+    problem: RegionsProblem
+    vector: Float[np.ndarray, " parameters"]  # imaging parameters as given
+    layout: Layout
+    columns: Columns
+    sites: Sites
+    most: Int[np.ndarray, " chains"]  # largest numbers of atoms
+    constraints: Constraints
+    choice: GridChoice
+    simulator: StructuredSimulator
+    bounds: PointBounds
+    nuisances: Coordinates  # everything but the numbers of atoms
+    relaxed: Coordinates  # the nuisances, then the numbers
+    targets: Float[np.ndarray, "regions rows cols"]
+    reference_drift: Float[np.ndarray, " 2"]  # lattice drift (x, y, nm) that the given A0 holds
+
+    @property
+    def first_weights(self) -> NoiseModel:
+        """What weighs the pixels of the first fit: the noise, where it is known."""
+        return self.problem.field.noise or GUESSED_NOISE
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionState:
+    """How far the fit of all regions has come. Arrays are never written into.
+
+    `noise` weighs the pixels; it says whether it is the noise or stands for the misfit.
+    """
+
+    points: Float[np.ndarray, "regions point"]
+    relaxed_points: Float[np.ndarray, "regions point"]
+    noise: NoiseModel
+    counted: Counted | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def regions_model(
+    problem: RegionsProblem, vector: Float[np.ndarray, " parameters"]
+) -> RegionsModel:
+    """The model of regions whose imaging parameters are `vector` but for what is their own."""
+    settings, columns, layout = problem.settings, problem.specimen.columns, problem.layout
+    most = columns.most_atoms(settings.specimen.max_cells)
+    choice = problem.specimen.grids(problem.frame, vector, problem.sites.stack)
+    free = len(LOCAL) + layout.chains + 2 * layout.columns + len(NAMES)
+    simulator = problem.specimen.simulator(problem.sites, problem.frame, choice, free)
+    bounds = _bounds(problem, vector, most)
+    positions = bounds.of(layout.shifts) if settings.reconstruct.positions else []
+    nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions + list(bounds.camera)
+    dtype = simulator.simulator.dtype
+    return RegionsModel(
+        problem,
+        vector,
+        layout,
+        columns,
+        problem.sites,
+        most,
+        Constraints(
+            problem.sites,
+            most,
+            REJECTED if settings.reconstruct.surface_rule else 0.0,
+            columns.atoms_per_cell(),
+            settings.reconstruct.roughness_cells,
+        ),
+        choice,
+        simulator,
+        bounds,
+        bounds.coordinates(nuisances, dtype),
+        bounds.coordinates(nuisances + bounds.of(layout.counts), dtype),
+        problem.targets,
+        _mean_drift(problem),
+    )
+
+
+def _bounds(problem: RegionsProblem, vector: np.ndarray, most: np.ndarray) -> PointBounds:
+    settings, size_nm = problem.settings.reconstruct, problem.specimen.columns.size_nm
+    bounds = bounds_of(problem.layout, problem.space).with_vector(vector)
+    bounds = bounds.without_priors("C1", "A0_x", "A0_y")
+    bounds = bounds.with_reach("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
+    for name in ("A0_x", "A0_y"):
+        bounds = bounds.with_reach(name, max(size_nm[:2]), float(vector[INDEX[name]]))
+    bounds = bounds.with_counts(most.astype(float)).with_shifts(settings.position_std_nm)
+    return bounds.with_mtf_stretch(problem.specimen.mtf_scale_std)
+
+
+def _mean_drift(problem: RegionsProblem) -> np.ndarray:
+    """Drift of the regions that were averaged to find the given A0; zero where none are known."""
+    frame = problem.field.frame
+    drifts = [lattice_drift(o, problem.specimen, frame) for o in problem.averaged]
+    return np.mean(drifts or [np.zeros(2)], axis=0)
+
+
+def fitter(model: RegionsModel, noise: NoiseModel) -> RegionModel:
+    """Least squares of the regions with pixels weighed by `noise`."""
+    return make_region_model(model.simulator, noise)
+
+
+def exit_vector(
+    model: RegionsModel, point: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, " parameters"]:
+    """Imaging parameters of a region at its own exit plane, the mean shift in A0."""
+    layout = model.layout
+    first, last = model.sites.extent(np.rint(point[layout.counts]))
+    surplus = (model.sites.stack - int(last)) * model.columns.slice_nm
+    vector = moved_plane(point[layout.imaging], -surplus)
+    vector[INDEX["thickness"]] = int(last) - int(first)
+    shift = point[layout.shifts].reshape(-1, 2).mean(axis=0)
+    vector[[INDEX["A0_x"], INDEX["A0_y"]]] += shift
+    return vector

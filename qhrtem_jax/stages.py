@@ -1,0 +1,96 @@
+"""The stages: what each is called, what it is told, and the functions that make it.
+
+A stage is a folder, a row here, and a group in `configs/`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qhrtem_jax import field, imaging, regions, simulation, structure
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.field.settings import FieldSettings
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import read_settings
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.reporting.page import Page
+from qhrtem_jax.reporting.result import Result
+from qhrtem_jax.simulation.settings import SimulationSettings
+from qhrtem_jax.structure.settings import StructureSettings
+
+PIPELINE = "pipeline"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings(FieldSettings, StructureSettings, SimulationSettings):
+    """The options of all stages."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """How a stage is run.
+
+    `prepare(settings, reader)` reads and checks all input, `run(problem, journal)` computes and
+    writes nothing but its journal, `page(result)` says what is shown. `of`: what it looks at: the
+    mean of some regions, the whole field, or nothing. `wants_imaging`: it needs imaging parameters.
+    `before` and `after` the run, for what a user wants written elsewhere.
+    """
+
+    prepare: Callable[[Any, Reader], Any]
+    run: Callable[[Any, Journal], Result]
+    page: Callable[[Any], Page]
+    result: type[Result]
+    of: str = "nothing"
+    wants_imaging: bool = False
+    before: Callable[[Any, RunFolder], None] = lambda settings, folder: None
+    after: Callable[[Any, RunFolder], None] = lambda settings, folder: None
+
+
+STAGES: dict[str, Stage] = {
+    "simulate": Stage(
+        simulation.prepare,
+        simulation.run,
+        simulation.page,
+        simulation.SimulationResult,
+        before=simulation.check_out,
+        after=simulation.write_out,
+    ),
+    "imaging": Stage(imaging.prepare, imaging.run, imaging.page, imaging.ImagingResult, of="mean"),
+    "structure": Stage(
+        structure.prepare,
+        structure.run,
+        structure.page,
+        structure.StructureResult,
+        of="mean",
+        wants_imaging=True,
+    ),
+    "reconstruct": Stage(
+        regions.prepare,
+        regions.run,
+        regions.page,
+        regions.RegionsResult,
+        of="field",
+        wants_imaging=True,
+    ),
+    "stitch": Stage(
+        field.prepare,
+        field.run,
+        field.page,
+        field.FieldResult,
+        of="field",
+        wants_imaging=True,
+    ),
+}
+
+
+def run_settings(content: Mapping[str, Any]) -> RunSettings:
+    """Settings of a run from a nested mapping.
+
+    **Raises:** `InputError` that names the field, what was found and what was expected.
+    """
+    settings = read_settings(RunSettings, content)
+    names = (*STAGES, PIPELINE)
+    if settings.stage not in names:
+        raise InputError(f"stage: found {settings.stage!r}, expected one of {', '.join(names)}")
+    return settings

@@ -1,0 +1,55 @@
+"""What stage `structure` reads and checks."""
+
+import dataclasses
+
+import numpy as np
+
+from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.columns import Specimen, load_specimen
+from qhrtem_jax.inputs.handover import handed_imaging
+from qhrtem_jax.inputs.image import Experiment, load_experiment
+from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.structure.settings import StructureSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class StructureProblem:
+    """Everything that was read and checked before the fit starts.
+
+    `imaging`: the imaging parameters that were handed over; None where they are still to be found.
+    """
+
+    settings: StructureSettings
+    reader: Reader
+    space: ParameterSpace
+    experiment: Experiment
+    specimen: Specimen
+    imaging: np.ndarray | None
+    warnings: tuple[str, ...]
+
+
+def prepare(settings: StructureSettings, reader: Reader) -> StructureProblem:
+    """Read and check all input.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    space = parameter_space(settings, may_be_empty=True)
+    experiment = load_experiment(settings.data, reader)
+    specimen = load_specimen(settings, reader)
+    columns = specimen.columns
+    size.require(
+        size.columns(
+            settings,
+            specimen.crystal,
+            stage="structure",
+            stack=space.thickness_range[1],
+            shape=experiment.frame.shape,
+            coordinates=2 * len(columns.xy) + len(columns.chains) + len(space.fitted.space),
+        ),
+        settings,
+    )
+    imaging = handed_imaging(settings)
+    return StructureProblem(
+        settings, reader, space, experiment, specimen, imaging, reader.warnings()
+    )
