@@ -1,0 +1,84 @@
+"""Whitened residuals against the covariance that they are made of; what weighs the pixels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qhrtem_jax.matching.likelihood import make_likelihood, mean_square
+from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
+from qhrtem_jax.matching.weights import error_scale, pixel_weights, same_weights
+
+SHAPE = (6, 9)
+NOISE = NoiseModel(4e-2, (0.4, 0.1))
+FLOAT64 = jnp.dtype("float64")
+rng = np.random.default_rng(4)
+EXPERIMENT, SIMULATION = rng.normal(size=(2, *SHAPE))
+
+
+def test_the_objective_is_chi_square_of_the_covariance():
+    likelihood = make_likelihood(NOISE, SHAPE, FLOAT64)
+    covariance = NOISE.variance * np.kron(*(NOISE.correlation(n) for n in SHAPE))
+    missed = (SIMULATION - EXPERIMENT).ravel()
+    expected = missed @ np.linalg.solve(covariance, missed)
+    assert float(likelihood.objective(SIMULATION, EXPERIMENT)) == pytest.approx(expected)
+    white = make_likelihood(NoiseModel(4e-2), SHAPE, FLOAT64)
+    residual = white.residual(SIMULATION, EXPERIMENT)
+    np.testing.assert_allclose(residual, missed / 0.2, rtol=1e-12)  # simulation less experiment
+
+
+@pytest.mark.parametrize("rest", [None, 0.7])
+def test_without_whitening_it_is_the_mean_square(rest):
+    likelihood = mean_square(100, FLOAT64, rest)
+    square = np.sum((SIMULATION - EXPERIMENT) ** 2) + (rest or 0.0) ** 2
+    pair = np.stack([SIMULATION, EXPERIMENT])
+    found = likelihood.objective(pair, EXPERIMENT)
+    np.testing.assert_allclose(found, [square / 100, (rest or 0.0) ** 2 / 100], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "likelihood", [make_likelihood(NOISE, SHAPE, FLOAT64), mean_square(54, FLOAT64, 0.7)]
+)
+def test_slopes_are_the_derivative_of_the_residual(likelihood):
+    directions = jnp.asarray(rng.normal(size=(3, *SHAPE)))
+
+    def residual(x):
+        return likelihood.residual(SIMULATION + jnp.tensordot(x, directions, 1), EXPERIMENT)
+
+    slopes = likelihood.slopes(directions)
+    np.testing.assert_allclose(slopes, jax.jacfwd(residual)(jnp.zeros(3)), atol=1e-12)
+    step = jnp.array([0.0, 1e-3, 0.0])
+    numeric = (residual(step) - residual(-step)) / 2e-3
+    np.testing.assert_allclose(slopes[:, 1], numeric, rtol=1e-8, atol=1e-10)
+
+
+def test_what_weighs_the_pixels_says_what_it_is():
+    images = rng.normal(size=(2, 16, 16))
+    small, large = (
+        0.01 * rng.normal(size=(2, 2, 16, 16)) * np.array([1.0, 9.0])[:, None, None, None]
+    )
+    given = NoiseModel(1e-4)
+    assert pixel_weights(given, small, images) is given
+    misfit = pixel_weights(given, large, images)
+    assert (misfit.source, misfit.is_noise, misfit.lags) == ("misfit", False, ())
+    assert misfit.variance >= np.mean(large**2)
+    measured = pixel_weights(None, large, images)
+    assert (measured.source, measured.is_noise) == ("residual", True)
+    assert measured.variance == pytest.approx(np.mean(large**2))
+    assert same_weights(given, NoiseModel(1.04e-4))
+    assert not same_weights(given, NoiseModel(1e-4, (), "misfit"))
+    assert not GUESSED_NOISE.is_noise
+    with pytest.raises(ValueError, match="guess"):
+        NoiseModel(1e-4, (), "guess")  # pyright: ignore[reportArgumentType]
+
+
+def test_errors_under_a_misfit_are_led_back_to_the_noise():
+    image, residual = rng.normal(size=(2, 16, 16))
+    noise = NoiseModel(0.25)
+    under_noise = error_scale(noise, noise, image, residual, 4.0)
+    assert (under_noise.noise, under_noise.misfit, under_noise.chi2) == (1.0, 2.0, 4.0)
+    chi2 = np.mean(residual**2) / 0.25
+    scale = error_scale(NoiseModel(1.0, (), "misfit"), noise, image, residual, 1.0)
+    assert scale.noise == pytest.approx(0.5)  # a quarter of the variance
+    assert scale.chi2 == pytest.approx(chi2)
+    assert scale.misfit == pytest.approx(np.sqrt(max(1.0, chi2)))
