@@ -81,7 +81,7 @@ class KilledError(Exception):
 
 def test_resumes_after_a_kill_to_the_same_result(finished, tmp_path, monkeypatch):
     result = finished[0]
-    monkeypatch.setattr("qhrtem_jax.imaging.search.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("qhrtem_jax.imaging.bayesian.CHECKPOINT_SECONDS", 0.0)
     folder = RunFolder(tmp_path)
     groups = {"microscope": {"aberration_convention": "drprobe"}, "optimizer": QUICK}
 
