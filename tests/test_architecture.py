@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "field": MIDDLE | {"regions"},
     "simulation": MIDDLE,
     "stages": MIDDLE | STAGE_ROOMS,
-    "pipeline": MIDDLE | {"stages"},
+    "pipeline": MIDDLE | {"stages", "field"},
 }
 """What each package, and each module beside them, may import; others are unknown here and fail."""
 

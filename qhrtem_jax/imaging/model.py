@@ -20,7 +20,8 @@ class SearchModel:
     """Everything that is constant during a search.
 
     `data_variance`: variance of a pixel, which weighs the priors; `penalty_scale`: factor to the
-    thickness's prior in `objective`, which was made for another variance.
+    thickness's prior in `objective`, which was made for another variance; `began`: seconds of the
+    run before the search, which has a limit of its own.
     """
 
     objective: Objective
@@ -31,6 +32,7 @@ class SearchModel:
     seed: int
     resume: bool
     penalty_scale: float = 1.0
+    began: float = 0.0
 
     @property
     def batch(self) -> int:
@@ -45,7 +47,7 @@ class SearchModel:
     def out_of_time(self, journal: Journal) -> bool:
         """Whether the search has taken as long as it may."""
         limit = self.settings.max_seconds
-        return limit is not None and journal.seconds >= limit
+        return limit is not None and journal.seconds - self.began >= limit
 
     def thickness_penalty(self, thickness: int) -> float:
         """What the prior of the thickness adds to the objective."""
@@ -69,8 +71,11 @@ class Found:
     thickness_costs: dict[int, float] = dataclasses.field(default_factory=dict)
 
 
-def search_model(problem: ImagingProblem, simulator: Simulator, variance: float) -> SearchModel:
-    """The search of a problem; `variance` of a pixel, which weighs the priors."""
+def search_model(
+    problem: ImagingProblem, simulator: Simulator, variance: float, began: float = 0.0
+) -> SearchModel:
+    """The search of a problem; `variance` of a pixel, which weighs the priors; `began`: seconds of
+    the run before the search."""
     space, settings, image = problem.space, problem.settings, problem.experiment.image
     thickness = space.thickness
     steps = np.arange(space.thickness_range[0], space.thickness_range[1] + 1)
@@ -90,5 +95,12 @@ def search_model(problem: ImagingProblem, simulator: Simulator, variance: float)
     objective = objective if band is None else in_band(objective, band)
     evaluator = make_evaluator(objective, space, variance)
     return SearchModel(
-        objective, space, settings.optimizer, evaluator, variance, settings.seed, settings.resume
+        objective,
+        space,
+        settings.optimizer,
+        evaluator,
+        variance,
+        settings.seed,
+        settings.resume,
+        began=began,
     )

@@ -46,7 +46,7 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
     image = problem.experiment.image
     noise = problem.experiment.noise
     variance = GUESSED_VARIANCE if noise is None else effective_variance(noise, image)
-    searched = search_model(problem, simulator, variance)
+    searched = search_model(problem, simulator, variance, journal.seconds)
     found = search(searched, journal)
     model = image_model(simulator, space)
     simulation = model.image(found.vector)
