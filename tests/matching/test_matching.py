@@ -103,7 +103,7 @@ def test_slow_structure_sees_more_of_correlated_noise():
 
 
 def test_impossible_noise_is_refused():
-    with pytest.raises(InputError, match="noise_variance"):
+    with pytest.raises(InputError, match="variance of the noise"):
         NoiseModel(0.0)
     with pytest.raises(InputError, match="constant"):
         measure_noise(np.ones((20, 20)))

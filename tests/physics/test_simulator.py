@@ -223,7 +223,7 @@ def test_float64_needs_the_switch():
 
 
 def test_zero_high_tension_is_refused():
-    with pytest.raises(InputError, match="high_tension_kv"):
+    with pytest.raises(InputError, match="high tension"):
         crystal.simulator(high_tension_kv=0.0)
 
 
