@@ -6,7 +6,7 @@ are taken one by one from the host (`loop=on_host`).
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -33,6 +33,7 @@ class Descent(eqx.Module, Generic[Best]):
     gain: Scalar  # fall of the last trial over what was foretold
 
 
+@runtime_checkable
 class Rule(Protocol):
     """How damping changes."""
 
