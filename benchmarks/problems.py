@@ -72,12 +72,12 @@ def bto_overrides(folder: Path) -> dict:
 def bto_evaluator(folder: Path, profile: tuple[str, ...]):
     """(number of variables, evaluator of the unit cube) of the averaged BaTiO3 image.
 
-    The evaluator gives (objective, residuals, mse, vectors); see `imaging.search.Evaluator`.
+    The evaluator gives (objective, residuals, mse, vectors); see `imaging.evaluator.Evaluator`.
     """
     import jax.numpy as jnp
 
+    from qhrtem_jax.imaging.evaluator import make_evaluator
     from qhrtem_jax.imaging.problem import prepare
-    from qhrtem_jax.imaging.search import make_evaluator
     from qhrtem_jax.inputs.reader import Reader
     from qhrtem_jax.matching.objective import make_objective
     from qhrtem_jax.stages import run_settings

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from qhrtem_jax.field import FieldResult
 from qhrtem_jax.inputs.identity import fingerprint
 from qhrtem_jax.inputs.image import averaged_data
 from qhrtem_jax.inputs.reader import Reader
@@ -16,6 +17,14 @@ from qhrtem_jax.reporting.result import as_json, header
 from qhrtem_jax.stages import PIPELINE, STAGES, RunSettings
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PipelineResult(FieldResult):
+    """What `stitch` found, and the folders of the `stages`."""
+
+    stages: dict[str, str]
+
 
 CHAIN = ("imaging", "structure", "reconstruct", "stitch")
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from qhrtem_jax.inputs.instrument import choose_grid, load_crystal, load_microscope
+from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
@@ -82,7 +83,9 @@ def load_specimen(settings: Settings, reader: Reader) -> Specimen:
     """
     crystal = load_crystal(settings, reader)
     microscope = load_microscope(settings, reader)
-    return Specimen(crystal, columns_of(crystal), microscope, settings)
+    with named("specimen.structure"):
+        columns = columns_of(crystal)
+    return Specimen(crystal, columns, microscope, settings)
 
 
 def bounds_of(layout: Layout, space: ParameterSpace) -> PointBounds:

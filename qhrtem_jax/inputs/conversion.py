@@ -18,8 +18,14 @@ LONGEST_LIST = 100_000
 LONGEST_TEXT = 4096
 """The longest path that systems take."""
 
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
+
+class _ShortRepr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 60
+
+
+_REPR = _ShortRepr()
 
 
 def shown(value: Any) -> str:

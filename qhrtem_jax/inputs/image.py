@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import (
     check_contrast,
@@ -150,9 +151,12 @@ def load_experiment(data: DataSettings, reader: Reader) -> Experiment:
 def _noise(data: DataSettings, whole: np.ndarray) -> NoiseModel | None:
     """Noise of a pixel, as given or as measured."""
     if data.noise_variance is not None:
-        return NoiseModel(data.noise_variance, tuple(data.noise_correlation or ()))
+        with named("data.noise_correlation"):
+            return NoiseModel(data.noise_variance, tuple(data.noise_correlation or ()))
     if data.noise_correlation is not None:
         raise InputError("data.noise_correlation: needs data.noise_variance beside it")
     if data.vacuum is None:
         return None
-    return measure_noise(crop(whole, data.vacuum, "data.vacuum"))
+    patch = crop(whole, data.vacuum, "data.vacuum")
+    with named("data.vacuum"):
+        return measure_noise(patch)

@@ -7,6 +7,7 @@ import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
@@ -24,7 +25,8 @@ def load_crystal(settings: Settings, reader: Reader) -> Crystal:
     name, slices = settings.specimen.structure, settings.specimen.slices
     if name is None:
         raise InputError("specimen.structure: none given, expected a .cel or .cif file")
-    crystal = reader.once(("crystal", name, slices), lambda: read_structure(Path(name), slices))
+    with named("specimen.structure"):
+        crystal = reader.once(("crystal", name, slices), lambda: read_structure(Path(name), slices))
     size.check_cell(crystal, name)
     return crystal
 
@@ -34,7 +36,8 @@ def load_microscope(settings: Settings, reader: Reader) -> Microscope:
     known, name, scale = settings.microscope, settings.data.mtf, settings.data.mtf_scale
     mtf = None
     if name is not None:
-        mtf = reader.once(("mtf", name, scale), lambda: read_mtf(Path(name), scale))
+        with named("data.mtf"):
+            mtf = reader.once(("mtf", name, scale), lambda: read_mtf(Path(name), scale))
     else:
         reader.warn("no data.mtf given: the camera is taken as perfect but for its pixels")
     return Microscope(

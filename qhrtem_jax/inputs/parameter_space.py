@@ -108,6 +108,17 @@ class ParameterSpace:
         return dataclasses.replace(self, space=Space((*self.space.variables, *self.shift)))
 
 
+def default_bounds(name: str) -> tuple[float, float]:
+    """(low, high) of a parameter where the settings give none, in Haider's convention."""
+    known = _SEARCHED | _FIXED
+    if name not in known:
+        raise LookupError(
+            f"the parameter {name} of physics.parameters has no bounds here: enter it into "
+            "_SEARCHED (free by default) or _FIXED, and into LARGEST"
+        )
+    return known[name]
+
+
 def default_values(settings: Settings) -> np.ndarray:
     """Vector of `parameters.NAME.value` where given, else the defaults, in the run's convention."""
     base = default_vector()
@@ -148,7 +159,7 @@ def parameter_space(settings: Settings, *, may_be_empty: bool = False) -> Parame
     for name in NAMES:
         known = settings.parameter(name)
         searched = name in _SEARCHED
-        low, high = _SEARCHED[name] if searched else _FIXED[name]
+        low, high = default_bounds(name)
         edges = sorted((low / factors.get(name, 1.0), high / factors.get(name, 1.0)))
         low = edges[0] if known.low is None else known.low
         high = edges[1] if known.high is None else known.high

@@ -41,31 +41,55 @@ class Journal:
         self.best = float("inf")
         self.rows: list[Row] = []
         self._started = time.perf_counter()
+        self._spent = 0.0  # seconds of an earlier, interrupted run
+
+    @property
+    def seconds(self) -> float:
+        """Since the start, those of an interrupted run included."""
+        return round(self._spent + time.perf_counter() - self._started, 3)
+
+    def resume(self, rows: list[Row]) -> None:
+        """Go on after the `rows` of an interrupted run."""
+        self.rows = list(rows)
+        if rows:
+            last = rows[-1]
+            self._spent, self.evaluations, self.best = (
+                last.seconds,
+                last.evaluations,
+                last.best_mse,
+            )
 
     def count(self, evaluations: int = 0, gradients: int = 0) -> None:
         """Add propagations and Jacobians (or gradients) to what was computed."""
         self.evaluations += evaluations
         self.gradient_evaluations += gradients
 
-    def note(self, phase: str, mse: float | None = None) -> None:
-        """Note a step; `mse` is the best mean squared error after it, where it is known."""
+    def note(
+        self,
+        phase: str,
+        mse: float | None = None,
+        *,
+        budget: int = 0,
+        length: float | None = None,
+    ) -> None:
+        """Note a step; `mse` is the best mean squared error after it, where it is known; `budget`
+        of evaluations and `length` of the trust region, where there are such."""
         if mse is not None:
             self.best = mse
-        seconds = round(time.perf_counter() - self._started, 3)
+        seconds = self.seconds
         self.rows.append(Row(len(self.rows), self.evaluations, seconds, self.best))
         self.folder.write_history(
             [field.name for field in dataclasses.fields(Row)],
             [list(dataclasses.astuple(row)) for row in self.rows],
         )
-        self.report(Progress(phase, self.evaluations, 0, seconds, self.best))
+        self.report(Progress(phase, self.evaluations, budget, seconds, self.best, length))
 
     def tick(self, phase: str) -> Callable[[int, int], None]:
         """Reports how many regions a long step has done; no line of the history."""
 
         def report(done: int, regions: int) -> None:
-            seconds = round(time.perf_counter() - self._started, 3)
             part = f"{done} of {regions} regions"
-            self.report(Progress(phase, self.evaluations, 0, seconds, self.best, part=part))
+            self.report(Progress(phase, self.evaluations, 0, self.seconds, self.best, part=part))
 
         return report
 

@@ -49,15 +49,15 @@ class NoiseModel:
             raise ValueError(f"no source of a noise: {self.source}, expected {get_args(Source)}")
         if not (np.isfinite(self.variance) and self.variance > 0.0):
             raise InputError(
-                f"data.noise_variance: found {self.variance}, expected a positive number"
+                f"variance of the noise: found {self.variance}, expected a positive number"
             )
         if not all(np.isfinite(lag) and abs(lag) < 1.0 for lag in self.lags):
             raise InputError(
-                f"data.noise_correlation: found {list(self.lags)}, expected numbers within -1..1"
+                f"correlation of the noise: found {list(self.lags)}, expected numbers within -1..1"
             )
         if self.source == "given" and self.least_power < LEAST_POWER:
             raise InputError(
-                f"data.noise_correlation: found {[float(lag) for lag in self.lags]}, whose power "
+                f"correlation of the noise: found {[float(lag) for lag in self.lags]}, whose power "
                 f"is negative ({self.least_power:.2g}) at some frequencies, which no noise has: "
                 "expected correlations that fall off, with all lags until they vanish"
             )
@@ -112,14 +112,14 @@ def measure_noise(patch: np.ndarray, source: Source = "vacuum") -> NoiseModel:
     """
     rows, cols = patch.shape
     if min(rows, cols) < 8:
-        raise InputError(f"data.vacuum: found a patch of {rows} x {cols}, expected at least 8 x 8")
+        raise InputError(f"found a patch of {rows} x {cols}, expected at least 8 x 8")
     y, x = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, cols), indexing="ij")
     design = np.stack([np.ones(patch.size), y.ravel(), x.ravel()], axis=1)
     plane = design @ np.linalg.lstsq(design, patch.ravel(), rcond=None)[0]
     residual = patch - plane.reshape(patch.shape)
     variance = float(np.sum(residual**2) / (patch.size - 3))
     if variance <= 1e-20:
-        raise InputError("data.vacuum: the patch is constant, so it holds no noise")
+        raise InputError("the patch is constant, so it holds no noise")
     lags = []
     for lag in range(1, LAGS + 1):
         down = np.mean(residual[lag:] * residual[:-lag])

@@ -80,7 +80,7 @@ def convention_factors(convention: str) -> np.ndarray:
     """
     if convention not in CONVENTIONS:
         raise InputError(
-            f"microscope.aberration_convention: found {convention!r}, expected one of {CONVENTIONS}"
+            f"aberration convention: found {convention!r}, expected one of {CONVENTIONS}"
         )
     factors: list[float] = []
     for a in ABERRATIONS:

@@ -30,10 +30,10 @@ class Mtf:
         table = np.asarray(self.values, dtype=float)
         if table.size < 2 or not np.all(np.isfinite(table)) or np.any(table < 0.0):
             raise InputError(
-                f"data.mtf: found {table.size} values, expected at least 2, finite, not negative"
+                f"MTF: found {table.size} values, expected at least 2, finite, not negative"
             )
         if not (np.isfinite(self.scale) and self.scale > 0.0):
-            raise InputError(f"data.mtf_scale: found {self.scale}, expected a positive number")
+            raise InputError(f"scale of the MTF: found {self.scale}, expected a positive number")
 
     def at(self, nyquist_fraction: np.ndarray) -> np.ndarray:
         """MTF at frequencies given as fractions of the Nyquist frequency."""
@@ -54,9 +54,7 @@ class Frame:
         if min(self.shape) < 1:
             raise InputError(f"frame: found shape {self.shape}, expected at least one pixel a side")
         if not all(np.isfinite(s) and s > 0.0 for s in self.sampling_nm):
-            raise InputError(
-                f"data.sampling_nm: found {self.sampling_nm}, expected positive nm per pixel"
-            )
+            raise InputError(f"sampling: found {self.sampling_nm}, expected positive nm per pixel")
 
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """(y of the rows, x of the columns) in nm."""

@@ -112,7 +112,7 @@ def columns_of(crystal: Crystal) -> Columns:
         first = members[0]
         if np.ptp(atoms.occupancy[members]) > 1e-9 or np.ptp(atoms.b_nm2[members]) > 1e-9:
             raise InputError(
-                f"specimen.structure: the {symbol} atoms at x, y = {np.round(xy[first], 4)} differ "
+                f"the {symbol} atoms at x, y = {np.round(xy[first], 4)} differ "
                 "in occupancy or Debye-Waller factor; expected the same along a column"
             )
         chains.append(
@@ -205,7 +205,7 @@ class Sites:
 def sites_of(columns: Columns, cells: int, fill: str = "entrance") -> Sites:
     """Sites of `cells` cells along the beam; `fill` says from where chains are filled."""
     if fill not in FILLS:
-        raise InputError(f"specimen.fill: found {fill!r}, expected one of {', '.join(FILLS)}")
+        raise InputError(f"fill: found {fill!r}, expected one of {', '.join(FILLS)}")
     stack = cells * columns.slices
     slices, heights, chains, ranks = [], [], [], []
     for index, chain in enumerate(columns.chains):

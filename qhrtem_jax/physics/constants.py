@@ -35,6 +35,4 @@ def relativistic_gamma(high_tension_kv: float) -> float:
 
 def _require_positive(high_tension_kv: float) -> None:
     if not (math.isfinite(high_tension_kv) and high_tension_kv > 0.0):
-        raise InputError(
-            f"microscope.high_tension_kv: found {high_tension_kv}, expected a positive number of kV"
-        )
+        raise InputError(f"high tension: found {high_tension_kv}, expected a positive number of kV")

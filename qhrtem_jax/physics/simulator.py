@@ -48,12 +48,11 @@ class Microscope:
         electron_wavelength_nm(self.high_tension_kv)
         if self.coherence not in coherence.MODES:
             raise InputError(
-                f"microscope.coherence: found {self.coherence!r}, "
-                f"expected one of {', '.join(coherence.MODES)}"
+                f"coherence: found {self.coherence!r}, expected one of {', '.join(coherence.MODES)}"
             )
         if self.compatibility not in COMPATIBILITIES:
             raise InputError(
-                f"microscope.compatibility: found {self.compatibility!r}, "
+                f"compatibility: found {self.compatibility!r}, "
                 f"expected one of {', '.join(COMPATIBILITIES)}"
             )
 

@@ -136,11 +136,11 @@ class Crystal:
 
     def __post_init__(self) -> None:
         if not all(np.isfinite(s) and s > 0.0 for s in self.size_nm):
-            raise InputError(f"specimen: found cell {self.size_nm} nm, expected positive lengths")
+            raise InputError(f"the cell: found {self.size_nm} nm, expected positive lengths")
         if self.slices < 1:
-            raise InputError(f"specimen.slices: found {self.slices}, expected at least 1")
+            raise InputError(f"slices: found {self.slices}, expected at least 1")
         if not self.atoms.symbols:
-            raise InputError("specimen.structure: found no atoms")
+            raise InputError("the cell: found no atoms")
 
     @property
     def slice_thickness_nm(self) -> float:

@@ -71,7 +71,7 @@ class Nielsen:
         return damping * jnp.maximum(1.0 / 3.0, factor)
 
     def refused(self, damping: Scalar, before: Scalar) -> Scalar:
-        return damping * 2.0 ** (before + 1)
+        return damping * 2.0 ** (before + 1).astype(damping.dtype)
 
 
 def begin(best: Best, objective: Scalar, damping: Scalar) -> Descent[Best]:

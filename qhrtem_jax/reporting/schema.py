@@ -16,13 +16,19 @@ _SCALARS = {
 }
 
 
-def schema_of(stages: dict[str, type]) -> dict[str, Any]:
-    """Schema (draft 2020-12) of `result.json`; `stages`: the result of each stage."""
+def schema_of(stages: dict[str, type], settings: type | None = None) -> dict[str, Any]:
+    """Schema (draft 2020-12) of `result.json`; `stages`: the result of each stage; `settings`: the
+    class of all options, which stages know a part of only."""
     definitions: dict[str, Any] = {}
     choices = []
     for name, kind in stages.items():
         of_stage = {"properties": {"stage": {"const": name}}, "required": ["stage"]}
         choices.append({"allOf": [_of(kind, definitions), of_stage]})
+    if settings is not None:
+        whole = _of(settings, definitions)
+        for kind in settings.__mro__[1:]:
+            if dataclasses.is_dataclass(kind):
+                definitions[_name(kind)] = whole
     return {
         "$schema": DRAFT,
         "title": "result.json of qhrtem_jax",
@@ -50,7 +56,7 @@ def _of(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_dataclass(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
-    name = f"{kind.__module__.rpartition('.')[0].rpartition('.')[2]}.{kind.__name__}"
+    name = _name(kind)
     if name not in definitions:
         definitions[name] = {}  # a class may hold itself
         hints = typing.get_type_hints(kind)
@@ -63,6 +69,10 @@ def _of_dataclass(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
             "additionalProperties": _of_more(kind),
         }
     return {"$ref": f"#/$defs/{name}"}
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__.rpartition('.')[0].rpartition('.')[2]}.{kind.__name__}"
 
 
 def _of_more(kind: type) -> bool:

@@ -1,5 +1,6 @@
 """The command line: exit status, one clear message, nothing lost."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from omegaconf import OmegaConf
 
 from experiments import run as command
 from qhrtem_jax.inputs.parameter_space import parameter_space
-from qhrtem_jax.stages import run_settings
+from qhrtem_jax.stages import PIPELINE, STAGES, RunSettings, run_settings
+from tests.schema import check
 
 EXAMPLE = Path(command.__file__).parents[1] / "qhrtem_jax" / "example"
 DATA = [
@@ -155,6 +157,41 @@ def test_runs_refuses_resumes_and_overwrites(monkeypatch, capfd, tmp_path):
     assert json.loads((folder / "result.json").read_text())["seed"] == 6
 
 
+def repeat(monkeypatch, capfd, source, *arguments):
+    monkeypatch.setattr(sys, "argv", ["run", "--from-result", str(source), *map(str, arguments)])
+    return command.main(), capfd.readouterr().err
+
+
+def test_a_result_repeats_its_run(monkeypatch, capfd, tmp_path):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    quick = ["optimizer=lm", "optimizer.starts=1", "optimizer.max_iterations=4"]
+    assert call(monkeypatch, capfd, *DATA, *quick, "seed=7", f"hydra.run.dir={first}")[0] == 0
+    known = json.loads((first / "result.json").read_text())
+    check(known)
+    assert known["settings"]["optimizer"]["max_iterations"] == 4
+    status, error = repeat(monkeypatch, capfd, first / "result.json", f"hydra.run.dir={second}")
+    assert status == 0, error
+    again = json.loads((second / "result.json").read_text())
+    assert again["settings"] == known["settings"]
+    assert again["parameters"] == known["parameters"]
+    # a folder will do, and what the command line sets differs
+    status, error = repeat(monkeypatch, capfd, first, "seed=8", f"hydra.run.dir={third}")
+    assert status == 0, error
+    changed = json.loads((third / "result.json").read_text())["settings"]
+    assert changed == known["settings"] | {"seed": 8}
+
+
+def test_what_cannot_be_repeated_is_named(monkeypatch, capfd, tmp_path):
+    (tmp_path / "other.json").write_text('{"parameters": {"C1": 4}}')
+    for source, message in (
+        (tmp_path / "none.json", "none.json"),
+        (tmp_path / "other.json", "holds no settings of a run"),
+    ):
+        status, error = repeat(monkeypatch, capfd, source, f"hydra.run.dir={tmp_path / 'run'}")
+        assert status == 2
+        assert message in error
+
+
 def test_simulates_a_table(monkeypatch, capfd, tmp_path):
     table, out = tmp_path / "table.csv", tmp_path / "out.npz"
     table.write_text("C1,tilt_x,thickness\n4.0,0.5,7\n6.0,-1.0,9\n")
@@ -176,6 +213,7 @@ def test_simulates_a_table(monkeypatch, capfd, tmp_path):
     assert np.abs(content["exit_wave"]).mean() == pytest.approx(1.0, abs=0.1)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["images"] == 2
+    check(result)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +283,7 @@ def test_names_of_sweep_folders():
 
 @pytest.mark.parametrize("optimizer", ["hybrid", "turbo", "lm"])
 @pytest.mark.parametrize("parameters", ["default", "corrected_microscope"])
-@pytest.mark.parametrize("stage", ["imaging", "simulate"])
+@pytest.mark.parametrize("stage", [*STAGES, PIPELINE])
 def test_every_configuration_composes(stage, parameters, optimizer):
     with initialize_config_dir(command.CONFIGS, version_base="1.3"):
         config = compose(
@@ -259,3 +297,23 @@ def test_every_configuration_composes(stage, parameters, optimizer):
     space = parameter_space(settings)
     priors = np.isfinite(space.fitted.space.prior_std).sum()
     assert priors == (0 if parameters == "default" else 13)
+
+
+@pytest.mark.parametrize("stage", [*STAGES, PIPELINE])
+def test_configurations_hold_the_defaults_of_the_settings(stage):
+    """Every option is in a configuration, with the value that the dataclass gives it."""
+    with initialize_config_dir(command.CONFIGS, version_base="1.3"):
+        content = OmegaConf.to_container(compose("config", [f"+stage={stage}"]), resolve=True)
+    assert isinstance(content, dict)
+    defaults = json.loads(json.dumps(dataclasses.asdict(RunSettings(stage))))
+    for name, value in defaults.items():
+        if name == "parameters":
+            continue  # which hold what is known of a microscope
+        if not isinstance(value, dict):
+            assert content[name] == value
+            continue
+        assert set(content[name]) <= set(value), name
+        for option, default in value.items():
+            assert content[name].get(option, default) == default, f"{name}.{option}"
+            if name in (*STAGES, "optimizer"):
+                assert option in content[name], f"{name}.{option} is in no configuration"

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.schema import check
+
 ROOT = Path(__file__).parents[2]
 OPTIONS = (
     "+stage=pipeline",
@@ -98,6 +100,21 @@ def run_until(mark: Path, arguments: list[str]) -> None:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def test_every_result_is_as_the_schema_says(whole):
+    for folder in (whole, *(whole / name for name in result(whole)["stages"])):
+        check(result(folder))
+
+
+def test_every_stage_has_a_page_of_its_own(whole):
+    for name in result(whole)["stages"]:
+        page = (whole / name / "report.html").read_text("utf-8")
+        merit = result(whole / name)["fit"]["mse"]
+        assert f"{merit:.6f}" in page or f"{merit:.6g}" in page
+        figures = sorted((whole / name / "figures").glob("*.png"))
+        assert len(figures) >= 3
+        assert all(f"figures/{figure.name}" in page for figure in figures)
 
 
 def test_a_killed_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):

@@ -19,13 +19,13 @@ from qhrtem_jax.stages import run_settings
 from tests import fuzz
 from tests.io import digital_micrograph
 
-CASES = 250
+CASES = 100
 READERS = fuzz.readers()
 ENDINGS = ("npy", "npz", "tif", "mrc", "dat", "dm3", "dm4")
 
 # one folder serves all the files that are drawn; a loaded machine may be slow
 drawn = settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
@@ -134,7 +134,7 @@ def test_tables_are_read_as_written(tmp_path, data):
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=20,
+    max_leaves=8,
 )
 
 

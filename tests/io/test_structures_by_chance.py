@@ -22,7 +22,7 @@ QUIET = {
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@settings(max_examples=250, **QUIET)
+@settings(max_examples=100, **QUIET)
 @given(seed=st.integers(0, 2**32))
 def test_a_damaged_file_is_refused_or_sound(tmp_path, name, seed):
     path = tmp_path / name
@@ -60,7 +60,7 @@ def models(draw):
 
 
 @pytest.mark.parametrize("suffix", [".cel", ".cif"])
-@settings(max_examples=60, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(model=models())
 def test_what_is_written_is_read_back(tmp_path, suffix, model):
     size, atoms = model

@@ -111,7 +111,7 @@ def test_impossible_noise_is_refused():
 
 @pytest.mark.parametrize("lags", [(0.9,), (-0.7,), (0.5, -0.5), (0.0, 0.0, 0.8)])
 def test_a_correlation_that_none_has_is_refused_if_given_and_remarked_if_measured(lags):
-    with pytest.raises(InputError, match=r"data\.noise_correlation: .* power is negative"):
+    with pytest.raises(InputError, match=r"correlation of the noise: .* power is negative"):
         NoiseModel(1e-4, lags)
     measured = NoiseModel(1e-4, lags, "vacuum")
     assert measured.remark is not None

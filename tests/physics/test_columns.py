@@ -72,7 +72,7 @@ def test_chains_fill_from_where_they_are_told(fill, first, last):
 
 
 def test_an_unknown_fill_is_refused():
-    with pytest.raises(InputError, match=r"specimen\.fill.*'top'"):
+    with pytest.raises(InputError, match=r"fill.*'top'"):
         sites_of(COLUMNS, 2, "top")
 
 

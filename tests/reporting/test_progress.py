@@ -5,7 +5,7 @@ import time
 
 from rich.console import Console
 
-from qhrtem_jax.imaging.search import Progress
+from qhrtem_jax.io.journal import Progress
 from qhrtem_jax.reporting.progress import ProgressLine
 
 

@@ -60,7 +60,7 @@ def image(tmp_path_factory):
 
 
 @settings(
-    max_examples=400,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,

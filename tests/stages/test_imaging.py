@@ -11,6 +11,7 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
 from qhrtem_jax.stages import run_settings
 from tests.runs import computed, example_settings, prepared
+from tests.schema import check
 
 QUICK = {"max_evaluations": 96, "training_points": 96, "starts": 3}
 
@@ -55,6 +56,7 @@ def test_recovers_the_truth_within_its_errors(finished):
 
 
 def test_result_is_complete_and_plain(finished):
+    check(finished[0])
     result, arrays, folder, progress = finished
     folder.write_result(result)
     again = json.loads((folder.path / "result.json").read_text())
@@ -81,7 +83,7 @@ class KilledError(Exception):
 
 def test_resumes_after_a_kill_to_the_same_result(finished, tmp_path, monkeypatch):
     result = finished[0]
-    monkeypatch.setattr("qhrtem_jax.imaging.search.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("qhrtem_jax.imaging.bayesian.CHECKPOINT_SECONDS", 0.0)
     folder = RunFolder(tmp_path)
     groups = {"microscope": {"aberration_convention": "drprobe"}, "optimizer": QUICK}
 

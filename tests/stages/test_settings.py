@@ -269,7 +269,7 @@ NAMED = st.fixed_dictionaries(
 )
 
 
-@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
 @hypothesis.given(NAMED | VALUES)
 def test_random_settings_are_accepted_or_refused_by_name(content):
     if isinstance(content, dict):
@@ -292,7 +292,7 @@ def bounded(low, high, whole=False):
     return st.integers(low, high) if whole else st.floats(low, high)
 
 
-@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 @hypothesis.given(
     seed=bounded(0, 2**32 - 1, True),
     sampling=bounded(1e-3, 1.0),

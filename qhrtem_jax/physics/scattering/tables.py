@@ -100,7 +100,7 @@ def scattering_factor(parametrization: str, symbol: str, q_per_nm: Array) -> Arr
     """
     if parametrization not in PARAMETRIZATIONS:
         raise InputError(
-            f"specimen.scattering: found {parametrization!r}, "
+            f"scattering factors: found {parametrization!r}, "
             "expected weickenmeier_kohl, lobato or kirkland"
         )
     return PARAMETRIZATIONS[parametrization](symbol, q_per_nm)

@@ -1,0 +1,94 @@
+"""What an imaging fit says of its parameters: values, errors, and what to beware of."""
+
+import dataclasses
+
+import numpy as np
+
+from qhrtem_jax.imaging.model import Found
+from qhrtem_jax.inputs.parameter_space import SHIFT, ParameterSpace
+from qhrtem_jax.matching.noise import NoiseModel, measure_noise
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.uncertainty import Errors
+from qhrtem_jax.reporting.result import Parameter, parameter_table
+
+AT_BOUND = 1e-3
+"""A parameter within this share of its range from a bound is reported as lying there."""
+
+
+def noise_of_residual(residual: np.ndarray, fitted: int) -> NoiseModel:
+    measured = measure_noise(residual, "residual")
+    inflation = residual.size / max(residual.size - fitted, 1)
+    return dataclasses.replace(measured, variance=measured.variance * inflation)
+
+
+def estimates(
+    found: Found,
+    space: ParameterSpace,
+    names: tuple[str, ...],
+    errors: Errors,
+    data_variance: float,
+    pixels: int,
+) -> dict[str, Parameter]:
+    fitted = space.fitted.space
+    widths = dict(zip(fitted.names, fitted.high - fitted.low, strict=True))
+    std_noise: dict[str, float | None] = {}
+    std: dict[str, float | None] = {}
+    for k, name in enumerate(names):
+        known = bool(errors.determined[k])
+        std_noise[name] = float(errors.std_noise[k] * widths[name]) if known else None
+        std[name] = float(errors.std[k] * widths[name]) if known else None
+    for errors_of, chi2 in ((std_noise, 1.0), (std, max(1.0, errors.chi2_reduced))):
+        errors_of["thickness"] = _thickness_error(found, data_variance * chi2, pixels)
+    free = set(names) | ({"thickness"} if space.thickness_free else set())
+    if space.shift_free:
+        free |= set(SHIFT)
+    return parameter_table(found.vector, free, std_noise, std)
+
+
+def _thickness_error(found: Found, data_variance: float, pixels: int) -> float | None:
+    """Deviation of the thickness over the likelihood of those that least squares refined.
+
+    None where the neighbours of the best were not refined.
+    """
+    best = round(float(found.vector[INDEX["thickness"]]))
+    costs = found.thickness_costs
+    if not all(best + step in costs for step in (-1, 1)):
+        return None
+    steps = np.array(sorted(costs))
+    chi2 = np.array([costs[int(n)] for n in steps]) * pixels / data_variance
+    weight = np.exp(-0.5 * (chi2 - np.min(chi2)))
+    deviation = float(np.sqrt(np.sum(weight * (steps - best) ** 2) / np.sum(weight)))
+    return round(deviation, 4)
+
+
+def remarks(
+    vector: np.ndarray,
+    space: ParameterSpace,
+    names: tuple[str, ...],
+    errors: Errors,
+    noise: NoiseModel,
+) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    found = []
+    fitted = space.fitted.space
+    for k, variable in enumerate(v for v in fitted.variables if v.name != "thickness"):
+        share = (vector[INDEX[variable.name]] - variable.low) / (variable.high - variable.low)
+        for edge, text in ((share, "low"), (1.0 - share, "high")):
+            if edge < AT_BOUND:
+                found.append(
+                    f"{variable.name} lies at its {text} bound "
+                    f"({getattr(variable, text):g} {variable.unit})"
+                )
+        if not errors.determined[k]:
+            held = "" if variable.prior_std is None else ": its prior holds it"
+            found.append(f"{variable.name} is not determined by this image{held}")
+    if space.thickness_free:
+        first, last = space.thickness_range
+        if round(float(vector[INDEX["thickness"]])) in (first, last):
+            found.append(f"thickness lies at a bound of {first}..{last} slices")
+    if noise.source != "residual" and errors.chi2_reduced > 1.5:
+        found.append(
+            f"the misfit is {errors.chi2_reduced:.1f} times what the noise explains: "
+            "`std` is scaled accordingly, and systematic errors may be larger"
+        )
+    return found

@@ -1,0 +1,52 @@
+"""The objective of the search in the unit cube of its parameters."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from qhrtem_jax.inputs.parameter_space import ParameterSpace
+from qhrtem_jax.matching.objective import Objective
+from qhrtem_jax.physics.parameters import INDEX
+
+
+class Evaluator(eqx.Module):
+    """Objective in the unit cube: mean square of residuals and scaled distances to the priors."""
+
+    objective: Objective
+    base: Float[Array, " parameters"]
+    indices: Array
+    low: Float[Array, " d"]
+    width: Float[Array, " d"]
+    prior_mean: Float[Array, " d"]
+    prior_weight: Float[Array, " d"]  # sqrt(data variance / pixels) / prior std
+
+    @eqx.filter_jit
+    def __call__(self, unit: Float[Array, "n d"]) -> tuple[Array, Array, Array, Array]:
+        """(objective (n,), residuals (n, data + d + 1), mse (n,), vectors (n, parameters))."""
+        values = self.low + unit.astype(self.low.dtype) * self.width
+        vectors = jnp.broadcast_to(self.base, (len(unit), self.base.size))
+        vectors = vectors.at[:, self.indices].set(values)
+        found = self.objective.evaluate(vectors)
+        data = self.objective.likelihood.residual(found.image, self.objective.experiment)
+        pulls = (unit.astype(self.low.dtype) - self.prior_mean) * self.prior_weight
+        first = self.objective.thickness_range[0]
+        thickness = found.vector[:, INDEX["thickness"]].astype(jnp.int32) - first
+        known = jnp.sqrt(self.objective.thickness_penalty[thickness])[:, None]
+        residuals = jnp.concatenate([data, pulls, known], axis=1)
+        return jnp.sum(residuals**2, axis=1), residuals, found.mse, found.vector
+
+
+def make_evaluator(objective: Objective, space: ParameterSpace, data_variance: float) -> Evaluator:
+    """`data_variance`: variance of a pixel that the priors are weighed against."""
+    dtype = objective.experiment.dtype
+    searched = space.space
+    return Evaluator(
+        objective,
+        jnp.asarray(space.base, dtype),
+        jnp.asarray(space.indices),
+        jnp.asarray(searched.low, dtype),
+        jnp.asarray(searched.high - searched.low, dtype),
+        jnp.asarray(searched.prior_mean, dtype),
+        jnp.asarray(np.sqrt(data_variance / objective.pixels) / searched.prior_std, dtype),
+    )

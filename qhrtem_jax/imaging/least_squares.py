@@ -1,0 +1,186 @@
+"""Least squares of the imaging parameters: from several starts, then over the thickness."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from qhrtem_jax.imaging.model import Found, SearchModel
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.matching.objective import Objective
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.jacobian import image_and_jacobian
+from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
+from qhrtem_jax.refine.starts import distinct_starts
+
+WALK = (-1, 1, -2, 2, -4, 4)
+WALK_ROUNDS = 6
+"""Thicknesses that are tried around the best one, and how often."""
+
+LEAST_GAIN = 1e-4
+"""Share of the objective that a better one must be lower by."""
+
+THICKNESS = INDEX["thickness"]
+
+
+class Solver(eqx.Module):
+    """Least squares of the continuous parameters `names` from one start at a fixed thickness.
+
+    Residuals are scaled so that the sum of their squares is the mean squared error.
+    """
+
+    objective: Objective
+    base: Float[Array, " parameters"]
+    low: Float[Array, " d"]
+    width: Float[Array, " d"]
+    method: LevenbergMarquardt
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Places of the parameters in a vector, (d,)."""
+        return np.array([INDEX[name] for name in self.names])
+
+    @eqx.filter_jit
+    def __call__(
+        self, start: Float[Array, " d"], thickness: Float[Array, ""]
+    ) -> tuple[Float[Array, " d"], Float[Array, ""], Int[Array, ""]]:
+        """(point of the unit cube, objective with its priors, Jacobians that it took)."""
+        objective = self.objective
+
+        def residuals(u: Array) -> tuple[Array, Array]:
+            vector = self.base.at[self.indices].set(self.low + u * self.width)
+            vector = vector.at[THICKNESS].set(thickness)
+            image, jacobian = image_and_jacobian(objective.simulator, vector, self.names)
+            slopes = objective.likelihood.slopes(jacobian * self.width[:, None, None])
+            return objective.likelihood.residual(image, objective.experiment), slopes
+
+        state = self.method.run(residuals, start)
+        return state.u, state.cost, state.iterations
+
+
+def make_solver(model: SearchModel) -> Solver:
+    """The solver of a search; `names` is empty where no parameter but the thickness is free."""
+    space, dtype = model.space.fitted.space, model.objective.experiment.dtype
+    columns, (low, width) = _continuous(model), _bounds(model)
+    scale = np.sqrt(model.objective.pixels / model.data_variance)
+    return Solver(
+        model.objective,
+        jnp.asarray(model.space.base, dtype),
+        jnp.asarray(low, dtype),
+        jnp.asarray(width, dtype),
+        LevenbergMarquardt(
+            jnp.asarray(space.prior_mean[columns], dtype),
+            jnp.asarray(space.prior_std[columns] * scale, dtype),
+            model.settings.max_iterations,
+        ),
+        tuple(space.names[k] for k in columns),
+    )
+
+
+def _continuous(model: SearchModel) -> np.ndarray:
+    """Which fitted parameters least squares can change, (d,)."""
+    names = model.space.fitted.space.names
+    return np.array([k for k, name in enumerate(names) if name != "thickness"], dtype=int)
+
+
+def _bounds(model: SearchModel) -> tuple[np.ndarray, np.ndarray]:
+    """(lower bounds (d,), widths (d,)) of these."""
+    space, columns = model.space.fitted.space, _continuous(model)
+    return space.low[columns], (space.high - space.low)[columns]
+
+
+def random_starts(
+    model: SearchModel, journal: Journal
+) -> tuple[Float[np.ndarray, "n parameters"], Float[np.ndarray, " n"]]:
+    """Starts for least squares alone: parameter vectors and objectives of a random sample; the
+    first carries the values that the user gave."""
+    rng, batch, chosen = np.random.default_rng(model.seed), model.batch, model.settings
+    vectors, values = [], []
+    wanted = min(chosen.max_evaluations, 4 * chosen.starts)
+    for k in range(max(wanted // batch, 1)):
+        unit = rng.uniform(size=(batch, len(model.space.space)))
+        if k == 0:
+            unit[0] = model.with_given_values(unit[0])
+        objective, _, mse, filled = model.evaluator(jnp.asarray(unit))
+        vectors.append(np.asarray(filled))
+        values.append(np.asarray(objective))
+        journal.count(batch)
+        best = float(np.nanmin([journal.best, np.nanmin(np.asarray(mse))]))
+        journal.note("starts", best, budget=chosen.max_evaluations)
+        if model.out_of_time(journal):
+            break
+    return np.concatenate(vectors), np.concatenate(values)
+
+
+def least_squares(
+    model: SearchModel,
+    vectors: Float[np.ndarray, "n parameters"],
+    values: Float[np.ndarray, " n"],
+    journal: Journal,
+) -> Found:
+    """Least squares from the best distinct `vectors`, then a walk over neighbouring thicknesses.
+    `values`: objectives of the vectors."""
+    solver = make_solver(model)
+    if not solver.names:
+        best = int(np.nanargmin(values))
+        return Found(vectors[best], float(values[best]))
+    low, width = _bounds(model)
+    starts = distinct_starts(vectors, values, solver.indices, low, width, model.settings.starts)
+    candidates = [vectors[k] for k in starts]
+    found, tried = Found(candidates[0], np.inf), set()
+    for number in range(1 + WALK_ROUNDS):
+        before = found
+        for vector in candidates:
+            tried.add(_thickness(vector))
+            found = _solved(model, solver, vector, found, journal)
+            if model.out_of_time(journal):
+                return found
+        if not found.cost < before.cost or not model.space.thickness_free:
+            break
+        if number == 0:  # other starts need not have been the best of their thickness
+            tried = {_thickness(found.vector)}
+        candidates = _neighbours(model, found.vector, tried)
+        if not candidates:
+            break
+    return found
+
+
+def _thickness(vector: np.ndarray) -> int:
+    return round(float(vector[THICKNESS]))
+
+
+def _neighbours(model: SearchModel, vector: np.ndarray, tried: set[int]) -> list[np.ndarray]:
+    """`vector` at the thicknesses around its own that were not tried."""
+    first, last = model.space.thickness_range
+    centre, moved = _thickness(vector), []
+    for thickness in (centre + step for step in WALK):
+        if first <= thickness <= last and thickness not in tried:
+            moved.append(vector.copy())
+            moved[-1][THICKNESS] = thickness
+    return moved
+
+
+def _solved(
+    model: SearchModel, solver: Solver, vector: np.ndarray, found: Found, journal: Journal
+) -> Found:
+    """The better of `found` and what least squares makes of `vector`."""
+    indices, dtype = solver.indices, model.objective.experiment.dtype
+    low, width = _bounds(model)
+    thickness, start = _thickness(vector), (vector[indices] - low) / width
+    solution, data_cost, calls = solver(jnp.asarray(start, dtype), jnp.asarray(thickness, dtype))
+    journal.count(gradients=int(calls))
+    u = np.asarray(solution, float)
+    cost = float(data_cost) + model.thickness_penalty(thickness)
+    known = found.thickness_costs.get(thickness, np.inf)
+    costs = found.thickness_costs | {thickness: float(np.fmin(known, cost))}
+    mse, best, least = None, found.vector, found.cost
+    if np.isfinite(cost) and cost < found.cost * (1.0 - LEAST_GAIN):
+        method = solver.method
+        pulls = (u - np.asarray(method.prior_mean)) / np.asarray(method.prior_std)
+        mse = float(data_cost) - float(np.sum(pulls**2))
+        best, least = vector.copy(), cost
+        best[indices] = low + u * width
+        best[THICKNESS] = thickness
+    journal.note("least squares", mse, budget=model.settings.max_evaluations)
+    return Found(best, least, costs)

@@ -1,0 +1,106 @@
+"""What a search for imaging parameters works with, and what it finds."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from qhrtem_jax.imaging.evaluator import Evaluator, make_evaluator
+from qhrtem_jax.imaging.problem import ImagingProblem
+from qhrtem_jax.inputs.parameter_space import ParameterSpace
+from qhrtem_jax.inputs.settings import OptimizerSettings
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.matching.objective import Objective, band_of, in_band, make_objective
+from qhrtem_jax.physics.simulator import Simulator
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchModel:
+    """Everything that is constant during a search.
+
+    `data_variance`: variance of a pixel, which weighs the priors; `penalty_scale`: factor to the
+    thickness's prior in `objective`, which was made for another variance; `began`: seconds of the
+    run before the search, which has a limit of its own.
+    """
+
+    objective: Objective
+    space: ParameterSpace
+    settings: OptimizerSettings
+    evaluator: Evaluator
+    data_variance: float
+    seed: int
+    resume: bool
+    penalty_scale: float = 1.0
+    began: float = 0.0
+
+    @property
+    def batch(self) -> int:
+        """Evaluations at a time."""
+        return min(self.settings.batch, self.settings.max_evaluations)
+
+    def weighed(self, data_variance: float) -> "SearchModel":
+        """The same with another weight of the data against the priors, for least squares."""
+        scale = self.penalty_scale * data_variance / self.data_variance
+        return dataclasses.replace(self, data_variance=data_variance, penalty_scale=scale)
+
+    def out_of_time(self, journal: Journal) -> bool:
+        """Whether the search has taken as long as it may."""
+        limit = self.settings.max_seconds
+        return limit is not None and journal.seconds - self.began >= limit
+
+    def thickness_penalty(self, thickness: int) -> float:
+        """What the prior of the thickness adds to the objective."""
+        index = thickness - self.space.thickness_range[0]
+        return self.penalty_scale * float(self.objective.thickness_penalty[index])
+
+    def with_given_values(self, unit: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
+        """A point of the unit cube with the values that the user gave."""
+        space = self.space.space
+        given = [name in self.space.given for name in space.names]
+        return np.where(given, space.to_unit(self.space.base[self.space.indices]), unit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The best parameter vector, its objective, and the best objective that least squares found at
+    each thickness."""
+
+    vector: Float[np.ndarray, " parameters"]
+    cost: float
+    thickness_costs: dict[int, float] = dataclasses.field(default_factory=dict)
+
+
+def search_model(
+    problem: ImagingProblem, simulator: Simulator, variance: float, began: float = 0.0
+) -> SearchModel:
+    """The search of a problem; `variance` of a pixel, which weighs the priors; `began`: seconds of
+    the run before the search."""
+    space, settings, image = problem.space, problem.settings, problem.experiment.image
+    thickness = space.thickness
+    steps = np.arange(space.thickness_range[0], space.thickness_range[1] + 1)
+    penalty = np.zeros(len(steps))
+    if thickness.prior_mean is not None and thickness.prior_std is not None:
+        distance = (steps - thickness.prior_mean) / thickness.prior_std
+        penalty = distance**2 * variance / image.size
+    objective = make_objective(
+        simulator,
+        jnp.asarray(image, simulator.dtype),
+        thickness_range=space.thickness_range,
+        shift_range=tuple((v.low, v.high) for v in space.shift),  # type: ignore[arg-type]
+        profile=space.profiled,
+        thickness_penalty=penalty,
+    )
+    band = band_of(simulator)
+    objective = objective if band is None else in_band(objective, band)
+    evaluator = make_evaluator(objective, space, variance)
+    return SearchModel(
+        objective,
+        space,
+        settings.optimizer,
+        evaluator,
+        variance,
+        settings.seed,
+        settings.resume,
+        began=began,
+    )

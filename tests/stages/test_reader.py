@@ -1,0 +1,60 @@
+"""Files are read once, and warnings are said to everyone who asks."""
+
+from qhrtem_jax.inputs.example import with_example
+from qhrtem_jax.inputs.image import averaged_data, load_experiment, load_field
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.stages import STAGES, run_settings
+from tests.runs import example_settings
+
+
+def test_the_same_is_read_once_and_warned_of_every_time():
+    reader, read = Reader(), []
+
+    def of(name):
+        read.append(name)
+        reader.warn(f"{name} is odd")
+        return name
+
+    assert [reader.once(k, lambda k=k: of(k)) for k in ("a", "b", "a")] == ["a", "b", "a"]
+    assert read == ["a", "b"]
+    assert reader.warnings() == ("a is odd", "b is odd")
+    assert reader.once("b", lambda: of("b")) == "b"
+    assert reader.warnings() == ("b is odd",)
+    assert reader.warnings() == ()
+
+
+def test_all_stages_read_and_measure_the_image_once(monkeypatch):
+    from qhrtem_jax.inputs import image
+
+    calls = []
+    real = {name: getattr(image, name) for name in ("read_image", "measure_noise")}
+    for name in real:
+        monkeypatch.setattr(
+            image, name, lambda *a, name=name, **k: (calls.append(name), real[name](*a, **k))[1]
+        )
+    reader = Reader()
+    settings = example_settings({"stage": "stitch", "memory_gb": 16.0})
+    averaged_data(settings.data, reader)
+    for stage in ("imaging", "structure", "reconstruct", "stitch"):
+        STAGES[stage].prepare(settings, reader)
+    assert sorted(calls) == ["measure_noise", "read_image"]
+
+
+def test_other_options_are_another_image():
+    reader = Reader()
+    data = example_settings({"stage": "imaging"}).data
+    whole = load_field(data, reader).image
+    rows, cols = whole.shape
+    import dataclasses
+
+    part = dataclasses.replace(data, frame=(0, 0, rows // 2, cols), vacuum=None)
+    assert load_field(part, reader).image.shape == (rows // 2, cols)
+    assert load_experiment(data, reader).image.shape == whole.shape
+
+
+def test_what_is_given_stays_even_where_it_is_the_default():
+    content = {"stage": "imaging", "specimen": {"scattering": "weickenmeier_kohl"}}
+    chosen, _ = with_example(content, {"specimen.scattering"})
+    assert run_settings(chosen).specimen.scattering == "weickenmeier_kohl"
+    left, _ = with_example(content, ())
+    assert run_settings(left).specimen.scattering == "lobato"
