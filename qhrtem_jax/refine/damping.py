@@ -71,7 +71,7 @@ class Nielsen:
         return damping * jnp.maximum(1.0 / 3.0, factor)
 
     def refused(self, damping: Scalar, before: Scalar) -> Scalar:
-        return damping * 2.0 ** (before + 1).astype(damping.dtype)
+        return damping * jnp.asarray(2.0 ** (before + 1), jnp.result_type(damping))
 
 
 def begin(best: Best, objective: Scalar, damping: Scalar) -> Descent[Best]:
