@@ -12,6 +12,7 @@ SPECTRAL_FLOOR = 0.1
 spectrum of a camera's noise nearly vanishes near 0.8 Nyquist, where no model is that good."""
 
 Images = Float[Array, "*n rows cols"] | Float[np.ndarray, "*n rows cols"]
+Paired = Float[Array, "*#n rows cols"] | Float[np.ndarray, "*#n rows cols"]
 
 
 class Likelihood(eqx.Module):
@@ -34,7 +35,7 @@ class Likelihood(eqx.Module):
             return self.scale * images
         return self.scale * (self.white_y @ images @ self.white_x.T)
 
-    def residual(self, simulation: Images, experiment: Images) -> Float[Array, "*n residuals"]:
+    def residual(self, simulation: Paired, experiment: Paired) -> Float[Array, "... residuals"]:
         """What `simulation` misses of `experiment`, as whitened vectors."""
         return self._flat(self.whiten(simulation - experiment), self.rest)
 
@@ -42,7 +43,7 @@ class Likelihood(eqx.Module):
         """Derivative of `residual`, from that of the simulation."""
         return self._flat(self.whiten(jacobian), None if self.rest is None else 0.0).T
 
-    def objective(self, simulation: Images, experiment: Images) -> Float[Array, "*n"]:
+    def objective(self, simulation: Paired, experiment: Paired) -> Float[Array, "..."]:
         """Sum of the squares of `residual`."""
         return jnp.sum(self.residual(simulation, experiment) ** 2, axis=-1)
 

@@ -6,7 +6,7 @@ are taken one by one from the host (`loop=on_host`).
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -33,6 +33,7 @@ class Descent(eqx.Module, Generic[Best]):
     gain: Scalar  # fall of the last trial over what was foretold
 
 
+@runtime_checkable
 class Rule(Protocol):
     """How damping changes."""
 
@@ -70,7 +71,7 @@ class Nielsen:
         return damping * jnp.maximum(1.0 / 3.0, factor)
 
     def refused(self, damping: Scalar, before: Scalar) -> Scalar:
-        return damping * 2.0 ** (before + 1).astype(damping.dtype)
+        return damping * jnp.asarray(2.0 ** (before + 1), jnp.result_type(damping))
 
 
 def begin(best: Best, objective: Scalar, damping: Scalar) -> Descent[Best]:

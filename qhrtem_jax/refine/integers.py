@@ -88,7 +88,7 @@ class Constraints:
             length = counts / self.per_cell
             rough = np.square(length - length.mean(axis=-1, keepdims=True)).sum(axis=-1)
             total = total + rough / self.roughness_cells**2
-        return total
+        return np.asarray(total)
 
     def roughness(self) -> np.ndarray:
         """Precision (chains, chains) of numbers whose lengths are alike: the quadratic part of

@@ -38,7 +38,9 @@ def test_nielsen_follows_the_gain():
     assert float(rule.accepted(3.0, 1.0)) == pytest.approx(1.0)  # as foretold: a third
     assert float(rule.accepted(3.0, 0.5)) == pytest.approx(3.0)
     assert float(rule.accepted(3.0, 0.0)) == pytest.approx(6.0)
-    assert [rule.refused(1.0, k) for k in range(3)] == [2.0, 4.0, 8.0]
+    assert [float(rule.refused(1.0, k)) for k in range(3)] == [2.0, 4.0, 8.0]
+    single = rule.refused(jnp.float32(1.0), jnp.int32(2))
+    assert (float(single), single.dtype) == (8.0, jnp.float32)
 
 
 def test_host_and_compiled_program_take_the_same_steps():
