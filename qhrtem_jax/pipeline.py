@@ -13,7 +13,7 @@ from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.journal import Journal, Progress
 from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
 from qhrtem_jax.reporting.page import Page, Table, write_page
-from qhrtem_jax.reporting.result import as_json, header
+from qhrtem_jax.reporting.result import Result, as_json, header
 from qhrtem_jax.stages import PIPELINE, STAGES, RunSettings
 
 log = logging.getLogger(__name__)
@@ -61,51 +61,67 @@ def run(
     last = "stitch" if whole else settings.stage
     stage = STAGES[last]
     stage.before(settings, folder)
-    imaging_first = stage.wants_imaging and settings.imaging.result is None
-    first = _of_stage(settings, "imaging", reader) if imaging_first else None
-    if first is not None:
-        STAGES["imaging"].prepare(first, reader)
-    stage.prepare(dataclasses.replace(settings, stage=last), reader)
+    imaging = None
+    if stage.wants_imaging and settings.imaging.result is None:
+        imaging = STAGES["imaging"].prepare(settings_of(settings, "imaging", reader), reader)
+    problem = stage.prepare(dataclasses.replace(settings, stage=last), reader)
     identity = fingerprint(settings, reader)
     if folder.prepare(identity, settings.resume, settings.overwrite):
         started()
         terminal.begin()
         if whole:
-            _chain(settings, folder, reader, terminal)
+            _chain(settings, imaging, folder, reader, terminal)
+        elif imaging is None:
+            _compute(problem, folder, terminal)
         else:
-            _one(settings, first, folder, reader, terminal)
+            _after_imaging(settings, imaging, folder, reader, terminal)
     stage.after(settings, folder)
 
 
-def _one(
+def _after_imaging(
     settings: RunSettings,
-    imaging: RunSettings | None,
+    imaging: Any,
     folder: RunFolder,
     reader: Reader,
     terminal: Terminal,
 ) -> None:
-    """One stage in `folder`, after `imaging` where that is needed first."""
-    chosen, warnings = settings, ()
-    if imaging is not None:
-        _in_folder(imaging, folder.sub("imaging"), reader, terminal)
-        chosen = _of_stage(
-            _with(settings, "imaging", folder.path / "imaging"), settings.stage, reader
-        )
-        warnings = (IMAGING_FIRST,)
-    _compute(chosen, folder, reader, terminal, told=settings, warnings=warnings)
+    """One stage in `folder`, after the problem `imaging`, whose parameters it needs."""
+    _in_part(imaging, folder.sub("imaging"), reader, terminal)
+    handed = _with(settings, "imaging", folder.path / "imaging")
+    problem = STAGES[settings.stage].prepare(settings_of(handed, settings.stage, reader), reader)
+    _compute(problem, folder, terminal, lambda result: _told(result, settings, reader))
 
 
-def _chain(settings: RunSettings, folder: RunFolder, reader: Reader, terminal: Terminal) -> None:
-    """All stages, each in a folder of its own.
+def _told(result: Result, settings: RunSettings, reader: Reader) -> Result:
+    """The result with the `settings` that the user gave, where others were made of them."""
+    return dataclasses.replace(
+        result,
+        settings=settings,
+        input=header(settings, reader)["input"],
+        warnings=(IMAGING_FIRST, *result.warnings),
+    )
+
+
+def _chain(
+    settings: RunSettings,
+    imaging: Any,
+    folder: RunFolder,
+    reader: Reader,
+    terminal: Terminal,
+) -> None:
+    """All stages, each in a folder of its own; `imaging`: its problem, None where its parameters
+    are handed over.
 
     As in the paper, the imaging parameters of the imaging stage are handed to all others (the mean
     structure of the averaged regions belongs to none of them), and the counts to the stitching.
     """
-    names = [n for n in CHAIN if n != "imaging" or settings.imaging.result is None]
+    names = [n for n in CHAIN if n != "imaging" or imaging is not None]
     handed = settings
     for name in names:
         log.info("pipeline: %s", name)
-        _in_folder(_of_stage(handed, name, reader), folder.sub(name), reader, terminal)
+        chosen = settings_of(handed, name, reader)
+        problem = imaging if name == "imaging" else STAGES[name].prepare(chosen, reader)
+        _in_part(problem, folder.sub(name), reader, terminal)
         if name == "imaging":
             handed = _with(handed, "imaging", folder.path / name)
         if name == "reconstruct":
@@ -113,36 +129,23 @@ def _chain(settings: RunSettings, folder: RunFolder, reader: Reader, terminal: T
     _write_chain(settings, folder, reader, names)
 
 
-def _in_folder(
-    settings: RunSettings, folder: RunFolder, reader: Reader, terminal: Terminal
-) -> None:
+def _in_part(problem: Any, folder: RunFolder, reader: Reader, terminal: Terminal) -> None:
     """One stage in a part of the run's folder."""
+    settings = problem.settings
     if folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
-        _compute(settings, folder, reader, terminal)
+        _compute(problem, folder, terminal)
 
 
 def _compute(
-    settings: RunSettings,
+    problem: Any,
     folder: RunFolder,
-    reader: Reader,
     terminal: Terminal,
-    *,
-    told: RunSettings | None = None,
-    warnings: tuple[str, ...] = (),
+    finish: Callable[[Result], Result] = lambda result: result,
 ) -> None:
     """Run a stage and write its folder; the result is written last, so that a folder that holds one
-    is complete. `told`: the settings that the user gave, where others were made of them."""
-    stage = STAGES[settings.stage]
-    problem = stage.prepare(settings, reader)
-    result = stage.run(problem, Journal(folder, terminal))
-    if told is not None:
-        known = header(told, reader)
-        result = dataclasses.replace(
-            result,
-            settings=told,
-            input=known["input"],
-            warnings=(*warnings, *result.warnings),
-        )
+    is complete."""
+    stage = STAGES[problem.settings.stage]
+    result = finish(stage.run(problem, Journal(folder, terminal)))
     folder.write_arrays(result.arrays)
     if result.structures:
         folder.write_structures(result.structures)
@@ -156,13 +159,19 @@ def _compute(
         terminal.say(line)
 
 
-def _of_stage(settings: RunSettings, name: str, reader: Reader) -> RunSettings:
-    """Settings of one stage of a run: the mean of some regions for those that look at one. Which
-    regions were averaged is said to all: the image shift that is found belongs to them."""
-    data = averaged_data(settings.data, reader)
-    reader.warnings()  # said by whoever uses the data
-    if STAGES[name].of != "mean":
-        data = dataclasses.replace(settings.data, average=data.average)
+def settings_of(settings: RunSettings, name: str, reader: Reader) -> RunSettings:
+    """Settings of one stage of a run.
+
+    Where the run is given a whole field, stages that look at a mean get that of some regions, and
+    all are told which: the image shift that is found belongs to these. Where the run itself is
+    given a mean, its data, and the noise of it, stay as they are.
+    """
+    data = settings.data
+    if settings.stage == PIPELINE or STAGES[settings.stage].of == "field":
+        data = averaged_data(data, reader)
+        reader.warnings()  # said by whoever uses the data
+        if STAGES[name].of != "mean":
+            data = dataclasses.replace(settings.data, average=data.average)
     return dataclasses.replace(settings, stage=name, data=data)
 
 

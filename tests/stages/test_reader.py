@@ -1,8 +1,13 @@
 """Files are read once, and warnings are said to everyone who asks."""
 
+import dataclasses
+
+import pytest
+
 from qhrtem_jax.inputs.example import with_example
 from qhrtem_jax.inputs.image import averaged_data, load_experiment, load_field
 from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.pipeline import settings_of
 from qhrtem_jax.stages import STAGES, run_settings
 from tests.runs import example_settings
 
@@ -40,13 +45,42 @@ def test_all_stages_read_and_measure_the_image_once(monkeypatch):
     assert sorted(calls) == ["measure_noise", "read_image"]
 
 
+@pytest.mark.parametrize(
+    ("stage", "imaging", "own"),
+    [
+        ("pipeline", 1e-4, None),
+        ("reconstruct", 1e-4, 3e-4),
+        ("stitch", 1e-4, 3e-4),
+        ("structure", 3e-4, 3e-4),
+    ],
+)
+def test_noise_that_is_given_is_of_the_image_that_the_run_is_given(stage, imaging, own):
+    """Of a pixel of the field, or of the mean that structure is told to look at."""
+    average = ((0, 0), (0, 8), (0, 16))
+    settings = example_settings({"stage": stage})
+    rows, cols = load_field(settings.data, Reader()).image.shape
+    data = dataclasses.replace(
+        settings.data,
+        average=average,
+        roi_shape=(rows, cols - 16),
+        vacuum=None,
+        noise_variance=3e-4,
+    )
+    settings, reader = dataclasses.replace(settings, data=data), Reader()
+    found = settings_of(settings, "imaging", reader)
+    assert found.stage == "imaging"
+    assert found.data.noise_variance == pytest.approx(imaging)
+    assert found.data.average == average
+    if own is not None:
+        assert settings_of(settings, stage, reader).data == data
+        assert data.noise_variance == own
+
+
 def test_other_options_are_another_image():
     reader = Reader()
     data = example_settings({"stage": "imaging"}).data
     whole = load_field(data, reader).image
     rows, cols = whole.shape
-    import dataclasses
-
     part = dataclasses.replace(data, frame=(0, 0, rows // 2, cols), vacuum=None)
     assert load_field(part, reader).image.shape == (rows // 2, cols)
     assert load_experiment(data, reader).image.shape == whole.shape
