@@ -37,7 +37,6 @@ CONFIGS = str(Path(__file__).resolve().parents[1] / "configs")
 CACHE_VARIABLE = "QHRTEM_CACHE"
 NAME_LENGTH = 120
 LONGEST_MESSAGE = 2000
-STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline")
 log = logging.getLogger("qhrtem_jax")
 
 
@@ -127,6 +126,7 @@ def run_stage(
     """Check everything, run the stage, write the run folder."""
     from qhrtem_jax.inputs.example import with_example
     from qhrtem_jax.inputs.identity import input_paths
+    from qhrtem_jax.io.folder_lock import locked
     from qhrtem_jax.io.run_folder import RunFolder
     from qhrtem_jax.pipeline import run
     from qhrtem_jax.reporting.progress import ProgressLine
@@ -144,12 +144,18 @@ def run_stage(
     folder.refuse_inputs(input_paths(settings))
     if example:
         log.info("no data named: running the embedded example")
-    with folder.locked():
+    with locked(folder_path):
         advice.of_run(folder_path, settings.overwrite)
         set_up_jax(settings.device)
         with ProgressLine() as progress:
             run(settings, folder, progress, lambda: save_hydra_files(folder, config))
     log.info("report: %s", folder_path / "report.html")
+
+
+def _stage_wanted() -> str:
+    from qhrtem_jax.stages import PIPELINE, STAGES
+
+    return f"stage: none given, expected +stage=NAME, one of {', '.join((*STAGES, PIPELINE))}"
 
 
 def _one_line(error: Exception) -> str:
@@ -188,11 +194,7 @@ def main() -> int:
             task()
     except (HydraException, OmegaConfBaseException, OSError, InputError) as error:
         none_given = "Missing mandatory value: stage" in str(error)
-        refuse(
-            f"stage: none given, expected +stage=NAME, one of {', '.join(STAGES)}"
-            if none_given
-            else _one_line(error)
-        )
+        refuse(_stage_wanted() if none_given else _one_line(error))
     except Exception as error:
         if composed:
             raise

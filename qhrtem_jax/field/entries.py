@@ -49,10 +49,12 @@ def refined_entries(
 ) -> tuple[tuple[FieldEntry, ...], SharedErrors]:
     """(entries of the regions, errors of the imaging parameters that they share)."""
     layout, noise = model.layout, state.weights.noise
-    coordinates, local = (found := free_coordinates(model, state)).coordinates, found.own
+    found = free_coordinates(model, state)
+    coordinates, local = found.coordinates, found.own
     own_covariance, shared_covariance = state.normal_equations.covariances()
     free, width = coordinates.index, coordinates.host().width
     numbers = np.isin(free[:local], np.arange(layout.counts.start, layout.counts.stop))
+    at = np.flatnonzero(np.isin(free[:local], np.arange(layout.shifts.start, layout.shifts.stop)))
     simulations = cut(model, refined)
     offsets = lattice_offsets(model, state)
     known_before = known_without_image(coordinates)
@@ -88,8 +90,7 @@ def refined_entries(
             ("C1", "absorption", "A0_x", "A0_y"),
         )
         displacement = polar = None
-        at = [j for j, index in enumerate(free[:local]) if index in _shift_indices(model)]
-        if at:
+        if at.size:
             known = error_scale(
                 noise,
                 model.given_noise,
@@ -131,7 +132,3 @@ def refined_entries(
     determined = np.array([s is not None for s in std_noise.values()])
     correlations = strong_correlations(shared_covariance, names, determined)
     return tuple(entries), SharedErrors(std_noise, std, correlations_of(correlations))
-
-
-def _shift_indices(model: FieldModel) -> set[int]:
-    return set(range(model.layout.shifts.start, model.layout.shifts.stop))

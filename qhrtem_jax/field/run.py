@@ -24,7 +24,7 @@ from qhrtem_jax.inputs.conversion import typed
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import isolated_surface_atom
-from qhrtem_jax.regions.fit import count, relax, start
+from qhrtem_jax.regions.fit import count, misfit_remarks, relax, start
 from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
 from qhrtem_jax.regions.result import all_correlations, region_entries, summary_fit
 from qhrtem_jax.reporting.result import (
@@ -157,9 +157,4 @@ def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionStat
             remarks.append(
                 f"{entry.name}: an isolated surface atom is kept, since the image demands it"
             )
-    if not state.noise.is_noise:
-        remarks.append(
-            "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
-            "follow from it"
-        )
-    return remarks
+    return [*remarks, *misfit_remarks(state.noise)]

@@ -1,7 +1,6 @@
 """Stage `imaging`: the imaging parameters and the thickness that explain one image."""
 
 import dataclasses
-import logging
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from qhrtem_jax.imaging.problem import ImagingProblem
 from qhrtem_jax.imaging.result import ImagingResult
 from qhrtem_jax.imaging.search import reweighed, search
 from qhrtem_jax.imaging.several_means import fit_several, means_table
-from qhrtem_jax.inputs.columns import load_specimen
+from qhrtem_jax.inputs.columns import specimen_of
 from qhrtem_jax.io.cost import Cost
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.noise import (
@@ -32,11 +31,6 @@ from qhrtem_jax.reporting.result import (
     noise_remarks,
     parameter_table,
 )
-
-log = logging.getLogger(__name__)
-
-AT_BOUND = 1e-3
-"""A parameter within this share of its range from a bound is reported as lying there."""
 
 
 def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
@@ -109,8 +103,7 @@ def _with_means(
     """All means fitted together from what the first one gave."""
     images = np.array([problem.experiment.image, *problem.experiment.others])
     noise = problem.experiment.noise
-    specimen = load_specimen(problem.settings, problem.reader)
-    problem.reader.warnings()  # said already
+    specimen = specimen_of(problem.crystal, problem.microscope, problem.settings)
     fit = fit_several(specimen, problem.space, images, problem.experiment.frame, noise, vector)
     means, scale = means_table(fit, images, noise)
     residuals = fit.simulations - images

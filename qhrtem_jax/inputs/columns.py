@@ -82,7 +82,14 @@ def load_specimen(settings: Settings, reader: Reader) -> Specimen:
     **Raises:** `InputError` for files that cannot be used.
     """
     crystal = load_crystal(settings, reader)
-    microscope = load_microscope(settings, reader)
+    return specimen_of(crystal, load_microscope(settings, reader), settings)
+
+
+def specimen_of(crystal: Crystal, microscope: Microscope, settings: Settings) -> Specimen:
+    """The columns of a crystal that was read.
+
+    **Raises:** `InputError` for one whose atoms do not stand in columns.
+    """
     with named("specimen.structure"):
         columns = columns_of(crystal)
     return Specimen(crystal, columns, microscope, settings)

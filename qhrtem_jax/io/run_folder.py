@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import filelock
 import numpy as np
 
 from qhrtem_jax.errors import DamagedError, InputError
@@ -41,7 +40,6 @@ ARRAYS = "arrays.npz"
 CHECKPOINT = "checkpoint.npz"
 MANIFEST = "manifest.json"
 FINGERPRINT = "fingerprint"
-LOCK = ".lock"
 SCHEMA = "qhrtem_jax/result/1"
 FOLDER_SCHEMA = "qhrtem_jax/run/1"
 DAMAGED = ".damaged"
@@ -114,30 +112,6 @@ class RunFolder:
                     f"{option}: {path} lies in the run folder {self.path}, where it could be "
                     "overwritten: move it, or use another hydra.run.dir"
                 )
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep every other process out of the folder, which is made where it is missing.
-
-        **Raises:** `InputError` if another process is in it. The lock of a process that has died
-        on this machine is no lock.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        there = self.path / LOCK
-        if os.path.lexists(there) and (there.is_symlink() or not there.is_file()):
-            raise InputError(f"hydra.run.dir: {there} is no lock of a run: remove it")
-        lock = filelock.SoftFileLock(there, timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise InputError(
-                f"hydra.run.dir: {self.path} is in use by {_holder(self.path / LOCK)}: wait for "
-                f"it, or use another folder (if it has died, remove {self.path / LOCK})"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def prepare(self, fingerprint: str, resume: bool, overwrite: bool) -> bool:
         """Make the folder ready, and say whether there is anything left to do.
@@ -397,14 +371,6 @@ def _is_plain_name(name: object) -> bool:
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def _holder(lock: Path) -> str:
-    try:
-        lines = lock.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError):
-        lines = []
-    return f"process {lines[0]} on {lines[1]}" if len(lines) > 1 else "another process"
 
 
 def _some(names: list[str]) -> str:

@@ -53,12 +53,7 @@ class Coordinates(eqx.Module, Generic[A]):
         self, points: Float[B, "*batch point"], unit: Float[B, "*batch p"]
     ) -> Float[B, "*batch point"]:
         """`points` with their free coordinates at `unit`."""
-        values = self.to_values(unit)
-        if isinstance(points, np.ndarray):
-            placed = points.astype(float)
-            placed[..., self.index] = values
-            return placed
-        return points.at[..., self.index].set(values)
+        return self._put(points, self.to_values(unit))
 
     def step(
         self, points: Float[B, "*batch point"], move: Float[B, "*batch p"]
@@ -70,19 +65,20 @@ class Coordinates(eqx.Module, Generic[A]):
         xp = np if isinstance(points, np.ndarray) else jnp
         own = self._like(points)
         moved = own.low + xp.clip(self.to_unit(points) + move, 0.0, 1.0) * own.width
-        kept = points[..., self.index]
-        placed = xp.where(move == 0.0, kept, moved)
-        if isinstance(points, np.ndarray):
-            found = points.astype(float)
-            found[..., self.index] = placed
-            return found
-        return points.at[..., self.index].set(placed)
+        return self._put(points, xp.where(move == 0.0, points[..., self.index], moved))
 
     def pull(self, unit: Float[B, "*batch p"]) -> Float[B, "*batch p"]:
         """Residuals of the priors, (u - mean) / std: the sum of their squares is what the priors
         add to chi-square; 0 where there is none."""
         own = self._like(unit)
         return (unit - own.prior_mean) / own.prior_std
+
+    def _put(self, points: B, values: Array | np.ndarray) -> B:
+        if isinstance(points, np.ndarray):
+            found = points.astype(float)
+            found[..., self.index] = values
+            return found
+        return points.at[..., self.index].set(values)
 
     def _like(self, array: Array | np.ndarray) -> "Coordinates":
         return self.host() if isinstance(array, np.ndarray) else self

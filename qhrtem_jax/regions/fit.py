@@ -137,9 +137,14 @@ def _remarks(
             remarks.append(
                 f"{region.name}: a single or paired change of numbers may still improve it"
             )
-    if not noise.is_noise:
-        remarks.append(
-            "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors "
-            "follow from it"
-        )
-    return tuple(remarks)
+    return (*remarks, *misfit_remarks(noise))
+
+
+def misfit_remarks(noise: NoiseModel) -> tuple[str, ...]:
+    """What numbers that were counted under the weights `noise` must be taken with."""
+    if noise.is_noise:
+        return ()
+    return (
+        "the misfit exceeds the noise: it weighs the pixels, and probabilities and errors follow "
+        "from it",
+    )

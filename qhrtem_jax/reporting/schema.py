@@ -5,6 +5,8 @@ import types
 import typing
 from typing import Any
 
+from qhrtem_jax.reporting.result import Result
+
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 _SCALARS = {
@@ -77,4 +79,4 @@ def _name(kind: type) -> str:
 
 def _of_more(kind: type) -> bool:
     """A result carries its seal and fingerprint besides its own fields."""
-    return any(base.__name__ == "Result" for base in kind.__mro__)
+    return issubclass(kind, Result)

@@ -1,5 +1,6 @@
 """File names reach the settings letter by letter."""
 
+import dataclasses
 import os
 import string
 
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from experiments.arguments import literal_paths
+from experiments.arguments import PATHS, literal_paths
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.stages import RunSettings
 
 PARSER = OverridesParser.create()
 
@@ -49,3 +51,12 @@ def test_what_is_no_file_name_stays():
 def test_names_that_are_not_utf8_are_refused():
     with pytest.raises(InputError, match="not UTF-8"):
         literal_paths([os.fsdecode(b"data.image=/tmp/\xff.npy")])
+
+
+def test_file_names_are_all_options_that_settings_say_are_files():
+    settings, files = RunSettings("imaging"), set()
+    for field in dataclasses.fields(settings):
+        group = getattr(settings, field.name)
+        names = (*getattr(group, "INPUTS", ()), *getattr(group, "OUTPUTS", ()))
+        files |= {f"{field.name}.{name}" for name in names}
+    assert files == {path for path in PATHS if "." in path and not path.startswith("hydra.")}

@@ -10,6 +10,7 @@ import pytest
 
 from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import replacing, write_text
+from qhrtem_jax.io.folder_lock import locked
 from qhrtem_jax.io.run_folder import ARRAYS, CHECKPOINT, MANIFEST, RESULT, RunFolder, read_json
 from qhrtem_jax.io.seal import sealed_json
 
@@ -271,8 +272,8 @@ def test_arrays_that_moved_are_not_believed(tmp_path):
 
 def test_one_process_at_a_time(tmp_path):
     hold = (
-        "import sys, pathlib; from qhrtem_jax.io.run_folder import RunFolder\n"
-        "with RunFolder(pathlib.Path(sys.argv[1])).locked():\n"
+        "import sys, pathlib; from qhrtem_jax.io.folder_lock import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n"
         "    print('in', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", hold, str(tmp_path / "run")]
@@ -282,18 +283,18 @@ def test_one_process_at_a_time(tmp_path):
         assert other.stdout.readline() == "in\n"
         with (
             pytest.raises(InputError, match=rf"in use by process {other.pid} on"),
-            RunFolder(tmp_path / "run").locked(),
+            locked(tmp_path / "run"),
         ):
             pass
         other.kill()
-    with RunFolder(tmp_path / "run").locked():  # the lock of a dead process is none
+    with locked(tmp_path / "run"):  # the lock of a dead process is none
         assert os.listdir(tmp_path / "run") == [".lock"]
     assert os.listdir(tmp_path / "run") == []
 
 
 def test_what_is_no_lock_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / ".lock")
-    with pytest.raises(InputError, match="no lock of a run"), RunFolder(tmp_path).locked():
+    with pytest.raises(InputError, match="no lock of a run"), locked(tmp_path):
         pass
 
 
