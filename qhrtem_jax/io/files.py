@@ -1,6 +1,7 @@
 """Files that a user names: looked at before they are opened, and read up to a stated size."""
 
 import contextlib
+import errno
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,3 +90,19 @@ def number(text: str) -> float:
     if "_" in text:
         raise ValueError(f"could not convert string to float: {text!r}")
     return float(text)
+
+
+def place_of(path: Path, option: str) -> Path:
+    """Where `path` leads, links followed; it need not exist.
+
+    **Raises:** `InputError` for links that lead in a circle.
+    """
+    try:
+        return path.resolve(strict=True)
+    except RuntimeError as error:  # a loop of links, until Python 3.12
+        looped: Exception | None = error
+    except OSError as error:
+        looped = error if error.errno == errno.ELOOP else None
+    if looped is not None:
+        raise InputError(f"{option}: {path} is a link that leads nowhere") from None
+    return path.resolve()

@@ -21,6 +21,7 @@ import numpy as np
 
 from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import remove_parts, replacing
+from qhrtem_jax.io.files import place_of
 from qhrtem_jax.io.json_files import read_object
 from qhrtem_jax.io.models import model_texts
 from qhrtem_jax.io.seal import (
@@ -103,10 +104,7 @@ class RunFolder:
         """**Raises:** `InputError` if one of the `inputs` (by option) lies in the folder."""
         here = self.path.resolve()
         for option, path in inputs.items():
-            try:
-                there = path.resolve()
-            except (OSError, RuntimeError):
-                raise InputError(f"{option}: {path} is a link that leads nowhere") from None
+            there = place_of(path, option)
             if here in there.parents or here == there:
                 raise InputError(
                     f"{option}: {path} lies in the run folder {self.path}, where it could be "
