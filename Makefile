@@ -18,7 +18,7 @@ demo: $(VENV)/.ready  ## run the imaging stage on the embedded example
 	$(BIN)/python -m experiments.run +stage=imaging overwrite=true hydra.run.dir=$(RUN_DIR)
 
 test: $(VENV)/.ready  ## pass the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -39,7 +39,7 @@ ifeq ($(NEWEST_PYTHON),)
 else
 	test -d $(NEWEST) || $(NEWEST_PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
-	$(NEWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(SHORT)
+	$(NEWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(SHORT)
 endif
 
 fuzz: $(VENV)/.ready  ## damaged input for every reader; `make fuzz SECONDS=60 SEED=1`

@@ -42,6 +42,31 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
+LONG_FIRST = (
+    "stages/test_stitch.py",
+    "bayesopt/test_turbo.py",
+    "stages/test_field_counting.py",
+    "experiments/test_pipeline.py",
+    "stages/test_imaging.py",
+    "experiments/test_safety.py",
+    "experiments/test_command_line.py",
+    "bayesopt/test_parts.py",
+    "bayesopt/test_gp.py",
+    "stages/test_columns.py",
+)
+"""Files that take more than a minute, the longest first: a long one begun last runs alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first (xdist's own order, by number of tests, puts these last)."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        return LONG_FIRST.index(name) if name in LONG_FIRST else len(LONG_FIRST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _memory_given_back() -> Iterator[None]:
     """Programs of one module are of no use to the next, and hold gigabytes together."""
