@@ -28,8 +28,9 @@ from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.physics.autogrid import choose_grids
 from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX, default_vector
-from qhrtem_jax.physics.simulator import Microscope, make_simulator
+from qhrtem_jax.physics.simulator import make_simulator
 from qhrtem_jax.stages import run_settings
 
 GRID = (90, 128)

@@ -14,6 +14,14 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 
+QUICKLY_COMPILED = ["--xla_backend_optimization_level=0"]
+"""Most programs run for less time than they take to compile, which this cuts to a fifth; XLA reads
+it when it compiles first, and processes that tests start inherit it."""
+
+if jax.__version__.startswith("0.10."):  # a flag that XLA does not know ends the process
+    QUICKLY_COMPILED.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICKLY_COMPILED])
+
 CACHE_BYTES = 2**30
 """A larger cache is dropped before the tests begin."""
 

@@ -8,8 +8,9 @@ import numpy as np
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX, PARAMETERS
-from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
+from qhrtem_jax.physics.simulator import Simulator, make_simulator
 
 FRAME = Frame((45, 64), (0.00887, 0.00887))
 GRID = (90, 128)

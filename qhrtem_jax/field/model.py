@@ -105,7 +105,7 @@ class FieldModel:
     @property
     def dtype(self) -> jnp.dtype:
         """That of simulations."""
-        return self.regions.simulator.simulator.dtype
+        return self.regions.simulator.dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ class JointState:
 def field_model(regions: RegionsModel) -> FieldModel:
     """The field that `regions` are parts of."""
     problem, bounds = regions.problem, regions.bounds
-    counts, dtype = regions.layout.counts, regions.simulator.simulator.dtype
+    counts, dtype = regions.layout.counts, regions.simulator.dtype
     positions = bounds.of(regions.layout.shifts) if problem.settings.reconstruct.positions else []
     structure = bounds.of(counts) + positions
 

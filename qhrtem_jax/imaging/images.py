@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
-from qhrtem_jax.matching.objective import Band, band_of
+from qhrtem_jax.matching.band import Band, band_of
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.refine.jacobian import image_and_jacobian
 

@@ -11,7 +11,8 @@ from qhrtem_jax.imaging.problem import ImagingProblem
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import OptimizerSettings
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.matching.objective import Objective, band_of, in_band, make_objective
+from qhrtem_jax.matching.band import band_of
+from qhrtem_jax.matching.objective import Objective, in_band, make_objective
 from qhrtem_jax.physics.simulator import Simulator
 
 

@@ -15,7 +15,8 @@ from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.physics.autogrid import GridChoice
-from qhrtem_jax.physics.simulator import Microscope, Simulator
+from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.physics.specimen import Crystal
 
 

@@ -68,7 +68,7 @@ def fit_several(
     simulator = specimen.simulator(sites, frame, choice, len(NAMES))
     bounds = bounds_of(layout, space).with_vector(vector).without_priors("C1", "A0_x", "A0_y")
     bounds = bounds.with_reach("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
-    dtype = simulator.simulator.dtype
+    dtype = simulator.dtype
     mine = bounds.free_names(OWN)
     own = bounds.coordinates(bounds.indices(mine), dtype)
     shared = [n for n in bounds.imaging if n not in OWN]

@@ -13,8 +13,8 @@ from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import Columns, Sites, columns_of
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.physics.simulator import Microscope
 from qhrtem_jax.physics.specimen import Crystal
 from qhrtem_jax.physics.structured import Layout, StructuredSimulator, make_structured
 from qhrtem_jax.refine.bounds import PointBounds, point_bounds

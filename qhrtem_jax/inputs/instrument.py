@@ -15,8 +15,9 @@ from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.physics.autogrid import GridChoice, choose_grids
 from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
+from qhrtem_jax.physics.simulator import Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Crystal
 
 

@@ -16,7 +16,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.memory import free_bytes
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import Settings
-from qhrtem_jax.matching.objective import MOST_PIXELS
+from qhrtem_jax.matching.band import MOST_PIXELS
 from qhrtem_jax.physics.autogrid import FINEST_NYQUIST, REFERENCE_NYQUIST
 from qhrtem_jax.physics.specimen import Crystal
 

@@ -20,8 +20,8 @@ import numpy as np
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.coherence import SourceSampling
 from qhrtem_jax.physics.grid import Grid, kept_frequencies, smooth_size
-from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
+from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.simulator import Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Crystal
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def choose_grids(
     if grid is None:
         while True:
             # the fine grid must itself be converged: a lower band limit may change little only
-            reference = _intensities(simulator, points, simulator.band_mask, everything)
+            reference = _intensities(simulator, points, simulator.propagation.band_mask, everything)
             lower = _band_mask(fine, size, 0.8 * Grid(fine, size).band_limit)
             change = _intensities(simulator, points, jnp.asarray(lower, points.dtype), everything)
             doubt = float(np.max(_rms((change - reference) * _transfer(simulator, points))))
@@ -92,9 +92,9 @@ def choose_grids(
         if doubt >= 0.5 * error:
             log.warning("no grid reaches an image error of %.0e: found %.0e", error, doubt)
     else:
-        reference = _intensities(simulator, points, simulator.band_mask, everything)
+        reference = _intensities(simulator, points, simulator.propagation.band_mask, everything)
     transfer = _transfer(simulator, points)
-    chosen, mask = fine, simulator.band_mask
+    chosen, mask = fine, simulator.propagation.band_mask
     for shape in _candidates(size, fine) if grid is None else ():
         candidate = jnp.asarray(_band_mask(fine, size, Grid(shape, size).band_limit), points.dtype)
         spectra = _intensities(simulator, points, candidate, everything)
@@ -157,13 +157,13 @@ def _spectra(
     simulator: Simulator, vectors: jax.Array, band_mask: jax.Array, wave_mask: jax.Array
 ) -> jax.Array:
     """Intensity spectra (n, rows, half) with a lower band limit and a cut exit wave."""
-    limited = eqx.tree_at(lambda s: s.band_mask, simulator, band_mask)
+    limited = eqx.tree_at(lambda s: s.propagation.band_mask, simulator, band_mask)
 
     def one(vector: jax.Array) -> jax.Array:
         parameters = limited.typed(vector)
-        waves = limited.waves(parameters.absorption, parameters.tilt_rad)
+        waves = limited.waves(parameters)
         wave = limited.wave_at_thickness(waves, parameters.thickness) * wave_mask
-        return limited.spectrum(wave, parameters)
+        return limited.formation.spectrum(wave, parameters.formation)
 
     return jax.lax.map(one, vectors)
 
@@ -177,12 +177,11 @@ def _intensities(
 
 def _transfer(simulator: Simulator, vectors: jax.Array) -> np.ndarray:
     """What the camera and the image spread leave of each frequency, (n, rows, half)."""
-    camera = simulator.camera
+    camera = simulator.formation.camera
     if camera.frame_transfer:  # acts on the frame's frequencies: counted as if it passed everything
         fine = simulator.phases.shape[1:]
         return np.ones((len(vectors), fine[0], fine[1] // 2 + 1))
-    spread = np.asarray(vectors)[:, INDEX["image_spread"], None, None]
-    return np.asarray(camera.transfer) * np.exp(-np.asarray(camera.spread_exponent) * spread**2)
+    return np.asarray(jax.vmap(lambda v: camera.damping(simulator.typed(v).formation))(vectors))
 
 
 def _rms(spectra: np.ndarray) -> np.ndarray:

@@ -5,9 +5,10 @@ import dataclasses
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.physics.parameters import Formation
 
 STRETCH_STEP = 0.02
 """Relative change of the MTF's frequencies over which its slope is taken, about what their
@@ -83,32 +84,34 @@ class Camera(eqx.Module):
     to_cols_imag: Float[Array, "half_cols pixel_cols"]
     frame_transfer: bool = eqx.field(static=True)
 
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """(rows, cols) of the frame."""
+        return self.to_rows_real.shape[0], self.to_cols_real.shape[1]
+
     def __call__(
-        self,
-        spectrum: Array,
-        image_spread_nm: Float[Array, ""],
-        mtf_stretch: Float[Array, " 2"] | None = None,
+        self, spectrum: Complex[Array, "rows half_cols"], formation: Formation
     ) -> Float[Array, "pixel_rows pixel_cols"]:
-        """Pixels of one image; vacuum 1. `mtf_stretch`: relative change of the frequencies at which
-        the MTF is looked up, along (y, x), to first order."""
-        pixels = self.linear(spectrum, image_spread_nm, mtf_stretch)
+        """Pixels of one image; vacuum 1."""
+        pixels = self.linear(spectrum, formation)
         return jnp.abs(pixels) if self.frame_transfer else pixels  # wavimg stores |value|
 
     def linear(
-        self,
-        spectrum: Array,
-        image_spread_nm: Float[Array, ""],
-        mtf_stretch: Float[Array, " 2"] | None = None,
+        self, spectrum: Complex[Array, "rows half_cols"], formation: Formation
     ) -> Float[Array, "pixel_rows pixel_cols"]:
         """The part of the camera that is linear in the spectrum."""
-        transfer = self.transfer
-        if mtf_stretch is not None:
-            transfer = transfer + jnp.tensordot(mtf_stretch, self.slopes, axes=1)
-        blur = transfer * jnp.exp(-self.spread_exponent * image_spread_nm**2)
+        blur = self.damping(formation)
         if self.frame_transfer:
             pixels = self._evaluate(spectrum)
             return jnp.fft.irfft2(jnp.fft.rfft2(pixels) * blur, s=pixels.shape)
         return self._evaluate(spectrum * blur)
+
+    def damping(self, formation: Formation) -> Float[Array, "trows tcols"]:
+        """What the camera and the image's spread leave of each frequency."""
+        transfer = self.transfer
+        if formation.mtf_stretch is not None:
+            transfer = transfer + jnp.tensordot(formation.mtf_stretch, self.slopes, axes=1)
+        return transfer * jnp.exp(-self.spread_exponent * formation.image_spread_nm**2)
 
     def _evaluate(self, spectrum: Array) -> Array:
         """Fourier sum at the pixel centres, as four real matrix products a side."""

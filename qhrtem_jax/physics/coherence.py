@@ -25,7 +25,7 @@ from qhrtem_jax.physics.aberrations import (
     aberration_basis,
     aberration_gradient_basis,
 )
-from qhrtem_jax.physics.parameters import ImagingParameters
+from qhrtem_jax.physics.parameters import Formation
 
 MODES = ("focal_sum", "explicit", "quasi_coherent")
 
@@ -66,6 +66,11 @@ class Optics(eqx.Module):
     gradient: Float[Array, "2 components rows cols"]  # grad W, less its value at w = 0
     wavelength_nm: float = eqx.field(static=True)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) of the image grid."""
+        return self.w_x.shape[0], self.w_x.shape[1]
+
     def chi(self, aberrations_nm: Float[Array, " components"]) -> Float[Array, "rows cols"]:
         """Phase chi = 2 pi W / lambda in rad."""
         wave_aberration = jnp.tensordot(aberrations_nm, self.basis, axes=1)
@@ -99,28 +104,28 @@ def make_optics(q_y: np.ndarray, q_x: np.ndarray, wavelength_nm: float, dtype: j
 def intensity(
     optics: Optics,
     wave: Complex[Array, "*batch rows cols"],
-    parameters: ImagingParameters,
+    formation: Formation,
     mode: str,
     source: SourceSampling,
 ) -> Float[Array, "*batch rows cols"]:
-    """Intensity on the image grid, vacuum 1, of waves that share one set of parameters.
+    """Intensity on the image grid, vacuum 1, of waves that share one set of formation.
 
     `wave` holds Fourier coefficients whose unnormalised inverse FFT is the wave.
     """
     if mode == "focal_sum":
         no_tilt = jnp.zeros(2, optics.w_x.dtype)
-        return _focal_sum(optics, wave, _plate(optics, parameters), no_tilt, parameters, source)
+        return _focal_sum(optics, wave, _plate(optics, formation), no_tilt, formation, source)
     if mode == "explicit":
-        return _explicit(optics, wave, parameters, source)
+        return _explicit(optics, wave, formation, source)
     if mode == "quasi_coherent":
-        return _quasi_coherent(optics, wave, parameters)
+        return _quasi_coherent(optics, wave, formation)
     raise ValueError(f"unknown coherence mode {mode!r}, expected one of {MODES}")
 
 
-def _plate(optics: Optics, parameters: ImagingParameters) -> Array:
+def _plate(optics: Optics, formation: Formation) -> Array:
     """exp(-i chi) times the spatial envelope."""
-    chi = optics.chi(parameters.aberrations_nm)
-    envelope = optics.spatial_envelope(parameters.aberrations_nm, parameters.semi_convergence_rad)
+    chi = optics.chi(formation.aberrations_nm)
+    envelope = optics.spatial_envelope(formation.aberrations_nm, formation.semi_convergence_rad)
     return envelope * jnp.exp(-1j * chi)
 
 
@@ -130,14 +135,14 @@ def _modulus_square(wave: Array) -> Array:
 
 
 def _foci(
-    parameters: ImagingParameters, source: SourceSampling, wavelength_nm: float
+    formation: Formation, source: SourceSampling, wavelength_nm: float
 ) -> tuple[Array, Array, Array]:
     """(first focus, step, weights (foci,)), in nm; the weights sum to 1."""
-    spread = parameters.focus_spread_nm
+    spread = formation.focus_spread_nm
     half = (source.foci - 1) // 2
     order = jnp.arange(-half, half + 1, dtype=spread.dtype)
     if source.drprobe:
-        count = _drprobe_half_count(spread, parameters.image_spread_nm, wavelength_nm)
+        count = _drprobe_half_count(spread, formation.image_spread_nm, wavelength_nm)
         weights = jnp.where(
             jnp.abs(order) <= count, jnp.exp(-((source.focal_extent * order / count) ** 2)), 0.0
         )
@@ -162,11 +167,11 @@ def _focal_sum(
     wave: Array,
     plate: Array,
     tilt_rad: Array,
-    parameters: ImagingParameters,
+    formation: Formation,
     source: SourceSampling,
 ) -> Array:
     """Sum over foci; the defocus phase is that of a beam tilted by `tilt_rad`."""
-    first, step, weights = _foci(parameters, source, optics.wavelength_nm)
+    first, step, weights = _foci(formation, source, optics.wavelength_nm)
     square = (optics.w_x + tilt_rad[0]) ** 2 + (optics.w_y + tilt_rad[1]) ** 2
     defocus_phase = (jnp.pi / optics.wavelength_nm) * square
     # Equispaced foci: each plate is the one before times a constant, no new exponentials.
@@ -181,9 +186,7 @@ def _focal_sum(
     return total
 
 
-def _explicit(
-    optics: Optics, wave: Array, parameters: ImagingParameters, source: SourceSampling
-) -> Array:
+def _explicit(optics: Optics, wave: Array, formation: Formation, source: SourceSampling) -> Array:
     axis = np.linspace(-source.angular_extent, source.angular_extent, source.angles)
     b_y, b_x = np.meshgrid(axis, axis, indexing="ij")
     inside = np.hypot(b_x, b_y) <= source.angular_extent * (1.0 + 1e-9)
@@ -194,19 +197,19 @@ def _explicit(
 
     def add(total: Array, angle: tuple[Array, Array]) -> tuple[Array, None]:
         tilt, share = angle
-        shift = parameters.semi_convergence_rad * tilt
+        shift = formation.semi_convergence_rad * tilt
         basis = aberration_basis(optics.w_x + shift[0], optics.w_y + shift[1])
         chi = (2.0 * jnp.pi / optics.wavelength_nm) * jnp.tensordot(
-            parameters.aberrations_nm, basis, axes=1
+            formation.aberrations_nm, basis, axes=1
         )
-        image = _focal_sum(optics, wave, jnp.exp(-1j * chi), shift, parameters, source)
+        image = _focal_sum(optics, wave, jnp.exp(-1j * chi), shift, formation, source)
         return total + share * image, None
 
     total, _ = jax.lax.scan(add, jnp.zeros(wave.shape, dtype), (tilts, weights))
     return total
 
 
-def _quasi_coherent(optics: Optics, wave: Array, parameters: ImagingParameters) -> Array:
+def _quasi_coherent(optics: Optics, wave: Array, formation: Formation) -> Array:
     w2 = optics.w_x**2 + optics.w_y**2
-    exponent = jnp.pi * parameters.focus_spread_nm / (2.0 * optics.wavelength_nm) * w2
-    return _modulus_square(wave * _plate(optics, parameters) * jnp.exp(-(exponent**2)))
+    exponent = jnp.pi * formation.focus_spread_nm / (2.0 * optics.wavelength_nm) * w2
+    return _modulus_square(wave * _plate(optics, formation) * jnp.exp(-(exponent**2)))

@@ -55,6 +55,10 @@ class Columns:
     def xy_nm(self) -> np.ndarray:
         return self.xy * np.array(self.size_nm[:2])
 
+    def grid(self, shape: tuple[int, int]) -> Grid:
+        """Grid of `shape` = (rows, cols) over the projected cell."""
+        return Grid(shape, (self.size_nm[1], self.size_nm[0]))
+
     def atoms_per_cell(self) -> np.ndarray:
         """Atoms of each chain in one cell, (chains,)."""
         return np.array([len(chain.slices) for chain in self.chains])

@@ -13,7 +13,10 @@ from qhrtem_jax.physics.columns import (
     repeat_columns,
     sites_of,
 )
-from qhrtem_jax.physics.simulator import Microscope, Simulator, make_column_optics
+from qhrtem_jax.physics.image_formation import ImageFormation, make_instrument
+from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.multislice import Propagation
+from qhrtem_jax.physics.parameters import ImagingParameters
 
 
 class FieldState(eqx.Module):
@@ -36,27 +39,28 @@ class FieldState(eqx.Module):
 class FieldSimulator(eqx.Module):
     """Differentiable simulator of `shape` = (rows, cols) cells, periodic at the outer edges."""
 
-    simulator: Simulator
+    propagation: Propagation
+    formation: ImageFormation
     potential: ColumnPotential
     shape: tuple[int, int] = eqx.field(static=True)
 
+    def typed(self, state: FieldState) -> ImagingParameters:
+        """Typed imaging parameters of a field."""
+        return self.formation.typed(state.imaging, state.mtf_stretch)
+
     def wave(self, state: FieldState) -> Complex[Array, "rows cols"]:
         """Fourier coefficients, on the image grid, of the wave behind the stack."""
-        sim = self.simulator
-        parameters = sim.typed(state.imaging)
         occupancy = self.potential.occupancy(
             state.counts.ravel(), state.occupancies.ravel(), state.starts.ravel()
         )
         absorption = jnp.repeat(state.absorption, state.counts.shape[1])
         phases = self.potential.phases(state.shifts_nm.reshape(-1, 2), occupancy, absorption)
-        return sim.wave_through(phases, parameters.tilt_rad)
+        return self.propagation.through(phases, self.typed(state).tilt_rad)
 
     @eqx.filter_jit
     def image(self, state: FieldState) -> Float[Array, "pixel_rows pixel_cols"]:
         """The image of the field; vacuum 1."""
-        parameters = self.simulator.typed(state.imaging)
-        spectrum = self.simulator.spectrum(self.wave(state), parameters)
-        return self.simulator.camera(spectrum, parameters.image_spread_nm, state.mtf_stretch)
+        return self.formation(self.wave(state), self.typed(state).formation)
 
 
 def make_field(
@@ -79,11 +83,12 @@ def make_field(
     whole = repeat_columns(columns, *shape)
     rows, cols = (n * g for n, g in zip(shape, grid_shape, strict=True))
     image = tuple(n * g for n, g in zip(shape, image_shape, strict=True))
-    simulator, grid = make_column_optics(
-        whole, microscope, frame, (rows, cols), (image[0], image[1]), precision, source
+    grid = whole.grid((rows, cols))
+    propagation, formation = make_instrument(
+        microscope, grid, (image[0], image[1]), whole.slice_nm, frame, precision, source
     )
     sites = sites_of(whole, stack_cells)
     potential = make_potential(
-        whole, sites, microscope.potential_model(scattering), grid, simulator.dtype
+        whole, sites, microscope.potential_model(scattering), grid, formation.dtype
     )
-    return FieldSimulator(simulator, potential, shape)
+    return FieldSimulator(propagation, formation, potential, shape)

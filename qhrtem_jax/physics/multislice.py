@@ -4,9 +4,78 @@ E. J. Kirkland, "Advanced Computing in Electron Microscopy", 2nd ed., chapter 6.
 transmits, then propagates by its thickness; the wave "behind slice n" includes that propagation.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float, Int
+
+from qhrtem_jax.physics.grid import Grid
+
+
+class Propagation(eqx.Module):
+    """A plane wave through slices of equal thickness.
+
+    Waves come out as their lowest Fourier coefficients on the image grid (rows, cols) = `kept`,
+    whose unnormalised inverse FFT is the wave, vacuum amplitude 1.
+    """
+
+    w_y: Float[Array, " rows"]  # wavelength * frequency, rad
+    w_x: Float[Array, " cols"]
+    band_mask: Float[Array, "rows cols"]
+    kept: tuple[int, int] = eqx.field(static=True)
+    slice_nm: float = eqx.field(static=True)
+    wavelength_nm: float = eqx.field(static=True)
+
+    def over_a_slice(self, tilt_rad: Float[Array, " 2"]) -> Complex[Array, "rows cols"]:
+        """The propagator from one slice to the next."""
+        return propagator(
+            self.w_x, self.w_y, self.band_mask, self.slice_nm, self.wavelength_nm, tilt_rad
+        )
+
+    def behind_slices(
+        self,
+        phases: Complex[Array, "unique rows cols"],
+        sequence: Int[Array, " slices"],
+        tilt_rad: Float[Array, " 2"],
+    ) -> Complex[Array, "slices image_rows image_cols"]:
+        """The wave behind every slice; `sequence` says which of the phases each slice uses."""
+        gratings = transmission(phases, self.band_mask)
+        return waves_behind_slices(gratings, sequence, self.over_a_slice(tilt_rad), self.kept)
+
+    def through(
+        self, phases: Complex[Array, "stack rows cols"], tilt_rad: Float[Array, " 2"]
+    ) -> Complex[Array, "image_rows image_cols"]:
+        """The wave behind slices of the given phases, each crossed once."""
+        propagate = self.over_a_slice(tilt_rad)
+
+        @jax.checkpoint  # a field's reverse pass must not keep every intermediate of every slice
+        def step(wave: Array, phase: Array) -> tuple[Array, None]:
+            grating = transmission(phase, self.band_mask)
+            return jnp.fft.ifft2(jnp.fft.fft2(wave * grating) * propagate), None
+
+        wave, _ = jax.lax.scan(step, jnp.ones(phases.shape[1:], propagate.dtype), phases)
+        return lowest_frequencies(jnp.fft.fft2(wave, norm="forward"), self.kept)
+
+
+def make_propagation(
+    grid: Grid,
+    kept: tuple[int, int],
+    slice_nm: float,
+    wavelength_nm: float,
+    dtype: jnp.dtype,
+) -> Propagation:
+    """Propagation on `grid`, band-limited as the grid says."""
+    q_y, q_x = grid.axes()
+    mask = np.hypot(*grid.frequencies()) <= grid.band_limit
+    return Propagation(
+        w_y=jnp.asarray(q_y * wavelength_nm, dtype),
+        w_x=jnp.asarray(q_x * wavelength_nm, dtype),
+        band_mask=jnp.asarray(mask, dtype),
+        kept=kept,
+        slice_nm=slice_nm,
+        wavelength_nm=wavelength_nm,
+    )
 
 
 def transmission(

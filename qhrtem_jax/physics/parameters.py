@@ -1,8 +1,8 @@
 """The parameters of an HRTEM image: names, units, defaults, and their typed form.
 
 A parameter vector is an array of shape (..., len(PARAMETERS)) in the order of `PARAMETERS` and in
-the units that users see (mrad for angles). `ImagingParameters` is what the physics works with
-(rad, Haider's aberrations).
+the units that users see (mrad for angles). `ImagingParameters` and, of it, `Formation` are what the
+physics works with (rad, Haider's aberrations).
 """
 
 import dataclasses
@@ -75,29 +75,45 @@ def default_vector() -> np.ndarray:
     return np.array([p.default for p in PARAMETERS])
 
 
+class Formation(eqx.Module):
+    """What makes the image of a wave; a leading batch axis appears under `vmap` only.
+
+    `mtf_stretch`: relative change of the frequencies at which the MTF is looked up, along (y, x),
+    to first order (None: none).
+    """
+
+    aberrations_nm: Float[Array, " components"]  # Haider
+    semi_convergence_rad: Float[Array, ""]
+    focus_spread_nm: Float[Array, ""]
+    image_spread_nm: Float[Array, ""]
+    mtf_stretch: Float[Array, " 2"] | None = None
+
+
 class ImagingParameters(eqx.Module):
     """Typed parameters of one image; a leading batch axis appears under `vmap` only."""
 
     absorption: Float[Array, ""]
     tilt_rad: Float[Array, " 2"]  # x, y
-    image_spread_nm: Float[Array, ""]
-    focus_spread_nm: Float[Array, ""]
-    semi_convergence_rad: Float[Array, ""]
-    aberrations_nm: Float[Array, " components"]  # Haider
     thickness: Float[Array, ""]  # slices
+    formation: Formation
 
 
 def from_vector(
-    vector: Float[Array, " parameters"], convention: str = "haider"
+    vector: Float[Array, " parameters"],
+    convention: str = "haider",
+    mtf_stretch: Float[Array, " 2"] | None = None,
 ) -> ImagingParameters:
     """Typed parameters from a vector whose aberrations are in `convention`."""
     factors = jnp.asarray(convention_factors(convention), dtype=vector.dtype)
     return ImagingParameters(
         absorption=vector[INDEX["absorption"]],
         tilt_rad=vector[INDEX["tilt_x"] : INDEX["tilt_y"] + 1] * 1e-3,
-        image_spread_nm=vector[INDEX["image_spread"]],
-        focus_spread_nm=vector[INDEX["focus_spread"]],
-        semi_convergence_rad=vector[INDEX["semi_convergence"]] * 1e-3,
-        aberrations_nm=vector[ABERRATION_SLICE] * factors,
         thickness=vector[INDEX["thickness"]],
+        formation=Formation(
+            aberrations_nm=vector[ABERRATION_SLICE] * factors,
+            semi_convergence_rad=vector[INDEX["semi_convergence"]] * 1e-3,
+            focus_spread_nm=vector[INDEX["focus_spread"]],
+            image_spread_nm=vector[INDEX["image_spread"]],
+            mtf_stretch=mtf_stretch,
+        ),
     )

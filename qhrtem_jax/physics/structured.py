@@ -6,14 +6,17 @@ relative stretch of the MTF's frequencies along y and x (see `physics.camera`).
 """
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.coherence import SourceSampling
 from qhrtem_jax.physics.columns import ColumnPotential, Columns, Sites, make_potential
-from qhrtem_jax.physics.parameters import INDEX, NAMES
-from qhrtem_jax.physics.simulator import Microscope, Simulator, make_column_optics
+from qhrtem_jax.physics.image_formation import ImageFormation, make_instrument
+from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.multislice import Propagation
+from qhrtem_jax.physics.parameters import INDEX, NAMES, ImagingParameters
 
 
 class Layout(eqx.Module):
@@ -72,28 +75,33 @@ class StructuredSimulator(eqx.Module):
     """Images of points. The wave passes the whole stack, so `C1` and `A0` refer to its far end
     whatever the numbers of atoms (`moved_plane` converts to another plane)."""
 
-    simulator: Simulator
+    propagation: Propagation
+    formation: ImageFormation
     potential: ColumnPotential
     layout: Layout
+    batch: int = eqx.field(static=True)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.formation.dtype
+
+    def typed(self, point: Float[Array, " point"]) -> ImagingParameters:
+        """Typed imaging parameters of a point."""
+        return self.formation.typed(point[self.layout.imaging], point[self.layout.mtf_stretch])
 
     def wave(self, point: Float[Array, " point"]) -> Complex[Array, "image_rows image_cols"]:
         """Fourier coefficients, on the image grid, of the wave behind the stack."""
-        layout, sim = self.layout, self.simulator
-        parameters = sim.typed(point[layout.imaging])
+        layout, parameters = self.layout, self.typed(point)
         shifts = point[layout.shifts].reshape(layout.columns, 2)
         occupancy = self.potential.occupancy(point[layout.counts], point[layout.occupancies])
         phases = self.potential.phases(shifts, occupancy, parameters.absorption)
-        return sim.wave_through(phases, parameters.tilt_rad)
+        return self.propagation.through(phases, parameters.tilt_rad)
 
     def image_of_wave(
         self, wave: Complex[Array, "image_rows image_cols"], point: Float[Array, " point"]
     ) -> Float[Array, "rows cols"]:
         """Image of a wave under the imaging parameters of `point`."""
-        parameters = self.simulator.typed(point[self.layout.imaging])
-        spectrum = self.simulator.spectrum(wave, parameters)
-        return self.simulator.camera(
-            spectrum, parameters.image_spread_nm, point[self.layout.mtf_stretch]
-        )
+        return self.formation(wave, self.typed(point).formation)
 
     def image(self, point: Float[Array, " point"]) -> Float[Array, "rows cols"]:
         """The image of one point; vacuum 1."""
@@ -114,10 +122,12 @@ def make_structured(
     batch: int = 1,
 ) -> StructuredSimulator:
     """Simulator of a periodic cell of columns; arguments as those of `make_simulator`."""
-    simulator, grid = make_column_optics(
-        columns, microscope, frame, grid_shape, image_shape, precision, source, batch
+    grid = columns.grid(grid_shape)
+    propagation, formation = make_instrument(
+        microscope, grid, image_shape, columns.slice_nm, frame, precision, source
     )
     potential = make_potential(
-        columns, sites, microscope.potential_model(scattering), grid, simulator.dtype
+        columns, sites, microscope.potential_model(scattering), grid, formation.dtype
     )
-    return StructuredSimulator(simulator, potential, Layout(len(columns.xy), len(columns.chains)))
+    layout = Layout(len(columns.xy), len(columns.chains))
+    return StructuredSimulator(propagation, formation, potential, layout, batch)

@@ -27,13 +27,11 @@ def image_and_jacobian(
     """The image of `vector`, and its derivative by each free parameter in that parameter's unit."""
 
     def wave_of(v: Array) -> Array:
-        parameters = simulator.typed(v)
-        waves = simulator.waves(parameters.absorption, parameters.tilt_rad)
+        waves = simulator.waves(simulator.typed(v))
         return simulator.wave_at_thickness(waves, jax.lax.stop_gradient(v[INDEX["thickness"]]))
 
     def image_of(wave: Array, v: Array) -> Array:
-        parameters = simulator.typed(v)
-        return simulator.camera(simulator.spectrum(wave, parameters), parameters.image_spread_nm)
+        return simulator.formation(wave, simulator.typed(v).formation)
 
     indices = tuple(INDEX[name] for name in free)
     return _split(wave_of, image_of, vector, indices, [k in _WAVE_INDICES for k in indices])

@@ -54,7 +54,7 @@ class Variations(eqx.Module):
 class RegionModel(eqx.Module):
     """Simulator and noise that regions share. `targets` are the images that they are fitted to.
 
-    Work goes through one compiled, vmapped program of `simulator.simulator.batch` regions at a
+    Work goes through one compiled, vmapped program of `simulator.batch` regions at a
     time, so its compilation does not depend on how many regions there are.
     """
 
@@ -110,8 +110,8 @@ class RegionModel(eqx.Module):
 
     def _chunked(self, function, *arrays: np.ndarray, tick: Tick = silent, **options):
         """`function` over the leading axis of `arrays`, a chunk of fixed size at a time."""
-        chunk = self.simulator.simulator.batch
-        dtype = self.simulator.simulator.dtype
+        chunk = self.simulator.batch
+        dtype = self.simulator.dtype
         count = len(arrays[0])
         parts = []
         for start in range(0, count, chunk):
@@ -187,16 +187,13 @@ def _variations(
 
 def make_region_model(simulator: StructuredSimulator, noise: NoiseModel) -> RegionModel:
     """A region model whose whitening follows `noise`."""
-    rows = simulator.simulator.camera.to_rows_real.shape[0]
-    cols = simulator.simulator.camera.to_cols_real.shape[1]
-    likelihood = make_likelihood(noise, (rows, cols), simulator.simulator.dtype)
+    likelihood = make_likelihood(noise, simulator.formation.camera.pixels, simulator.dtype)
     return RegionModel(simulator, likelihood)
 
 
 def regions_at_once(simulator: StructuredSimulator, coordinates: int, budget_bytes: float) -> int:
     """How many regions fit into `budget_bytes`, from the tangents that a Jacobian holds."""
-    sim = simulator.simulator
-    points = sim.w_y.size * sim.w_x.size
-    complex_bytes = 2 * sim.dtype.itemsize
+    points = simulator.propagation.band_mask.size
+    complex_bytes = 2 * simulator.dtype.itemsize
     one = (simulator.potential.stack + 8) * points * complex_bytes * (coordinates + 1)
     return max(1, int(budget_bytes / one))

@@ -80,7 +80,7 @@ def regions_model(
     bounds = _bounds(problem, vector, most)
     positions = bounds.of(layout.shifts) if settings.reconstruct.positions else []
     nuisances = bounds.indices(bounds.free_names(LOCAL)) + positions + list(bounds.camera)
-    dtype = simulator.simulator.dtype
+    dtype = simulator.dtype
     return RegionsModel(
         problem,
         vector,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from qhrtem_jax.inputs.lattice import lattice_drift
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.matching.objective import Objective, make_objective
+from qhrtem_jax.matching.image_shift import ImageShift, make_image_shift
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import StructuredSimulator, moved_plane
 from qhrtem_jax.regions.model import RegionsModel
@@ -24,7 +24,7 @@ SHIFT = [INDEX["A0_x"], INDEX["A0_y"]]
 
 def best_slabs(model: RegionsModel, journal: Journal) -> Float[np.ndarray, "regions point"]:
     """Point of the best slab of every region, over thickness, C1 and shift."""
-    problem, dtype = model.problem, model.simulator.simulator.dtype
+    problem, dtype = model.problem, model.simulator.dtype
     slabs = _slabs(model)
     heights = np.arange(-C1_REACH_NM, C1_REACH_NM + 1e-9, 2.0 * model.columns.slice_nm)
     points = np.zeros((len(problem.regions), model.layout.size))
@@ -36,17 +36,13 @@ def best_slabs(model: RegionsModel, journal: Journal) -> Float[np.ndarray, "regi
         moved = slabs.copy()
         moved[:, SHIFT] += drift - model.reference_drift
         x, y = moved[0, SHIFT]
-        objective = make_objective(
-            model.simulator.simulator,
-            jnp.asarray(model.targets[k]),
-            thickness_range=(1, 1),
-            shift_range=(
-                (x - SHIFT_REACH_NM, x + SHIFT_REACH_NM),
-                (y - SHIFT_REACH_NM, y + SHIFT_REACH_NM),
-            ),
+        shift = make_image_shift(
+            model.simulator.formation,
+            jnp.asarray(model.targets[k], dtype),
+            ((x - SHIFT_REACH_NM, x + SHIFT_REACH_NM), (y - SHIFT_REACH_NM, y + SHIFT_REACH_NM)),
         )
         found, shifts = _scan(
-            model.simulator, objective, jnp.asarray(moved, dtype), jnp.asarray(heights, dtype)
+            model.simulator, shift, jnp.asarray(moved, dtype), jnp.asarray(heights, dtype)
         )
         errors = np.nan_to_num(np.asarray(found), nan=np.inf)
         n, h = np.unravel_index(int(np.argmin(errors)), errors.shape)
@@ -80,25 +76,22 @@ def _slabs(model: RegionsModel) -> np.ndarray:
 
 @eqx.filter_jit
 def _scan(
-    simulator: StructuredSimulator, objective: Objective, slabs: Array, heights: Array
+    simulator: StructuredSimulator, shift: ImageShift, slabs: Array, heights: Array
 ) -> tuple[Array, Array]:
     """Mean squared errors (n, heights) of slabs (n, point) moved along the beam by `heights`, and
     the shifts (n, heights, 2) that fit them best."""
-    layout = simulator.layout
+    formation = simulator.formation
 
     def slab(point: Array) -> tuple[Array, Array]:
         wave = simulator.wave(point)
 
         def one(height: Array) -> tuple[Array, Array]:
-            vector = point[layout.imaging].at[INDEX["C1"]].add(height)
-            vector = vector.at[jnp.array([INDEX["A0_x"], INDEX["A0_y"]])].set(0.0)
-            parameters = simulator.simulator.typed(vector)
-            spectrum = simulator.simulator.spectrum(wave, parameters)[None]
-            shift = objective.best_shifts(spectrum, parameters.image_spread_nm)
-            image = simulator.simulator.camera(
-                (spectrum * objective.ramp(shift))[0], parameters.image_spread_nm
-            )
-            return jnp.mean((image - objective.experiment) ** 2), shift[0]
+            moved = point.at[INDEX["C1"]].add(height).at[jnp.array(SHIFT)].set(0.0)
+            parameters = simulator.typed(moved).formation
+            spectrum = formation.spectrum(wave, parameters)[None]
+            best = shift.best(formation.camera, spectrum, parameters)
+            image = formation.camera((spectrum * shift.ramp(best))[0], parameters)
+            return jnp.mean((image - shift.experiment) ** 2), best[0]
 
         return jax.lax.map(one, heights)
 

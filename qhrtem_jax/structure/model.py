@@ -83,7 +83,7 @@ def structure_model(
     bounds = _bounds(problem, layout, vector, start)
     structure = bounds.of(layout.shifts) + bounds.of(layout.occupancies) + list(bounds.camera)
     imaging = bounds.indices(bounds.imaging)
-    dtype = simulator.simulator.dtype
+    dtype = simulator.dtype
     return StructureModel(
         problem,
         layout,

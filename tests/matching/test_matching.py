@@ -8,8 +8,9 @@ import pytest
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.matching import criteria
+from qhrtem_jax.matching.band import band_of
 from qhrtem_jax.matching.noise import NoiseModel, effective_variance, measure_noise
-from qhrtem_jax.matching.objective import make_objective
+from qhrtem_jax.matching.objective import in_band, make_objective
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.parameters import INDEX
 from tests.physics import crystal
@@ -188,7 +189,6 @@ def test_thickness_prior_moves_the_choice(simulator):
 
 def test_a_large_image_is_compared_in_its_band_exactly():
     """Coordinates in the band say the same as all pixels: errors, shifts, residuals, slopes."""
-    from qhrtem_jax.matching import objective as module
     from qhrtem_jax.refine.jacobian import image_and_jacobian
 
     simulator = crystal.simulator(frame=Frame((300, 260), (0.0093, 0.0095)))
@@ -197,10 +197,10 @@ def test_a_large_image_is_compared_in_its_band_exactly():
     image = np.asarray(simulator.image(jnp.asarray(vector)))
     experiment = jnp.asarray(np.roll(image, (1, 2), (0, 1)) + 0.02 * rng.normal(size=image.shape))
     plain = make_objective(simulator, experiment, thickness_range=(1, simulator.slices))
-    band = module.band_of(simulator)
+    band = band_of(simulator)
     assert band is not None
     assert band.size < image.size / 10
-    short = module.in_band(plain, band)
+    short = in_band(plain, band)
     vectors = np.tile(vector, (2, 1))
     vectors[1, INDEX["C1"]] += 1.0
     a, b = (o.evaluate(jnp.asarray(vectors, plain.experiment.dtype)) for o in (plain, short))
@@ -225,8 +225,6 @@ def test_a_large_image_is_compared_in_its_band_exactly():
 
 
 def test_small_images_keep_their_pixels():
-    from qhrtem_jax.matching.objective import band_of
-
     assert band_of(crystal.simulator()) is None
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from qhrtem_jax.physics.camera import Frame, Mtf
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX, default_vector
-from qhrtem_jax.physics.simulator import Microscope, Simulator, make_simulator
+from qhrtem_jax.physics.simulator import Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Atoms, Crystal
 
 A = 0.3905

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from qhrtem_jax.physics.simulator import Microscope, make_simulator
+from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.simulator import make_simulator
 from tests.physics import crystal
 
 

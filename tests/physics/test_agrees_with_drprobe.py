@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.physics.simulator import VACUUM, Microscope, make_simulator
+from qhrtem_jax.physics.simulator import VACUUM, make_simulator
 from qhrtem_jax.physics.specimen import Atoms, Crystal
 from tests import drprobe
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.physics.autogrid import REFERENCE_FOCI, choose_grids
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.physics.simulator import Microscope
 from tests.physics import crystal
 
 

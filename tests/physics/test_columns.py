@@ -14,8 +14,8 @@ from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import columns_of, repeat_columns, sites_of
 from qhrtem_jax.physics.field import FieldState, make_field
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.physics.simulator import Microscope
 from qhrtem_jax.physics.specimen import Atoms, Crystal
 from qhrtem_jax.physics.structured import make_structured
 from qhrtem_jax.refine.jacobian import structured_jacobian

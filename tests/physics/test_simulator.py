@@ -200,8 +200,8 @@ def test_image_spread_is_the_rms_of_a_gaussian(simulator):
 
 def test_mtf_is_read_at_the_frequency_of_the_pixels():
     """A one-beam fringe of known frequency keeps the MTF's share of its amplitude."""
-    camera = crystal.simulator(mtf=crystal.MTF).camera
-    bare = crystal.simulator(mtf=None).camera
+    camera = crystal.simulator(mtf=crystal.MTF).formation.camera
+    bare = crystal.simulator(mtf=None).formation.camera
     rows, half = 48, 33
     for k_y, k_x in ((0, 2), (3, 0), (2, 5)):
         spectrum = np.zeros((rows, half), complex)

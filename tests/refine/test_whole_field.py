@@ -10,8 +10,8 @@ from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import columns_of
 from qhrtem_jax.physics.field import make_field
+from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.physics.simulator import Microscope
 from qhrtem_jax.physics.structured import Layout
 from qhrtem_jax.refine.coordinates import make_coordinates
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown

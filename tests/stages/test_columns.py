@@ -37,7 +37,7 @@ def settings(stage, reference_dir, bto_dir, tmp_path, kind, index, **more):
             "noise_variance": 1.8e-4,
             "noise_correlation": [0.51, 0.08],
         },
-        "specimen": {"structure": str(bto_dir / "BTO110.cel"), "grid": [50, 72]},
+        "specimen": {"structure": str(bto_dir / "BTO110.cel"), "grid": [36, 50]},
         "microscope": {"aberration_convention": "drprobe"},
         "imaging": {"result": str(tmp_path / "imaging.json")},
     }

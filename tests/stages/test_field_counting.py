@@ -1,7 +1,6 @@
 """A field to first order, and numbers found all together, in a field of another multislice."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -17,11 +16,10 @@ from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.fit import start
 from qhrtem_jax.regions.model import RegionState, regions_model
-from tests import truth
+from tests import wedge
 from tests.runs import prepared
-from tests.stages.test_stitch import COLS, ROWS, imaging, stitch_settings
 
-REGIONS = 4
+REGIONS = wedge.REGIONS
 
 
 @dataclasses.dataclass
@@ -47,32 +45,17 @@ class Column:
 
 
 @pytest.fixture(scope="module")
-def column(reference_dir, bto_dir, tmp_path_factory):
+def column(tmp_path_factory):
     path = tmp_path_factory.mktemp("column")
-    content = np.load(reference_dir / "synthetic_field.npz")
-    np.save(path / "field.npy", content["noisy"][0][: (REGIONS + 1) * ROWS, :COLS])
-    known = json.loads(str(content["truth"][0]))
-    (path / "imaging.json").write_text(json.dumps(imaging(known)))
-    data = {
-        "rois": [[ROWS * k, 0] for k in range(1, REGIONS + 1)],
-        "noise_variance": 1.8e-4,
-        "noise_correlation": [0.51, 0.08],
-    }
-    settings = stitch_settings(bto_dir, path, data, {})
-    regions = prepared(settings).regions
-    folder = RunFolder(path / "run")
+    regions = prepared(wedge.settings(path, REGIONS)).regions
     assert regions.imaging is not None
-    journal = Journal(folder, lambda progress: None)
+    journal = Journal(RunFolder(path / "run"), lambda progress: None)
     fit = regions_model(regions, regions.imaging)
     points = start(fit, journal).points.copy()
-    rois = {tuple(roi["origin_px"]): roi for roi in known["rois"]}
-    chains = truth.chain_order(fit.columns, known["column_order"])
-    numbers = np.zeros((REGIONS, len(chains)))
-    for k, region in enumerate(regions.regions):
-        roi = rois[tuple(region.origin)]
-        numbers[k, chains] = roi["counts"]
+    numbers = wedge.numbers(fit.columns, REGIONS)
+    for k, roi in enumerate(wedge.TRUTH["rois"]):
         surplus = fit.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
-        points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * known["slice_nm"]
+        points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * wedge.TRUTH["slice_nm"]
     points[:, fit.layout.counts] = numbers
     model = field_model(fit)
     state = first_state(model, RegionState(points, points, fit.first_weights))
@@ -179,7 +162,7 @@ def test_changes_that_reach_further_than_thought_are_simulated_alone(column):
     assert len(changes) == len(same)
     # so are the parameters of the regions
     one, other = (np.diagonal(x.gram)[x.count :][:own] for x in (blind, column.linear))
-    np.testing.assert_allclose(one, other, rtol=0.05, atol=1e-3 * other.max())
+    np.testing.assert_allclose(one, other, rtol=0.1, atol=1e-3 * other.max())
 
 
 def test_several_wrong_numbers_are_found_together(column):

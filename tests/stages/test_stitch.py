@@ -1,112 +1,91 @@
-"""The joint refinement of a field with known truth, which another multislice simulated."""
+"""The joint refinement of a field with known truth, which abTEM simulated."""
 
-import json
-from pathlib import Path
+import dataclasses
 
 import numpy as np
 import pytest
 
 from qhrtem_jax.inputs.instrument import load_crystal
 from qhrtem_jax.inputs.reader import Reader
-from qhrtem_jax.physics.columns import columns_of
-from qhrtem_jax.physics.parameters import INDEX, NAMES
-from qhrtem_jax.stages import RunSettings, run_settings
-from tests import truth
+from qhrtem_jax.physics.columns import Columns, columns_of
+from tests import wedge
 from tests.runs import computed, prepared
+from tests.schema import check
 
-ROWS, COLS = 45, 64
-OFF = {"C1": 0.25, "A1_x": -0.15, "A1_y": 0.1, "tilt_x": 0.4, "absorption": 0.003}
-"""How far the imaging parameters that are handed over are from the truth."""
-
-
-def imaging(known: dict) -> dict:
-    """The field's imaging parameters, at the plane of its deepest exit, moved by `OFF`."""
-    vector = truth.field_vector(known)
-    vector[INDEX["thickness"]] = 16
-    for name, amount in OFF.items():
-        vector[INDEX[name]] += amount
-    return {"parameters": {n: {"value": float(vector[INDEX[n]])} for n in NAMES}}
+REGIONS = 2
+VACUUM = {"vacuum": [0, 0, 34, wedge.COLS], "noise_variance": None, "noise_correlation": None}
 
 
-def stitch_settings(bto_dir: Path, folder: Path, data: dict, specimen: dict) -> RunSettings:
-    """Settings of the field and the imaging parameters that `folder` holds."""
-    return run_settings(
-        {
-            "stage": "stitch",
-            "data": {
-                "image": str(folder / "field.npy"),
-                "sampling_nm": 0.00887,
-                "mtf": str(bto_dir / "MTF-US2k-300.mtf"),
-                "mtf_scale": 1.068,
-                "roi_shape": [ROWS, COLS],
-            }
-            | data,
-            "specimen": {"structure": str(bto_dir / "BTO110.cel"), "grid": [50, 72]} | specimen,
-            "microscope": {"aberration_convention": "drprobe"},
-            "reconstruct": {"max_evaluations": 0},
-            "imaging": {"result": str(folder / "imaging.json")},
-        }
-    )
+@dataclasses.dataclass(frozen=True)
+class Refined:
+    """Content of result.json, arrays, the truth of the regions, and the crystal's columns."""
+
+    result: dict
+    arrays: dict[str, np.ndarray]
+    truth: list[dict]
+    columns: Columns
 
 
 @pytest.fixture(scope="module")
-def refined(reference_dir, bto_dir, tmp_path_factory):
-    """(result, arrays, truth of the regions, columns) of two regions below vacuum."""
+def refined(tmp_path_factory) -> Refined:
+    """Two regions below vacuum, from imaging parameters that are somewhat off."""
     path = tmp_path_factory.mktemp("field")
-    content = np.load(reference_dir / "synthetic_field.npz")
-    known = json.loads(str(content["truth"][0]))
-    np.save(path / "field.npy", content["noisy"][0][: 3 * ROWS, :COLS])
-    (path / "imaging.json").write_text(json.dumps(imaging(known)))
-    settings = stitch_settings(bto_dir, path, {"vacuum": [0, 0, 40, COLS]}, {"max_cells": 6})
+    settings = wedge.settings(
+        path,
+        REGIONS,
+        data=VACUUM,
+        specimen={"max_cells": 5},
+        reconstruct={"max_evaluations": 0},
+        stitch={"sweeps": 2},
+    )
     result, arrays = computed(prepared(settings), path / "run")
-    rois = {tuple(roi["origin_px"]): roi for roi in known["rois"]}
-    true = [rois[tuple(roi["origin_px"])] for roi in result["rois"]]
-    return result, arrays, true, known, columns_of(load_crystal(settings, Reader()))
+    columns = columns_of(load_crystal(settings, Reader()))
+    return Refined(result, arrays, wedge.TRUTH["rois"][:REGIONS], columns)
+
+
+def test_the_result_is_as_the_schema_says(refined):
+    check(refined.result)
 
 
 def test_numbers_of_atoms_are_found(refined):
-    result, _, true, known, columns = refined
-    chains = truth.chain_order(columns, known["column_order"])
-    wrong, probability = [], []
-    for roi, region in zip(result["rois"], true, strict=True):
-        counts = np.zeros(8, dtype=int)
-        counts[chains] = region["counts"]
-        wrong += [abs(c["n"] - n) for c, n in zip(roi["counts"], counts, strict=True)]
-        probability += [
-            c["probability"].get(str(n), 0.0) for c, n in zip(roi["counts"], counts, strict=True)
+    for roi, numbers in zip(
+        refined.result["rois"], wedge.numbers(refined.columns, REGIONS), strict=True
+    ):
+        assert [c["n"] for c in roi["counts"]] == numbers.tolist()
+        probability = [
+            c["probability"][str(int(n))] for c, n in zip(roi["counts"], numbers, strict=True)
         ]
-    # two regions say less of the imaging parameters than sixteen: all of those are exact
-    assert np.mean(np.array(wrong) == 0) >= 0.8
-    assert max(wrong) <= 1
-    assert min(probability) > 0.01, probability
+        assert np.mean(-np.log(probability)) < 0.05
 
 
 def test_heights_and_exit_planes_are_found(refined):
-    result, _, true, known, _ = refined
-    c1 = np.array([roi["parameters"]["C1"]["value"] for roi in result["rois"]])
-    error = (c1 - [region["C1_roi"] for region in true]) / known["slice_nm"]
-    assert abs(np.mean(error)) < 1.5  # the common offset
-    assert np.std(error) < 0.1
-    first = np.array([min(s["first_slice"] for s in roi["surfaces"]) for roi in result["rois"]])
-    entrance = np.array([region["entrance_slice"] for region in true])
+    c1 = [roi["parameters"]["C1"] for roi in refined.result["rois"]]
+    expected = [region["C1_roi"] for region in refined.truth]
+    error = np.array([entry["value"] for entry in c1]) - expected
+    assert np.std(error) < 0.1 * wedge.TRUTH["slice_nm"]
+    # what is common to all regions is as sure as it says
+    assert abs(np.mean(error)) < min(3.0 * c1[0]["std"], wedge.TRUTH["slice_nm"])
+    first = np.array([min(s["first_slice"] for s in r["surfaces"]) for r in refined.result["rois"]])
+    entrance = np.array([region["entrance_slice"] for region in refined.truth])
     np.testing.assert_array_equal(first - first.min(), entrance - entrance.min())
 
 
 def test_the_model_explains_the_image_to_its_noise(refined):
-    result, arrays, _, _, _ = refined
+    result, arrays = refined.result, refined.arrays
     merit = result["field"]["fit_refined"]
     assert result["noise"]["source"] == "vacuum"
-    assert merit["mse"] < 1.05 * result["noise"]["variance"]
+    assert merit["chi2_reduced"] == pytest.approx(1.0, abs=0.1)
+    assert merit["mse"] < 1.05 * wedge.TRUTH["noise"]["variance"]
     assert merit["mse"] < result["field"]["fit"]["mse"]
-    inside = arrays["simulation_refined"][ROWS:] - arrays["experiment"][ROWS:]
+    inside = arrays["simulation_refined"][wedge.ROWS :] - arrays["experiment"][wedge.ROWS :]
     assert np.mean(inside**2) == pytest.approx(merit["mse"], rel=1e-4)
 
 
 def test_titanium_is_displaced_as_it_was(refined):
-    result, _, true, known, _ = refined
-    places = np.round(known["position_order"], 3).tolist()
-    titanium, oxygen = [places.index(p) for p in ([0.625, 0.75], [0.125, 0.75])], [4, 5]
-    for roi, region in zip(result["rois"], true, strict=True):
+    places = wedge.TRUTH["columns"]
+    titanium = [places.index(p) for p in ([0.625, 0.75], [0.125, 0.75])]
+    oxygen = [places.index(p) for p in ([0.375, 0.75], [0.875, 0.75])]
+    for roi, region in zip(refined.result["rois"], refined.truth, strict=True):
         shifts = np.array(region["shift_pm"])
         expected = shifts[titanium].mean(axis=0) - shifts[oxygen].mean(axis=0)
         mean = roi["displacement"]["mean"]

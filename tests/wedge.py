@@ -1,0 +1,84 @@
+"""The field of the tests: a wedge of known truth that abTEM simulated.
+
+`benchmarks/references/make_field.py` made it: vacuum, then four regions, one below the other.
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.physics.parameters import INDEX, NAMES, default_vector
+from qhrtem_jax.stages import RunSettings, run_settings
+from tests.truth import chain_order, column_order
+
+DATA = Path(__file__).parent / "data"
+TRUTH: dict[str, Any] = json.loads((DATA / "field.json").read_text("utf-8"))
+ROWS, COLS = TRUTH["roi_px"]
+REGIONS = len(TRUTH["rois"])
+OFF = {"C1": 0.25, "A1_x": -0.15, "A1_y": 0.1, "tilt_x": 0.4, "absorption": 0.003}
+"""How far the imaging parameters that are handed over are from the truth."""
+
+
+def vector() -> np.ndarray:
+    """The true imaging parameters, at the plane `exit_reference_slice`."""
+    found = default_vector()
+    for name, value in TRUTH["parameters"].items():
+        found[INDEX[name]] = value
+    return found
+
+
+def handed_over() -> dict[str, Any]:
+    """Content of a file of imaging parameters, moved from the truth by `OFF`."""
+    moved = vector()
+    for name, amount in OFF.items():
+        moved[INDEX[name]] += amount
+    return {"parameters": {n: {"value": float(moved[INDEX[n]])} for n in NAMES}}
+
+
+def settings(
+    folder: Path, regions: int = REGIONS, stage: str = "stitch", **groups: dict[str, Any]
+) -> RunSettings:
+    """Settings of the first `regions` regions, with the files that they need in `folder`."""
+    np.save(folder / "field.npy", np.load(DATA / "field.npy")[: (regions + 1) * ROWS])
+    (folder / "imaging.json").write_text(json.dumps(handed_over()))
+    example = resources.files("qhrtem_jax").joinpath("example")
+    content: dict[str, Any] = {
+        "stage": stage,
+        "data": {
+            "image": str(folder / "field.npy"),
+            "sampling_nm": TRUTH["sampling_nm"],
+            "mtf": str(example / "example.mtf"),
+            "roi_shape": [ROWS, COLS],
+            "rois": [roi["origin_px"] for roi in TRUTH["rois"][:regions]],
+            "noise_variance": TRUTH["noise"]["variance"],
+            "noise_correlation": TRUTH["noise"]["correlation_by_lag"],
+        },
+        "specimen": {
+            "structure": str(example / "SrTiO3_110.cel"),
+            "scattering": "lobato",
+            "max_cells": 6,
+            "grid": [36, 54],
+        },
+        "microscope": {"aberration_convention": "drprobe"},
+        "imaging": {"result": str(folder / "imaging.json")},
+    }
+    for group, options in groups.items():
+        content[group] = content.get(group, {}) | options
+    return run_settings(content)
+
+
+def order(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """(our chain of each of the truth's, our column of each of the truth's)."""
+    names = [f"{symbol} {x} {y}" for symbol, x, y in TRUTH["chains"]]
+    return chain_order(columns, names), column_order(columns, TRUTH["columns"])
+
+
+def numbers(columns: Columns, regions: int = REGIONS) -> np.ndarray:
+    """True numbers of atoms in our order of chains, (regions, chains)."""
+    found = np.zeros((regions, len(TRUTH["chains"])))
+    found[:, order(columns)[0]] = [roi["counts"] for roi in TRUTH["rois"][:regions]]
+    return found
