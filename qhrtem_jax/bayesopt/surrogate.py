@@ -23,6 +23,10 @@ from qhrtem_jax.bayesopt.positive_definite import factorise
 FEATURES = 256
 """Random Fourier features of the prior part of a sample path."""
 
+JITTER, LARGE_JITTER = 1e-8, 1e-6
+"""Added to the diagonal of a covariance, in units of the prior's variance; the larger one where the
+smaller one does not make it positive definite."""
+
 
 class Surrogate(eqx.Module):
     """Posterior belief about the score."""
@@ -48,8 +52,11 @@ class Surrogate(eqx.Module):
     ) -> Float[Array, "s q"]:
         """Joint samples of the score at the points, from standard normal `base` samples."""
         covariance = self.posterior.covariance(points)
-        jitter = 1e-8 * jnp.exp(self.posterior.hyperparameters.log_outputscale)
-        factor, _ = factorise(covariance + jitter * jnp.eye(points.shape[0]))
+        unit = jnp.exp(self.posterior.hyperparameters.log_outputscale) * jnp.eye(points.shape[0])
+        # rounding leaves a posterior that knows nearly all with variances below zero
+        tried, _ = factorise(jax.lax.stop_gradient(covariance + JITTER * unit))
+        enough = jnp.all(jnp.isfinite(tried))
+        factor, _ = factorise(covariance + jnp.where(enough, JITTER, LARGE_JITTER) * unit)
         return self.score(self.posterior.mean(points) + jnp.einsum("ij,sjo->sio", factor, base))
 
     def paths(

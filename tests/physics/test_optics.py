@@ -8,6 +8,7 @@ from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, ABERRATIONS
 from qhrtem_jax.physics.camera import Frame, Mtf, make_camera
 from qhrtem_jax.physics.coherence import make_optics
 from qhrtem_jax.physics.multislice import transmission
+from qhrtem_jax.physics.parameters import from_vector
 from tests.physics import crystal
 from tests.physics.test_simulator import image, rms
 
@@ -120,6 +121,12 @@ def test_absorption_is_the_fraction_of_the_potential():
     np.testing.assert_allclose(modulus, np.exp(-0.05 * 0.4), rtol=1e-12)
 
 
+def spread_by(image_spread_nm, mtf_stretch=None):
+    """Formation of an image that is spread, and nothing else."""
+    vector = jnp.asarray(crystal.vector(image_spread=image_spread_nm))
+    return from_vector(vector, mtf_stretch=mtf_stretch).formation
+
+
 @pytest.mark.parametrize(("k_y", "k_x"), [(0, 3), (4, 0), (-5, 2)])
 def test_camera_transfer_at_one_frequency(k_y, k_x):
     size, shape, frame = (0.4, 0.55), (40, 48), Frame((11, 13), (0.02, 0.017), (0.01, 0.003))
@@ -129,7 +136,7 @@ def test_camera_transfer_at_one_frequency(k_y, k_x):
     q_y, q_x = k_y / 0.4, k_x / 0.55
     y, x = frame.positions()
     fringe = np.cos(2 * np.pi * (q_y * y[:, None] + q_x * x))
-    found = make_camera(size, shape, frame, mtf, True, jnp.float64)(spectrum, jnp.asarray(0.011))
+    found = make_camera(size, shape, frame, mtf, True, jnp.float64)(spectrum, spread_by(0.011))
     nyquist_fraction = 1.3 * np.hypot(2 * q_y * 0.02, 2 * q_x * 0.017)
     expected = 1.0 - 0.8 * min(nyquist_fraction, 1.0)
     for q, pixel in ((q_y, 0.02), (q_x, 0.017)):
@@ -153,7 +160,7 @@ def test_a_stretch_of_the_mtf_is_another_scale_along_one_axis(axis, frame_transf
     def image(scale, stretches=None):
         mtf = Mtf(tuple(values), scale=scale)
         camera = make_camera(size, shape, frame, mtf, True, jnp.float64, frame_transfer)
-        return camera(spectrum, spread, stretches)
+        return camera(spectrum, spread_by(spread, stretches))
 
     plain, expected = image(1.1), image(1.1 * (1.0 + stretch))
     found = image(1.1, jnp.zeros(2).at[axis].set(stretch))

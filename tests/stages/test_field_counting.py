@@ -47,7 +47,7 @@ class Column:
 @pytest.fixture(scope="module")
 def column(tmp_path_factory):
     path = tmp_path_factory.mktemp("column")
-    regions = prepared(wedge.settings(path, REGIONS)).regions
+    regions = prepared(wedge.settings(path, REGIONS, specimen={"max_cells": 5})).regions
     assert regions.imaging is not None
     journal = Journal(RunFolder(path / "run"), lambda progress: None)
     fit = regions_model(regions, regions.imaging)

@@ -36,7 +36,7 @@ def refined(tmp_path_factory) -> Refined:
         data=VACUUM,
         specimen={"max_cells": 5},
         reconstruct={"max_evaluations": 0},
-        stitch={"sweeps": 2},
+        stitch={"sweeps": 1},
     )
     result, arrays = computed(prepared(settings), path / "run")
     columns = columns_of(load_crystal(settings, Reader()))
