@@ -2,8 +2,8 @@
 
 - `qucb`: the paper's Eq. 2 on the joint posterior of the batch, with fixed base samples
   (Wilson et al., 2017);
-- `ucb`, `logei`: one point after the other, each conditioned on those before it (their values are
-  believed to be the mean, so only the deviation shrinks; Desautels et al., JMLR 2014);
+- `ucb`, `logei`, `logpi`: one point after the other, each conditioned on those before it (their
+  values are believed to be the mean, so only the deviation shrinks; Desautels et al., JMLR 2014);
 - `thompson`: each point maximises its own sample function of the posterior.
 
 All share one optimizer: random points in the box, the best of them improved together by projected
@@ -20,7 +20,7 @@ from qhrtem_jax.bayesopt import lbfgs
 from qhrtem_jax.bayesopt.positive_definite import factorise
 from qhrtem_jax.bayesopt.surrogate import Surrogate
 
-ACQUISITIONS = ("qucb", "ucb", "logei", "thompson")
+ACQUISITIONS = ("qucb", "ucb", "logei", "logpi", "thompson")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,13 @@ def log_expected_improvement(
     return jnp.where(z > -5.0, jnp.log(direct), tail) + jnp.log(deviation)
 
 
+def log_probability_of_improvement(
+    mean: Float[Array, " m"], deviation: Float[Array, " m"], best: Float[Array, ""]
+) -> Float[Array, " m"]:
+    """log P(score > best) (Kushner, J. Basic Eng. 86, 97 (1964)), stable far below the best."""
+    return jax.scipy.stats.norm.logcdf((mean - best) / deviation)
+
+
 def propose(
     name: str,
     surrogate: Surrogate,
@@ -86,6 +93,8 @@ def propose(
         )
     if name == "logei":
         return _greedy(*arguments, best_score, log_expected_improvement, batch, effort)
+    if name == "logpi":
+        return _greedy(*arguments, best_score, log_probability_of_improvement, batch, effort)
     raise ValueError(f"unknown acquisition {name!r}, expected one of {ACQUISITIONS}")
 
 
