@@ -4,7 +4,7 @@ A stage is a folder, a row here, and a group in `configs/`.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from qhrtem_jax import field, imaging, regions, simulation, structure
@@ -84,8 +84,8 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def run_settings(content: Mapping[str, Any]) -> RunSettings:
-    """Settings of a run from a nested mapping.
+def run_settings(content: object) -> RunSettings:
+    """Settings of a run from a nested mapping, as a file may hold it.
 
     **Raises:** `InputError` that names the field, what was found and what was expected.
     """

@@ -11,8 +11,12 @@ from pathlib import Path
 import absl.logging
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+import tests.typechecking  # noqa: F401, named below
 
 jax.config.update("jax_enable_x64", True)
+install_import_hook("qhrtem_jax", "tests.typechecking.checked").__enter__()  # for good
 
 QUICKLY_COMPILED = ["--xla_backend_optimization_level=0"]
 """Most programs run for less time than they take to compile, which this cuts to a fifth; XLA reads

@@ -1,5 +1,6 @@
 """Truth of the synthetic experiments, in this project's order of columns and chains."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from qhrtem_jax.physics.columns import Columns
@@ -65,11 +66,11 @@ def field_state(columns: Columns, truth: dict, shape: tuple[int, int]) -> FieldS
                 shifts[i, j, places] = np.array(roi["shift_pm"]) * 1e-3
     vector, cells = field_vector(truth), shape[0] * shape[1]
     return FieldState(
-        np.float32(vector),
-        np.float32(counts.reshape(cells, -1)),
-        np.float32(starts.reshape(cells, -1)),
-        np.float32(shifts.reshape(cells, -1, 2)),
-        np.ones((cells, len(columns.chains)), np.float32),
-        np.full(cells, vector[INDEX["absorption"]], np.float32),
-        np.zeros(2, np.float32),
+        jnp.float32(vector),
+        jnp.float32(counts.reshape(cells, -1)),
+        jnp.float32(starts.reshape(cells, -1)),
+        jnp.float32(shifts.reshape(cells, -1, 2)),
+        jnp.ones((cells, len(columns.chains)), jnp.float32),
+        jnp.full(cells, vector[INDEX["absorption"]], jnp.float32),
+        jnp.zeros(2, jnp.float32),
     )

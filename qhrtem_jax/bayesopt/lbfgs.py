@@ -56,7 +56,7 @@ def minimise(
         jnp.zeros(memory, bool),
     )
 
-    def advance(_: int, s: _State) -> _State:
+    def advance(_: Array, s: _State) -> _State:
         trial = jnp.clip(s.x + s.step * s.direction, low, high)
         move = trial - s.x
         trial_value, trial_gradient = value_and_grad(trial)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.image import Experiment
 from qhrtem_jax.inputs.lattice import cell_of
-from qhrtem_jax.inputs.rois import LEAST_CONTRAST
-from qhrtem_jax.regions.problem import RegionsProblem
+from qhrtem_jax.inputs.rois import LEAST_CONTRAST, Region
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.columns import Columns
 
 MARGIN_NM = 0.8
 """Width of the cells beyond the frame, which separate its opposite edges."""
@@ -45,30 +48,30 @@ class FieldLayout:
         return groups
 
 
-def field_layout(task: RegionsProblem) -> FieldLayout:
+def field_layout(field: Experiment, regions: Sequence[Region], columns: Columns) -> FieldLayout:
     """Lay the lattice over the field.
 
     Cells of the frame without a region are vacuum where the image shows no contrast; cells beyond
     the frame are like the nearest one of the frame.
     """
-    image, frame = task.field.image, task.field.frame
-    size = np.array(task.specimen.columns.size_nm[:2][::-1])
+    image, frame = field.image, field.frame
+    size = np.array(columns.size_nm[:2][::-1])
     extent = np.array(image.shape) * np.array(frame.sampling_nm)
     visible = np.ceil(extent / size - 0.1).astype(int)
     margin = [max(2, math.ceil(MARGIN_NM / s)) for s in size]
     shape = (int(visible[0] + margin[0]), int(visible[1] + margin[1]))
-    places = np.array([cell_of(r.origin, task.specimen, frame) for r in task.regions])
+    places = np.array([cell_of(r.origin, columns, frame) for r in regions])
     region_of: dict[tuple[int, ...], int] = {}
     for k, place in enumerate(places):
         other = region_of.setdefault(tuple(int(n) for n in place), k)
         if other != k:
             raise InputError(
-                f"data.rois: {task.regions[other].name} at {list(task.regions[other].origin)} and "
-                f"{task.regions[k].name} at {list(task.regions[k].origin)} show the same cell of "
+                f"data.rois: {regions[other].name} at {list(regions[other].origin)} and "
+                f"{regions[k].name} at {list(regions[k].origin)} show the same cell of "
                 "the lattice, expected each cell once"
             )
     pixels = size / np.array(frame.sampling_nm)
-    strongest = max(float(np.std(r.image)) for r in task.regions)
+    strongest = max(float(np.std(r.image)) for r in regions)
 
     def is_crystal(i: int, j: int) -> bool:
         if (i, j) in region_of:
@@ -96,16 +99,18 @@ def field_layout(task: RegionsProblem) -> FieldLayout:
         np.array([p[0] * shape[1] + p[1] for p in places], dtype=int),
         np.array(unknown, dtype=int),
         np.array(nearest, dtype=int),
-        _near(task, places * size, size),
+        _near(frame, regions, places * size, size),
     )
 
 
-def _near(task: RegionsProblem, cells: np.ndarray, size: np.ndarray) -> np.ndarray:
+def _near(
+    frame: Frame, regions: Sequence[Region], cells: np.ndarray, size: np.ndarray
+) -> np.ndarray:
     """Whether the pixels of each region lie within `REACH_NM` of the cell of each; `cells`: corners
     (regions, 2) in nm. The pixels of a region need not cover its cell."""
-    sampling = np.array(task.field.frame.sampling_nm)
-    first = np.array([r.origin for r in task.regions]) * sampling
-    last = first + np.array(task.regions[0].image.shape) * sampling
+    sampling = np.array(frame.sampling_nm)
+    first = np.array([r.origin for r in regions]) * sampling
+    last = first + np.array(regions[0].image.shape) * sampling
     below = cells[None] - last[:, None]
     above = first[:, None] - (cells + size)[None]
     gap = np.maximum(below, above).max(axis=2)

@@ -70,7 +70,7 @@ class FieldModel:
         return self.regions.layout
 
     @property
-    def most(self) -> Float[np.ndarray, " chains"]:
+    def most(self) -> Int[np.ndarray, " chains"]:
         """Largest numbers of atoms."""
         return self.regions.most
 
@@ -164,11 +164,11 @@ def field_model(regions: RegionsModel) -> FieldModel:
 
     c1 = bounds.free_names(("C1",))
     unlikely = UNLIKELY if problem.settings.reconstruct.surface_rule else 0.0
-    frame = problem.field.frame
+    frame, columns = problem.field.frame, problem.specimen.columns
     return FieldModel(
         regions,
-        field_layout(problem),
-        np.array([lattice_drift(r.origin, problem.specimen, frame) for r in problem.regions]),
+        field_layout(problem.field, problem.regions, columns),
+        np.array([lattice_drift(r.origin, columns, frame) for r in problem.regions]),
         dataclasses.replace(regions.constraints, isolated=unlikely),
         free((OWN[0], "C1", *OWN[1:]), []),
         free(OWN, c1),

@@ -2,19 +2,19 @@
 
 import numpy as np
 
-from qhrtem_jax.inputs.columns import Specimen
 from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.columns import Columns
 
 
-def cell_of(origin_px: tuple[int, int], specimen: Specimen, frame: Frame) -> np.ndarray:
+def cell_of(origin_px: tuple[int, int], columns: Columns, frame: Frame) -> np.ndarray:
     """(row, column) of the lattice cell that the region at `origin_px` shows."""
-    size = np.array(specimen.columns.size_nm[:2][::-1])
+    size = np.array(columns.size_nm[:2][::-1])
     return np.rint(np.array(origin_px) * np.array(frame.sampling_nm) / size).astype(int)
 
 
-def lattice_drift(origin_px: tuple[int, int], specimen: Specimen, frame: Frame) -> np.ndarray:
+def lattice_drift(origin_px: tuple[int, int], columns: Columns, frame: Frame) -> np.ndarray:
     """Corner of that cell against the region's first pixel, (x, y) in nm: regions follow the
     pixels, the lattice does not."""
-    size = np.array(specimen.columns.size_nm[:2][::-1])
-    corner = cell_of(origin_px, specimen, frame) * size
+    size = np.array(columns.size_nm[:2][::-1])
+    corner = cell_of(origin_px, columns, frame) * size
     return (corner - np.array(origin_px) * np.array(frame.sampling_nm))[::-1]

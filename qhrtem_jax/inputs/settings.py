@@ -7,7 +7,6 @@ the field, before any work starts.
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Any
 
 from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS
 from qhrtem_jax.bayesopt.turbo import SURROGATES
@@ -206,7 +205,7 @@ class Settings:
         return self.parameters.get(name, ParameterSettings())
 
 
-def read_settings(kind: type[S], content: Mapping[str, Any]) -> S:
+def read_settings(kind: type[S], content: object) -> S:
     """Settings of `kind` from a nested mapping.
 
     **Raises:** `InputError` that names the field, what was found and what was expected.

@@ -128,7 +128,7 @@ def atoms_on_sites(where: str, metric: NDArray[np.float64], listed: ListedAtoms)
         if listed.symbols[i] == listed.symbols[j] and listed.kinds[i] == listed.kinds[j]:
             raise InputError(
                 f"{where}: {listed.names[j]} is where {listed.names[i]} is, "
-                f"{_at(listed, i)}; expected each atom once"
+                f"{_at(listed, int(i))}; expected each atom once"
             )
     np.add.at(on_site, first[same], occupancy[second[same]])
     np.add.at(on_site, second[same], occupancy[first[same]])
@@ -136,14 +136,14 @@ def atoms_on_sites(where: str, metric: NDArray[np.float64], listed: ListedAtoms)
     if on_site[worst] > 1.0 + OCCUPANCY_ROUNDING:
         raise InputError(
             f"{where}: the occupancies on the site of {listed.names[worst]}, "
-            f"{_at(listed, worst)}, sum to {on_site[worst]:.4g}, expected at most 1"
+            f"{_at(listed, int(worst))}, sum to {on_site[worst]:.4g}, expected at most 1"
         )
     for i, j, d in zip(first, second, distance, strict=True):
         together = occupancy[i] + occupancy[j]
         if d >= SAME_SITE_NM and together > 1.0 + OCCUPANCY_ROUNDING:
             raise InputError(
                 f"{where}: {listed.names[i]} and {listed.names[j]} are {d:.4f} nm apart, "
-                f"{_at(listed, i)}, with occupancies that sum to {together:.4g}; expected "
+                f"{_at(listed, int(i))}, with occupancies that sum to {together:.4g}; expected "
                 f"at most 1 on sites closer than {NO_TWO_ATOMS_NM} nm"
             )
     return _joined_ions(where, listed, first[same], second[same])

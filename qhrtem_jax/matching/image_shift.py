@@ -66,7 +66,7 @@ class ImageShift(eqx.Module):
         limit = jnp.stack([1.0 / (self.q_x[1] * cols), 1.0 / (self.q_y[1, 0] * rows)])
         pixels = jax.vmap(lambda s: camera.linear(s, formation))
 
-        def gauss_newton(_: int, shifts: Array) -> Array:
+        def gauss_newton(_: Array, shifts: Array) -> Array:
             moved = spectra * self.ramp(shifts)
             residual = pixels(moved) - self.experiment
             slope_x, slope_y = (pixels(-2j * jnp.pi * q * moved) for q in (self.q_x, self.q_y))

@@ -15,7 +15,7 @@ from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.multislice import Propagation, make_propagation
 from qhrtem_jax.physics.parameters import Formation, ImagingParameters, from_vector
 
-PRECISIONS = {"float32": jnp.float32, "float64": jnp.float64}
+PRECISIONS = {"float32": jnp.dtype("float32"), "float64": jnp.dtype("float64")}
 
 
 class ImageFormation(eqx.Module):

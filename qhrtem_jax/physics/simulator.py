@@ -77,7 +77,7 @@ class Simulator(eqx.Module):
         return self.formation(wave, parameters.formation)
 
     def images(
-        self, vectors: Float[Array, "batch parameters"]
+        self, vectors: Float[Array | np.ndarray, "batch parameters"]
     ) -> Float[Array, "batch pixel_rows pixel_cols"]:
         """Images of a batch, `self.batch` at a time (the rest of the memory stays free).
 
@@ -87,7 +87,7 @@ class Simulator(eqx.Module):
         return self._images(vectors)
 
     def exit_waves(
-        self, vectors: Float[Array, "batch parameters"]
+        self, vectors: Float[Array | np.ndarray, "batch parameters"]
     ) -> Complex[Array, "batch rows cols"]:
         """Exit waves in real space on the image grid, vacuum amplitude 1.
 
@@ -96,7 +96,7 @@ class Simulator(eqx.Module):
         self._check_thickness(vectors)
         return self._exit_waves(vectors)
 
-    def _check_thickness(self, vectors: Float[Array, "*batch parameters"]) -> None:
+    def _check_thickness(self, vectors: Float[Array | np.ndarray, "*batch parameters"]) -> None:
         if isinstance(vectors, Tracer):
             return  # its values are not known
         number = np.rint(np.asarray(vectors)[..., INDEX["thickness"]]).ravel()
@@ -109,13 +109,13 @@ class Simulator(eqx.Module):
 
     @eqx.filter_jit
     def _images(
-        self, vectors: Float[Array, "batch parameters"]
+        self, vectors: Float[Array | np.ndarray, "batch parameters"]
     ) -> Float[Array, "batch pixel_rows pixel_cols"]:
         return jax.lax.map(self.image, vectors, batch_size=self.batch)
 
     @eqx.filter_jit
     def _exit_waves(
-        self, vectors: Float[Array, "batch parameters"]
+        self, vectors: Float[Array | np.ndarray, "batch parameters"]
     ) -> Complex[Array, "batch rows cols"]:
         def one(vector: Array) -> Array:
             parameters = self.typed(vector)

@@ -32,10 +32,10 @@ class Linearised(eqx.Module):
     """Quadratic models of regions: chi-square, half its gradient and half its Hessian (without
     priors), in the unit cube, and the images."""
 
-    image: Float[Array, "regions rows cols"]
-    cost: Float[Array, " regions"]
-    gradient: Float[Array, "regions p"]
-    hessian: Float[Array, "regions p p"]
+    image: Float[Array, "*regions rows cols"]
+    cost: Float[Array, "*regions"]
+    gradient: Float[Array, "*regions p"]
+    hessian: Float[Array, "*regions p p"]
 
 
 class Variations(eqx.Module):
@@ -46,9 +46,9 @@ class Variations(eqx.Module):
     J of the nuisances; `hessian`: J^T J.
     """
 
-    gram: Float[Array, "regions k+1 k+1"]
-    slopes: Float[Array, "regions p k+1"]
-    hessian: Float[Array, "regions p p"]
+    gram: Float[Array, "*regions k+1 k+1"]
+    slopes: Float[Array, "*regions p k+1"]
+    hessian: Float[Array, "*regions p p"]
 
 
 class RegionModel(eqx.Module):

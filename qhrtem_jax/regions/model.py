@@ -119,7 +119,7 @@ def _bounds(problem: RegionsProblem, vector: np.ndarray, most: np.ndarray) -> Po
 def _mean_drift(problem: RegionsProblem) -> np.ndarray:
     """Drift of the regions that were averaged to find the given A0; zero where none are known."""
     frame = problem.field.frame
-    drifts = [lattice_drift(o, problem.specimen, frame) for o in problem.averaged]
+    drifts = [lattice_drift(o, problem.specimen.columns, frame) for o in problem.averaged]
     return np.mean(drifts or [np.zeros(2)], axis=0)
 
 

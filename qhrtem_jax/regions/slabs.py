@@ -32,7 +32,7 @@ def best_slabs(model: RegionsModel, journal: Journal) -> Float[np.ndarray, "regi
     tick = journal.tick("starts")
     for k, region in enumerate(problem.regions):
         tick(k, len(points))
-        drift = lattice_drift(region.origin, problem.specimen, problem.field.frame)
+        drift = lattice_drift(region.origin, model.columns, problem.field.frame)
         moved = slabs.copy()
         moved[:, SHIFT] += drift - model.reference_drift
         x, y = moved[0, SHIFT]

@@ -234,7 +234,7 @@ def test_stochastic_rounding_keeps_the_expectation():
 def test_space_maps_and_refuses():
     space = Space((Variable("a", -1.0, 3.0), Variable("n", 4, 9, integer=True)))
     np.testing.assert_allclose(space.from_unit(jnp.array([0.5, 1.0])), [1.0, 9.0])
-    np.testing.assert_allclose(space.to_unit([1.0, 9.0]), [0.5, 1.0])
+    np.testing.assert_allclose(space.to_unit(np.array([1.0, 9.0])), [0.5, 1.0])
     values = space.realise(jax.random.key(0), jnp.array([[0.3, 0.37]] * 50))
     assert np.all(values[:, 1] == np.round(values[:, 1]))
     np.testing.assert_allclose(values[:, 0], 0.2)

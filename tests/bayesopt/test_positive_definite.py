@@ -38,6 +38,7 @@ def test_derivatives_are_those_of_finite_differences():
     weights = jnp.asarray(np.random.default_rng(2).normal(size=(2, 6, 6)))
 
     def value(a):
+        a = jnp.asarray(a)  # the differences are taken in NumPy
         lower, inverse = factorise(0.5 * (a + a.T))
         return jnp.sum(weights[0] * lower) + jnp.sum(weights[1] * inverse)
 

@@ -12,6 +12,7 @@ from qhrtem_jax.physics.parameters import from_vector
 from tests.physics import crystal
 from tests.physics.test_simulator import image, rms
 
+DOUBLE = jnp.dtype("float64")
 WAVELENGTH = 1.96874889e-3
 
 HAIDER = {
@@ -38,7 +39,7 @@ Q_Y, Q_X = np.array([-9.0, -2.0, 0.0, 3.0, 11.0]), np.array([-13.0, 0.0, 1.0, 7.
 
 @pytest.fixture(scope="module")
 def optics():
-    return make_optics(Q_Y, Q_X, WAVELENGTH, jnp.float64)
+    return make_optics(Q_Y, Q_X, WAVELENGTH, DOUBLE)
 
 
 def coefficients(name, value):
@@ -136,7 +137,9 @@ def test_camera_transfer_at_one_frequency(k_y, k_x):
     q_y, q_x = k_y / 0.4, k_x / 0.55
     y, x = frame.positions()
     fringe = np.cos(2 * np.pi * (q_y * y[:, None] + q_x * x))
-    found = make_camera(size, shape, frame, mtf, True, jnp.float64)(spectrum, spread_by(0.011))
+    found = make_camera(size, shape, frame, mtf, True, DOUBLE)(
+        jnp.asarray(spectrum), spread_by(0.011)
+    )
     nyquist_fraction = 1.3 * np.hypot(2 * q_y * 0.02, 2 * q_x * 0.017)
     expected = 1.0 - 0.8 * min(nyquist_fraction, 1.0)
     for q, pixel in ((q_y, 0.02), (q_x, 0.017)):
@@ -159,8 +162,8 @@ def test_a_stretch_of_the_mtf_is_another_scale_along_one_axis(axis, frame_transf
 
     def image(scale, stretches=None):
         mtf = Mtf(tuple(values), scale=scale)
-        camera = make_camera(size, shape, frame, mtf, True, jnp.float64, frame_transfer)
-        return camera(spectrum, spread_by(spread, stretches))
+        camera = make_camera(size, shape, frame, mtf, True, DOUBLE, frame_transfer)
+        return camera(jnp.asarray(spectrum), spread_by(spread, stretches))
 
     plain, expected = image(1.1), image(1.1 * (1.0 + stretch))
     found = image(1.1, jnp.zeros(2).at[axis].set(stretch))

@@ -222,7 +222,9 @@ def test_mtf_is_read_at_the_frequency_of_the_pixels():
         q_x, q_y = k_x / (crystal.A * 2**0.5), k_y / crystal.A
         nyquist_fraction = np.hypot(2 * q_x * 0.0095, 2 * q_y * 0.0093)
         expected = 0.2 + 0.8 * np.exp(-2.0 * nyquist_fraction)
-        ratio = np.asarray(camera(spectrum, sharp)) / np.asarray(bare(spectrum, sharp))
+        ratio = np.asarray(camera(jnp.asarray(spectrum), sharp)) / np.asarray(
+            bare(jnp.asarray(spectrum), sharp)
+        )
         np.testing.assert_allclose(ratio, expected, rtol=1e-3)
 
 

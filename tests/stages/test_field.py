@@ -1,7 +1,6 @@
 """Pieces of the stitched field: its cells, displacements, polarisation."""
 
 import dataclasses
-import types
 
 import numpy as np
 import pytest
@@ -22,16 +21,13 @@ TILE = (39, 55)  # pixels, about one cell
 
 
 def problem(origins, image):
-    """What `field_layout` needs of a problem."""
+    """What `field_layout` wants to know."""
     frame = Frame(image.shape, (SAMPLING, SAMPLING))
     regions = tuple(
         Region(f"ROI{k + 1}", o, image[o[0] : o[0] + TILE[0], o[1] : o[1] + TILE[1]])
         for k, o in enumerate(origins)
     )
-    specimen = types.SimpleNamespace(columns=COLUMNS)
-    return types.SimpleNamespace(
-        field=Experiment(image, frame, None), regions=regions, specimen=specimen
-    )
+    return Experiment(image, frame, None), regions, COLUMNS
 
 
 def wedge():
@@ -44,7 +40,7 @@ def wedge():
 
 def test_cells_are_known_unknown_or_vacuum():
     task = problem([(39, 0), (39, 55), (78, 0)], wedge())
-    layout = field_layout(task)
+    layout = field_layout(*task)
     assert layout.shape == (6, 4)  # three by two that are seen, and a margin
     np.testing.assert_array_equal(layout.region_cells, [1 * 4, 1 * 4 + 1, 2 * 4])
     unknown = {(int(k) // 4, int(k) % 4) for k in layout.unknown_cells}
@@ -59,7 +55,7 @@ def tiled(pixels):
     """Layout of six by four regions, `pixels` (rows, cols) from one to the next."""
     origins = [(pixels[0] * i, pixels[1] * j) for i in range(6) for j in range(4)]
     image = np.random.default_rng(0).normal(1.0, 0.2, (6 * pixels[0], 4 * pixels[1]))
-    return field_layout(problem(origins, image))
+    return field_layout(*problem(origins, image))
 
 
 def test_regions_change_together_where_nothing_sees_both():
@@ -85,13 +81,12 @@ def test_pixels_that_left_their_cells_see_further():
 
 def test_two_regions_in_one_cell_are_refused():
     with pytest.raises(InputError, match=r"ROI1 at \[39, 0\] and ROI2 at \[44, 3\]"):
-        field_layout(problem([(39, 0), (44, 3)], wedge()))
+        field_layout(*problem([(39, 0), (44, 3)], wedge()))
 
 
 def test_the_lattice_drifts_against_the_pixels():
     frame = Frame((200, 200), (SAMPLING, SAMPLING))
-    specimen = types.SimpleNamespace(columns=COLUMNS)
-    drift = lattice_drift((78, 110), specimen, frame)
+    drift = lattice_drift((78, 110), COLUMNS, frame)
     expected = [2 * COLUMNS.size_nm[0] - 1.10, 2 * COLUMNS.size_nm[1] - 0.78]
     np.testing.assert_allclose(drift, expected, atol=1e-12)
 
