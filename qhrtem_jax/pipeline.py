@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from qhrtem_jax.field import FieldResult
 from qhrtem_jax.inputs.identity import fingerprint
@@ -31,6 +31,7 @@ CHAIN = ("imaging", "structure", "reconstruct", "stitch")
 IMAGING_FIRST = "no imaging.result given: the imaging stage ran first, see the folder imaging"
 
 
+@runtime_checkable
 class Terminal(Protocol):
     """Where progress is shown."""
 

@@ -16,7 +16,10 @@ from jaxtyping import install_import_hook
 import tests.typechecking  # noqa: F401, named below
 
 jax.config.update("jax_enable_x64", True)
-install_import_hook("qhrtem_jax", "tests.typechecking.checked").__enter__()  # for good
+CHECKED = [f"qhrtem_jax.{room}" for room in ("physics", "matching", "bayesopt", "io")]
+"""Packages whose annotations, of shapes and of types, are checked at every call."""
+
+install_import_hook(CHECKED, "tests.typechecking.checked").__enter__()
 
 QUICKLY_COMPILED = ["--xla_backend_optimization_level=0"]
 """Most programs run for less time than they take to compile, which this cuts to a fifth; XLA reads

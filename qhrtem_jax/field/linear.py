@@ -10,7 +10,7 @@ cells that no region shows stay as they are.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.field.model import FieldModel, JointState, Weights, whole_numbers
 from qhrtem_jax.field.simulate import residuals
@@ -192,7 +192,7 @@ def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> b
 
 def _table(
     model: FieldModel, base: np.ndarray, vectors: Vectors
-) -> tuple[Float[np.ndarray, "n values"], Float[np.ndarray, "n values"]]:
+) -> tuple[Int[np.ndarray, "n values"], Float[np.ndarray, "n values"]]:
     """Which change, and how often, makes each number of each chain."""
     chains, lighter = base.shape[1], lighter_chains(model)
     shape = (base.size, int(model.most.max()) + 1)

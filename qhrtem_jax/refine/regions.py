@@ -46,8 +46,8 @@ class Variations(eqx.Module):
     J of the nuisances; `hessian`: J^T J.
     """
 
-    gram: Float[Array, "*regions k+1 k+1"]
-    slopes: Float[Array, "*regions p k+1"]
+    gram: Float[Array, "*regions vectors vectors"]
+    slopes: Float[Array, "*regions p vectors"]
     hessian: Float[Array, "*regions p p"]
 
 
