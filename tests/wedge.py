@@ -13,7 +13,7 @@ import numpy as np
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.parameters import INDEX, NAMES, default_vector
 from qhrtem_jax.stages import RunSettings, run_settings
-from tests.truth import chain_order, column_order
+from tests.truth import chain_order
 
 DATA = Path(__file__).parent / "data"
 TRUTH: dict[str, Any] = json.loads((DATA / "field.json").read_text("utf-8"))
@@ -39,15 +39,13 @@ def handed_over() -> dict[str, Any]:
     return {"parameters": {n: {"value": float(moved[INDEX[n]])} for n in NAMES}}
 
 
-def settings(
-    folder: Path, regions: int = REGIONS, stage: str = "stitch", **groups: dict[str, Any]
-) -> RunSettings:
+def settings(folder: Path, regions: int = REGIONS, **groups: dict[str, Any]) -> RunSettings:
     """Settings of the first `regions` regions, with the files that they need in `folder`."""
     np.save(folder / "field.npy", np.load(DATA / "field.npy")[: (regions + 1) * ROWS])
     (folder / "imaging.json").write_text(json.dumps(handed_over()))
     example = resources.files("qhrtem_jax").joinpath("example")
     content: dict[str, Any] = {
-        "stage": stage,
+        "stage": "stitch",
         "data": {
             "image": str(folder / "field.npy"),
             "sampling_nm": TRUTH["sampling_nm"],
@@ -71,14 +69,9 @@ def settings(
     return run_settings(content)
 
 
-def order(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """(our chain of each of the truth's, our column of each of the truth's)."""
-    names = [f"{symbol} {x} {y}" for symbol, x, y in TRUTH["chains"]]
-    return chain_order(columns, names), column_order(columns, TRUTH["columns"])
-
-
 def numbers(columns: Columns, regions: int = REGIONS) -> np.ndarray:
     """True numbers of atoms in our order of chains, (regions, chains)."""
-    found = np.zeros((regions, len(TRUTH["chains"])))
-    found[:, order(columns)[0]] = [roi["counts"] for roi in TRUTH["rois"][:regions]]
+    names = [f"{symbol} {x} {y}" for symbol, x, y in TRUTH["chains"]]
+    found = np.zeros((regions, len(names)))
+    found[:, chain_order(columns, names)] = [roi["counts"] for roi in TRUTH["rois"][:regions]]
     return found

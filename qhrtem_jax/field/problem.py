@@ -51,9 +51,8 @@ def prepare(settings: FieldSettings, reader: Reader) -> FieldProblem:
                 f"stitch.charges: found {sorted(chosen.charges)}, "
                 f"expected one of {sorted(species)} each"
             )
-    field_layout(
-        regions.field, regions.regions, regions.specimen.columns
-    )  # refuses regions that cannot be stitched, before any work
+    # refuses regions that cannot be stitched, before any work
+    field_layout(regions.field, regions.regions, regions.specimen.columns)
     counted = None if chosen.result is None else _read_counts(Path(chosen.result), regions)
     return FieldProblem(settings, regions, counted)
 

@@ -37,13 +37,17 @@ class Objective(eqx.Module):
     """
 
     simulator: Simulator
-    experiment: Float[Array, "rows cols"]
     likelihood: Likelihood  # its objective is the mean squared error
     shift: ImageShift
     thickness_penalty: Float[Array, " thicknesses"]  # prior, in units of the MSE
     thickness_range: tuple[int, int] = eqx.field(static=True)
     profile_thickness: bool = eqx.field(static=True)
     profile_shift: bool = eqx.field(static=True)
+
+    @property
+    def experiment(self) -> Float[Array, "rows cols"]:
+        """The image that simulations are compared with."""
+        return self.shift.experiment
 
     @property
     def pixels(self) -> int:
@@ -96,7 +100,6 @@ def in_band(objective: Objective, band: Band) -> Objective:
     return eqx.tree_at(
         lambda o: (
             o.simulator,
-            o.experiment,
             o.shift.experiment,
             o.shift.contrast,
             o.likelihood,
@@ -104,7 +107,6 @@ def in_band(objective: Objective, band: Band) -> Objective:
         objective,
         (
             band.of(objective.simulator),
-            jnp.asarray(within, dtype),
             jnp.asarray(within, dtype),
             jnp.asarray(within - level, dtype),
             mean_square(image.size, dtype, float(np.sqrt(np.sum(beyond**2)))),
@@ -136,7 +138,6 @@ def make_objective(
     image = jnp.asarray(experiment, dtype)
     return Objective(
         simulator=simulator,
-        experiment=image,
         likelihood=mean_square(image.size, dtype),
         shift=make_image_shift(simulator.formation, image, shift_range),
         thickness_penalty=jnp.asarray(thickness_penalty, dtype),
