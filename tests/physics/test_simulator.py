@@ -228,6 +228,19 @@ def test_mtf_is_read_at_the_frequency_of_the_pixels():
         np.testing.assert_allclose(ratio, expected, rtol=1e-3)
 
 
+def test_angles_are_given_in_milliradians_and_lengths_in_nanometres():
+    given = {"tilt_x": 2.0, "tilt_y": -1.5, "semi_convergence": 0.4, "image_spread": 0.017}
+    lengths = {"focus_spread": 3.2, "C1": 5.5, "A1_y": -0.8}
+    typed = from_vector(jnp.asarray(crystal.vector(**given, **lengths)))
+    np.testing.assert_allclose(typed.tilt_rad, [2.0e-3, -1.5e-3], rtol=1e-12)
+    formation = typed.formation
+    assert float(formation.semi_convergence_rad) == pytest.approx(0.4e-3, rel=1e-12)
+    assert float(formation.image_spread_nm) == 0.017
+    assert float(formation.focus_spread_nm) == 3.2
+    for name in ("C1", "A1_y"):
+        assert float(formation.aberrations_nm[ABERRATION_NAMES.index(name)]) == lengths[name]
+
+
 def test_float64_needs_the_switch():
     jax.config.update("jax_enable_x64", False)
     try:
