@@ -11,7 +11,10 @@ from qhrtem_jax.physics.parameters import INDEX
 
 
 class Evaluator(eqx.Module):
-    """Objective in the unit cube: mean square of residuals and scaled distances to the priors."""
+    """Objective in the unit cube: the criterion, and scaled distances to the priors.
+
+    Of the mean squared error that is the sum of the squares of the residuals.
+    """
 
     objective: Objective
     base: Float[Array, " parameters"]
@@ -34,7 +37,10 @@ class Evaluator(eqx.Module):
         thickness = found.vector[:, INDEX["thickness"]].astype(jnp.int32) - first
         known = jnp.sqrt(self.objective.thickness_penalty[thickness])[:, None]
         residuals = jnp.concatenate([data, pulls, known], axis=1)
-        return jnp.sum(residuals**2, axis=1), residuals, found.mse, found.vector
+        value = jnp.sum(residuals**2, axis=1)
+        if self.objective.criterion is not None:  # no sum of squares
+            value = found.cost + jnp.sum(pulls**2, axis=1) + known[:, 0] ** 2
+        return value, residuals, found.mse, found.vector
 
 
 def make_evaluator(objective: Objective, space: ParameterSpace, data_variance: float) -> Evaluator:

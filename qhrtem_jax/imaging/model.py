@@ -12,6 +12,7 @@ from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import OptimizerSettings
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.band import band_of
+from qhrtem_jax.matching.criteria import CRITERIA
 from qhrtem_jax.matching.objective import Objective, in_band, make_objective
 from qhrtem_jax.physics.simulator import Simulator
 
@@ -84,6 +85,8 @@ def search_model(
     if thickness.prior_mean is not None and thickness.prior_std is not None:
         distance = (steps - thickness.prior_mean) / thickness.prior_std
         penalty = distance**2 * variance / image.size
+    chosen = settings.objective.criterion
+    criterion = None if chosen == "mse" else CRITERIA[chosen]()
     objective = make_objective(
         simulator,
         jnp.asarray(image, simulator.dtype),
@@ -91,8 +94,9 @@ def search_model(
         shift_range=tuple((v.low, v.high) for v in space.shift),  # type: ignore[arg-type]
         profile=space.profiled,
         thickness_penalty=penalty,
+        criterion=criterion,
     )
-    band = band_of(simulator)
+    band = band_of(simulator) if criterion is None else None
     objective = objective if band is None else in_band(objective, band)
     evaluator = make_evaluator(objective, space, variance)
     return SearchModel(

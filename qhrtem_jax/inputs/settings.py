@@ -12,6 +12,7 @@ from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS
 from qhrtem_jax.bayesopt.turbo import SURROGATES
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.conversion import shown, typed
+from qhrtem_jax.matching.criteria import CRITERIA
 from qhrtem_jax.physics.columns import FILLS
 from qhrtem_jax.physics.parameters import NAMES
 
@@ -169,6 +170,15 @@ class OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ObjectiveSettings:
+    """What the search for imaging parameters makes small."""
+
+    criterion: str = "mse"
+
+    CHOICES: typing.ClassVar = {"criterion": tuple(CRITERIA)}
+
+
+@dataclasses.dataclass(frozen=True)
 class ImagingSettings:
     """Hands over what an earlier run found: its folder, or a JSON with `parameters`."""
 
@@ -193,6 +203,7 @@ class Settings:
     microscope: MicroscopeSettings = dataclasses.field(default_factory=MicroscopeSettings)
     parameters: dict[str, ParameterSettings] = dataclasses.field(default_factory=dict)
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
+    objective: ObjectiveSettings = dataclasses.field(default_factory=ObjectiveSettings)
     imaging: ImagingSettings = dataclasses.field(default_factory=ImagingSettings)
 
     CHOICES: typing.ClassVar = {
@@ -234,6 +245,7 @@ def read_settings(kind: type[S], content: object) -> S:
                 f"parameters.{name}: unknown parameter, expected one of {', '.join(NAMES)}"
             )
     _check_words(settings)
+    _check_criterion(settings)
     chosen = settings.optimizer
     if chosen.initial_points is not None and chosen.initial_points > chosen.max_evaluations:
         raise InputError(
@@ -241,6 +253,29 @@ def read_settings(kind: type[S], content: object) -> S:
             f"optimizer.max_evaluations={chosen.max_evaluations}"
         )
     return settings
+
+
+def _check_criterion(settings: Settings) -> None:
+    """Least squares, the composite surrogate and priors are those of the mean squared error."""
+    criterion, optimizer = settings.objective.criterion, settings.optimizer
+    if criterion == "mse":
+        return
+    priors = [n for n, known in settings.parameters.items() if known.prior_std is not None]
+    for name, found, expected, wrong in (
+        ("stage", settings.stage, "imaging", settings.stage != "imaging"),
+        ("optimizer", optimizer.name, "turbo", optimizer.name != "turbo"),
+        (
+            "optimizer.surrogate",
+            optimizer.surrogate,
+            "scalar or gpjax",
+            optimizer.surrogate == "composite",
+        ),
+        ("parameters", f"priors of {', '.join(priors)}", "none", bool(priors)),
+    ):
+        if wrong:
+            raise InputError(
+                f"{name}: found {found}, expected {expected} with objective.criterion={criterion}"
+            )
 
 
 def _check_words(settings: Settings) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qhrtem_jax.matching.band import Band
+from qhrtem_jax.matching.criteria import Criterion
 from qhrtem_jax.matching.image_shift import ImageShift, Range, make_image_shift
 from qhrtem_jax.matching.likelihood import Likelihood, mean_square
 from qhrtem_jax.physics.parameters import INDEX
@@ -22,24 +23,27 @@ class Evaluation(eqx.Module):
     `simulator.image(vector) == image`.
     """
 
+    cost: Float[Array, ""]  # what the criterion makes of the image
     mse: Float[Array, ""]
     vector: Float[Array, " parameters"]
     image: Float[Array, "rows cols"]
 
 
 class Objective(eqx.Module):
-    """Mean squared error of simulated images against one experimental image.
+    """How unlike an experimental image simulated images are, by the mean squared error or another
+    criterion.
 
     One propagation gives the wave behind every slice, so with `profile_thickness` each vector gets
     the best whole number of slices within `thickness_range` at no further propagation. With
-    `profile_shift` the image shift A0 is found from the cross-correlation, within `shift_range`.
-    What is profiled is ignored in the input vector.
+    `profile_shift` the image shift A0 of least squared error is found from the cross-correlation,
+    within `shift_range`. What is profiled is ignored in the input vector.
     """
 
     simulator: Simulator
     likelihood: Likelihood  # its objective is the mean squared error
+    criterion: Criterion | None  # None: the mean squared error, which needs no pixels
     shift: ImageShift
-    thickness_penalty: Float[Array, " thicknesses"]  # prior, in units of the MSE
+    thickness_penalty: Float[Array, " thicknesses"]  # prior, in units of the cost
     thickness_range: tuple[int, int] = eqx.field(static=True)
     profile_thickness: bool = eqx.field(static=True)
     profile_shift: bool = eqx.field(static=True)
@@ -57,6 +61,12 @@ class Objective(eqx.Module):
     def errors(self, images: Float[Array, "n rows cols"]) -> Float[Array, " n"]:
         """Mean squared error of each image."""
         return self.likelihood.objective(images, self.experiment)
+
+    def costs(self, images: Float[Array, "n rows cols"]) -> Float[Array, " n"]:
+        """What the criterion makes of each image."""
+        if self.criterion is None:
+            return self.errors(images)
+        return jax.vmap(self.criterion, (0, None))(images, self.experiment)
 
     @eqx.filter_jit
     def evaluate(self, vectors: Float[Array, "batch parameters"]) -> Evaluation:
@@ -83,11 +93,12 @@ class Objective(eqx.Module):
             shifts = self.shift.best(camera, spectra, formation)
             spectra = spectra * self.shift.ramp(shifts)
         images = jax.vmap(camera, (0, None))(spectra, formation)
-        errors = self.errors(images)
-        ranked = errors + self.thickness_penalty if self.profile_thickness else errors
+        costs = self.costs(images)
+        ranked = costs + self.thickness_penalty if self.profile_thickness else costs
         best = jnp.argmin(jnp.where(jnp.isfinite(ranked), ranked, jnp.inf))
         filled = vector.at[_SHIFT].set(shifts[best]).at[INDEX["thickness"]].set(thickness[best])
-        return Evaluation(errors[best], filled, images[best])
+        mse = costs[best] if self.criterion is None else self.errors(images[best][None])[0]
+        return Evaluation(costs[best], mse, filled, images[best])
 
 
 def in_band(objective: Objective, band: Band) -> Objective:
@@ -122,12 +133,14 @@ def make_objective(
     shift_range: Range = ((-0.05, 0.05), (-0.05, 0.05)),
     profile: tuple[str, ...] = ("thickness", "shift"),
     thickness_penalty: np.ndarray | None = None,
+    criterion: Criterion | None = None,
 ) -> Objective:
     """Objective for one image.
 
     **Arguments:** `thickness_range`, first and last number of slices; `shift_range`, bounds of
-    (A0_x, A0_y) in nm; `thickness_penalty`, one number per thickness of the range, added to the MSE
-    when the best is chosen (a prior).
+    (A0_x, A0_y) in nm; `thickness_penalty`, one number per thickness of the range, added to the
+    cost when the best is chosen (a prior); `criterion`, what is made small, None: the mean squared
+    error (which alone can be had in a band).
     """
     unknown = set(profile) - {"thickness", "shift"}
     if unknown:
@@ -140,6 +153,7 @@ def make_objective(
         simulator=simulator,
         likelihood=mean_square(image.size, dtype),
         shift=make_image_shift(simulator.formation, image, shift_range),
+        criterion=criterion,
         thickness_penalty=jnp.asarray(thickness_penalty, dtype),
         thickness_range=thickness_range,
         profile_thickness="thickness" in profile,

@@ -39,6 +39,24 @@ def settings(**groups):
         ({"specimen": {"grid": "fine"}}, r"specimen\.grid: found 'fine'"),
         ({"specimen": {"slices": 0}}, r"specimen\.slices: found 0"),
         ({"microscope": {"aberration_convention": "zeiss"}}, r"aberration_convention"),
+        ({"objective": {"criterion": "best"}}, r"objective\.criterion: found 'best', expected one"),
+        ({"objective": {"criterion": "ncc"}}, r"optimizer: found hybrid, expected turbo with obj"),
+        (
+            {"objective": {"criterion": "ncc"}, "optimizer": {"name": "turbo"}},
+            r"optimizer\.surrogate: found composite, expected scalar",
+        ),
+        (
+            {"stage": "stitch", "objective": {"criterion": "ncc"}},
+            r"stage: found stitch, expected imaging with objective\.criterion=ncc",
+        ),
+        (
+            {
+                "objective": {"criterion": "ncc"},
+                "optimizer": {"name": "turbo", "surrogate": "scalar"},
+                "parameters": {"C1": {"prior_mean": 4.0, "prior_std": 1.0}},
+            },
+            r"parameters: found priors of C1, expected none",
+        ),
     ],
 )
 def test_mistakes_are_named(groups, message):

@@ -1,0 +1,18 @@
+"""The mean squared error (paper, Eq. 1)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from qhrtem_jax.matching.criteria.criterion import Criterion, Image
+
+
+def mean_squared_error(simulation: Image, experiment: Image) -> Float[Array, ""]:
+    """Mean of (simulation - experiment)^2 (paper, Eq. 1)."""
+    return jnp.mean((simulation - experiment) ** 2)
+
+
+class MeanSquare(Criterion):
+    """The mean squared error."""
+
+    def __call__(self, simulation: Image, experiment: Image) -> Float[Array, ""]:
+        return mean_squared_error(simulation, experiment)
