@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from qhrtem_jax.matching import criteria
 from qhrtem_jax.matching.criteria import CRITERIA, cross_correlation
@@ -26,6 +27,11 @@ def by_definition(name, sim, exp):
     """Of arrays, by NumPy and scikit-image."""
     if name == "mse":
         return np.mean((sim - exp) ** 2)
+    if name == "poisson":  # of a large dose, against the distribution's own probabilities
+        dose = 1e5
+        counts = np.round(dose * exp)
+        best, found = (scipy.stats.poisson.logpmf(counts, m) for m in (counts, dose * sim))
+        return np.mean(2.0 * (best - found)) / dose
     if name == "ncc":
         return 1.0 - np.corrcoef(sim.ravel(), exp.ravel())[0, 1]
     if name == "ssim":

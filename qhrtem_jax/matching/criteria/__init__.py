@@ -10,12 +10,14 @@ from qhrtem_jax.matching.criteria.cross_correlation import (
     ncc_map,
     normalised_cross_correlation,
 )
+from qhrtem_jax.matching.criteria.deviance import PoissonDeviance
 from qhrtem_jax.matching.criteria.mean_square import MeanSquare, mean_squared_error
 from qhrtem_jax.matching.criteria.r_factor import RFactor, r_factor
 from qhrtem_jax.matching.criteria.similarity import Similarity, structural_similarity
 
 CRITERIA: dict[str, type[Criterion]] = {
     "mse": MeanSquare,
+    "poisson": PoissonDeviance,
     "ncc": CrossCorrelation,
     "ssim": Similarity,
     "contrast": Contrast,
