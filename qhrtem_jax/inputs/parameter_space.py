@@ -37,7 +37,7 @@ _SEARCHED = {
 """Parameters that are free by default, with the wide bounds of the paper's code, in Haider's
 convention (in Dr. Probe's, B2 is within +-150 nm and S3 within +-10 um)."""
 
-_FIXED = {
+_FIXED = {"drift_x": (0.0, 0.1), "drift_y": (-0.1, 0.1)} | {
     name: (-scale, scale)
     for stem, scale in (
         ("B4", 2e4),
@@ -49,7 +49,8 @@ _FIXED = {
     )
     for name in (f"{stem}_x", f"{stem}_y")
 }
-"""Fifth-order terms are fixed at zero unless freed; these bounds then hold."""
+"""Drift and fifth-order terms are fixed at zero unless freed; these bounds then hold. A drift and
+its opposite give the same image."""
 
 SHIFT = ("A0_x", "A0_y")
 
@@ -58,6 +59,8 @@ LARGEST = {
     "tilt_x": 500.0,
     "tilt_y": 500.0,
     "image_spread": 10.0,
+    "drift_x": 10.0,
+    "drift_y": 10.0,
     "focus_spread": 1e4,
     "semi_convergence": 100.0,
     "thickness": 10_000.0,

@@ -78,6 +78,8 @@ class Camera(eqx.Module):
     transfer: Float[Array, "trows tcols"]  # MTF x pixel integration, on cell or frame frequencies
     slopes: Float[Array, "2 trows tcols"]  # of it by stretches of the MTF's frequencies along y, x
     spread_exponent: Float[Array, "trows tcols"]  # 2 pi^2 q^2, 1/nm^2
+    q_y: Float[Array, "trows 1"]  # frequencies of the transfer, 1/nm
+    q_x: Float[Array, " tcols"]
     to_rows_real: Float[Array, "pixel_rows rows"]
     to_rows_imag: Float[Array, "pixel_rows rows"]
     to_cols_real: Float[Array, "half_cols pixel_cols"]
@@ -107,11 +109,17 @@ class Camera(eqx.Module):
         return self._evaluate(spectrum * blur)
 
     def damping(self, formation: Formation) -> Float[Array, "trows tcols"]:
-        """What the camera and the image's spread leave of each frequency."""
+        """What the camera, and an image that spreads and drifts, leave of each frequency.
+
+        A steady drift averages the image along its way d: sinc(q.d) (J. Frank, Optik 30, 171,
+        1969).
+        """
         transfer = self.transfer
         if formation.mtf_stretch is not None:
             transfer = transfer + jnp.tensordot(formation.mtf_stretch, self.slopes, axes=1)
-        return transfer * jnp.exp(-self.spread_exponent * formation.image_spread_nm**2)
+        d_x, d_y = formation.drift_nm
+        drift = jnp.sinc(self.q_x * d_x + self.q_y * d_y)
+        return transfer * jnp.exp(-self.spread_exponent * formation.image_spread_nm**2) * drift
 
     def _evaluate(self, spectrum: Array) -> Array:
         """Fourier sum at the pixel centres, as four real matrix products a side."""
@@ -139,13 +147,12 @@ def make_camera(
     twice = np.where((q_x == 0.0) | (np.arange(q_x.size) * 2 == shape[1]), 1.0, 2.0)
     to_cols = twice[:, None] * np.exp(2j * np.pi * q_x[:, None] * x)
     if frame_transfer:
-        fraction, spread_exponent = _drprobe_frame_frequencies(frame)
+        fraction, (q_y, q_x) = _drprobe_frame_frequencies(frame)
     else:
         fraction_y, fraction_x = np.meshgrid(
             2.0 * q_y * frame.sampling_nm[0], 2.0 * q_x * frame.sampling_nm[1], indexing="ij"
         )
         fraction = (fraction_y, fraction_x)
-        spread_exponent = 2.0 * np.pi**2 * (q_y[:, None] ** 2 + q_x**2)
     transfer, slopes = np.ones(fraction[0].shape), np.zeros((2, *fraction[0].shape))
     if mtf is not None:
         transfer = mtf.at(np.hypot(*fraction))
@@ -161,7 +168,9 @@ def make_camera(
     return Camera(
         transfer=jnp.asarray(transfer, dtype),
         slopes=jnp.asarray(slopes, dtype),
-        spread_exponent=jnp.asarray(spread_exponent, dtype),
+        spread_exponent=jnp.asarray(2.0 * np.pi**2 * (q_y[:, None] ** 2 + q_x**2), dtype),
+        q_y=jnp.asarray(q_y[:, None], dtype),
+        q_x=jnp.asarray(q_x, dtype),
         to_rows_real=jnp.asarray(np.real(to_rows), dtype),
         to_rows_imag=jnp.asarray(np.imag(to_rows), dtype),
         to_cols_real=jnp.asarray(np.real(to_cols), dtype),
@@ -172,8 +181,8 @@ def make_camera(
 
 def _drprobe_frame_frequencies(
     frame: Frame,
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Nyquist fractions with wavimg's integer half sizes, and 2 pi^2 q^2 of the frame."""
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Nyquist fractions with wavimg's integer half sizes, and the frequencies (q_y, q_x)."""
     index_y = np.fft.fftfreq(frame.shape[0], 1.0 / frame.shape[0])
     index_x = np.fft.rfftfreq(frame.shape[1], 1.0 / frame.shape[1])
     fraction = np.meshgrid(
@@ -181,4 +190,4 @@ def _drprobe_frame_frequencies(
     )
     q_y = index_y / (frame.shape[0] * frame.sampling_nm[0])
     q_x = index_x / (frame.shape[1] * frame.sampling_nm[1])
-    return (fraction[0], fraction[1]), 2.0 * np.pi**2 * (q_y[:, None] ** 2 + q_x**2)
+    return (fraction[0], fraction[1]), (q_y, q_x)

@@ -57,6 +57,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("tilt_x", "mrad", 0.0, "specimen tilt along x; moves the wave by -tilt * thickness"),
     Parameter("tilt_y", "mrad", 0.0, "specimen tilt along y"),
     Parameter("image_spread", "nm", 0.016, "rms of the Gaussian blur of the image"),
+    Parameter("drift_x", "nm", 0.0, "way of the image along x during the exposure"),
+    Parameter("drift_y", "nm", 0.0, "way of the image along y during the exposure"),
     Parameter("focus_spread", "nm", 3.5, "1/e half-width of the focus distribution"),
     Parameter("semi_convergence", "mrad", 0.3, "1/e half-width of the illumination cone"),
     *_aberration_parameters(),
@@ -86,6 +88,7 @@ class Formation(eqx.Module):
     semi_convergence_rad: Float[Array, ""]
     focus_spread_nm: Float[Array, ""]
     image_spread_nm: Float[Array, ""]
+    drift_nm: Float[Array, " 2"]  # x, y
     mtf_stretch: Float[Array, " 2"] | None = None
 
 
@@ -114,6 +117,7 @@ def from_vector(
             semi_convergence_rad=vector[INDEX["semi_convergence"]] * 1e-3,
             focus_spread_nm=vector[INDEX["focus_spread"]],
             image_spread_nm=vector[INDEX["image_spread"]],
+            drift_nm=vector[INDEX["drift_x"] : INDEX["drift_y"] + 1],
             mtf_stretch=mtf_stretch,
         ),
     )

@@ -69,6 +69,8 @@ EVERYTHING = {
     "tilt_x": 2.0,
     "tilt_y": -1.5,
     "image_spread": 0.017,
+    "drift_x": 0.03,
+    "drift_y": -0.02,
     "focus_spread": 3.2,
     "semi_convergence": 0.4,
     "A0_x": 0.013,

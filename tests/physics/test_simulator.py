@@ -210,6 +210,20 @@ def test_image_spread_is_the_rms_of_a_gaussian(simulator):
     assert right < 0.25 * rms(average, image(simulator, image_spread=0.02 * np.sqrt(2)))
 
 
+def test_drift_averages_along_its_way(simulator):
+    """Images shifted evenly along the way, averaged, are the image that drifts; which way along it
+    does not matter, which direction does."""
+    way = np.array([0.07, 0.04])
+    steps = (np.arange(64) + 0.5) / 64 - 0.5
+    vectors = np.stack([crystal.vector(A0_x=x, A0_y=y) for x, y in steps[:, None] * way])
+    average = np.asarray(simulator.images(vectors)).mean(0)
+    drifting = image(simulator, drift_x=way[0], drift_y=way[1])
+    assert rms(average, image(simulator)) > 0.01
+    np.testing.assert_allclose(drifting, average, atol=2e-4 * np.std(average))
+    np.testing.assert_allclose(drifting, image(simulator, drift_x=-way[0], drift_y=-way[1]))
+    assert rms(average, image(simulator, drift_x=way[0], drift_y=-way[1])) > 0.01
+
+
 def test_mtf_is_read_at_the_frequency_of_the_pixels():
     """A one-beam fringe of known frequency keeps the MTF's share of its amplitude."""
     camera = crystal.simulator(mtf=crystal.MTF).formation.camera
