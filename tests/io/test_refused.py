@@ -151,7 +151,7 @@ def test_an_mtf_may_be_broken_into_lines_at_will(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("\n\n", "no header"),
+        ("\n\n", "has no rows"),
         ("C1\n", "no rows"),
         ("C1,C1\n1,2\n", "each once"),
         ("C1,C99\n1,2\n", "each once"),
