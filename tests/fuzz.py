@@ -313,6 +313,9 @@ def _mtf() -> Iterator[tuple[str, bytes]]:
     values = "\n".join(f"{value:.4f}" for value in np.linspace(1.0, 0.1, 20))
     for head in ("", "20\n", "20\n1\n"):
         yield "camera.mtf", (head + values + "\n").encode()
+    rows = [f"{k / 38:.6f},{value}" for k, value in enumerate(values.split())]
+    for head in ("", "frequency_per_pixel,mtf\n"):
+        yield "camera.csv", (head + "\n".join(rows) + "\n").encode()
 
 
 def _table() -> bytes:

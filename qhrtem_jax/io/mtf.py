@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.csv_files import is_number, read_numbers
 from qhrtem_jax.io.files import MIB, number, read_text
 from qhrtem_jax.physics.camera import Mtf
 
@@ -15,20 +16,73 @@ LARGEST_FILE = MIB
 MOST_COLUMNS = 4
 """Numbers a line of what is taken as a table; lines of more are one list, broken into lines."""
 
+NYQUIST = 0.5
+"""1/pixel; tables to above `1.5 * NYQUIST` count in something else."""
+
+MOST_VALUES = 4097
+
 LARGEST_VALUE = 2.0
 """An MTF is 1 at frequency 0; a measured one exceeds it by its error."""
 
 
 def read_mtf(path: Path, scale: float) -> Mtf:
-    """MTF of a text file in Dr. Probe's format: the count, then that many values, one a line.
+    """MTF of a camera, by the ending of the file: .csv is a table of frequencies in 1/pixel and
+    values; all else is Dr. Probe's format: the count, then that many values, one a line.
 
-    Value 0 belongs to frequency 0, the last one to the camera's Nyquist frequency. A file with one
-    number more than counted carries a kind code behind the count; a file whose first number is no
-    count is a bare list of values.
+    A .csv may have a header; it begins at frequency 0 (or at its first step, as the MTF is 1 at 0)
+    and reaches the Nyquist frequency, 0.5. Steps of its own are interpolated to equal ones. Of the
+    other format value 0 belongs to frequency 0, the last one to the camera's Nyquist frequency. A
+    file with one number more than counted carries a kind code behind the count; a file whose first
+    number is no count is a bare list of values.
 
-    **Raises:** `InputError` for a missing, empty, damaged or cut file, for a table of two columns,
-    and for values that are no MTF.
+    The MTF is that of the camera without the square of its pixels, which is simulated apart.
+
+    **Raises:** `InputError` for a missing, empty, damaged or cut file, for a table of two columns
+    that is no .csv, and for values that are no MTF.
     """
+    values = (_from_csv if path.suffix.lower() == ".csv" else _from_list)(path)
+    _check_values(values, path)
+    try:
+        return Mtf(tuple(map(float, values)), scale)
+    except InputError as error:
+        raise InputError(f"{error} ({path})") from None
+
+
+def _from_csv(path: Path) -> np.ndarray:
+    def columns_of(record: list[str]) -> list[str] | None:
+        if len(record) != 2:
+            raise InputError(
+                f"data.mtf: {path} has {len(record)} columns, expected 2: frequency in 1/pixel, "
+                "value"
+            )
+        return None if is_number(record[0]) else record
+
+    _, table = read_numbers(path, OPTION, LARGEST_FILE, LARGEST_FILE, columns_of)
+    frequency, values = table.T
+    steps = np.diff(frequency)
+    if frequency.size < 2 or np.any(steps <= 0.0) or frequency[0] < 0.0:
+        raise InputError(f"data.mtf: {path}: expected frequencies from 0 that rise, in 1/pixel")
+    if frequency[-1] < NYQUIST * (1.0 - 1e-6):
+        raise InputError(
+            f"data.mtf: {path} ends at the frequency {frequency[-1]:g} 1/pixel, expected values to "
+            f"Nyquist, {NYQUIST:g}"
+        )
+    if frequency[-1] > 1.5 * NYQUIST:
+        raise InputError(
+            f"data.mtf: {path} has frequencies up to {frequency[-1]:g}, expected 1/pixel, of which "
+            f"Nyquist is {NYQUIST:g}"
+        )
+    if frequency[0] > 1.5 * np.min(steps):
+        raise InputError(
+            f"data.mtf: {path} begins at the frequency {frequency[0]:g} 1/pixel, expected 0"
+        )
+    if frequency[0] > 0.0:
+        frequency, values = np.append(0.0, frequency), np.append(1.0, values)
+    count = round(NYQUIST / float(np.min(np.diff(frequency)))) + 1
+    return np.interp(np.linspace(0.0, NYQUIST, min(count, MOST_VALUES)), frequency, values)
+
+
+def _from_list(path: Path) -> np.ndarray:
     text = read_text(path, OPTION, LARGEST_FILE)
     lines = [line.split() for line in text.splitlines()]
     try:
@@ -49,11 +103,7 @@ def read_mtf(path: Path, scale: float) -> Mtf:
         raise InputError(
             f"data.mtf: {path} announces {count:g} values and holds {len(rest)}: is it cut off?"
         )
-    _check_values(np.array(rest), path)
-    try:
-        return Mtf(tuple(rest), scale)
-    except InputError as error:
-        raise InputError(f"{error} ({path})") from None
+    return np.array(rest)
 
 
 def _check_columns(rows: list[list[float]], path: Path) -> None:
@@ -72,7 +122,7 @@ def _check_columns(rows: list[list[float]], path: Path) -> None:
     raise InputError(
         f"data.mtf: {path} holds {found}, expected one value a line, at frequencies of equal "
         "steps from 0 to the camera's Nyquist frequency (first line: their count)"
-        + (": interpolate to such steps and leave the frequencies out" if frequencies else "")
+        + (": with frequencies in 1/pixel, name the file .csv" if frequencies else "")
     )
 
 

@@ -72,6 +72,24 @@ def test_mtf_layouts_mean_the_same(tmp_path, layout):
     )
 
 
+@pytest.mark.parametrize("head", ["", "frequency_per_pixel,mtf\n"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_mtf_with_its_frequencies_is_that_without(tmp_path, head, first):
+    values = [1.0, 0.8, 0.5, 0.2]
+    lines = [f"{k / 6:.9f}, {value}" for k, value in enumerate(values)][first:]
+    path = tmp_path / "camera.csv"
+    path.write_text(head + "\n".join(lines) + "\n\n")
+    np.testing.assert_allclose(read_mtf(path, 1.0).values, values, atol=1e-7)
+
+
+def test_an_mtf_at_steps_of_its_own_is_interpolated_up_to_nyquist(tmp_path):
+    path = tmp_path / "camera.CSV"
+    path.write_text("0,1\n0.05,0.8\n0.3,0.3\n0.7,0.1\n")
+    mtf = read_mtf(path, 1.0)
+    at = np.array([0.0, 0.05, 0.175, 0.3, 0.5])  # 1/pixel
+    np.testing.assert_allclose(mtf.at(at / 0.5), [1.0, 0.8, 0.55, 0.3, 0.2], atol=1e-9)
+
+
 @pytest.mark.parametrize("ending", ["npy", "npz", "tif", "mrc", "dat"])
 def test_images_in_every_format(tmp_path, ending):
     image = (1.0 + 0.1 * np.random.default_rng(0).normal(size=(9, 13))).astype("<f4")

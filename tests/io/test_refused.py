@@ -140,6 +140,29 @@ def test_what_is_no_mtf_is_named(tmp_path, text, message):
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,1\n0.5,0.2,3\n", "line 2 has too many values"),
+        ("0,1,2\n0.5,0.2,3\n", "has 3 columns, expected 2"),
+        ("f,mtf\n0,1\n0.5,much\n", "line 3, column mtf: found 'much'"),
+        ("f,mtf\n", "has no rows"),
+        ("0,1\n", "frequencies from 0 that rise"),
+        ("0,1\n0.3,0.5\n0.3,0.4\n0.5,0.2\n", "frequencies from 0 that rise"),
+        ("-0.1,1\n0.5,0.2\n", "frequencies from 0 that rise"),
+        ("0,1\n0.25,0.5\n", r"ends at the frequency 0\.25 1/pixel"),
+        ("0,1\n0.5,0.5\n1.0,0.2\n", r"frequencies up to 1, expected 1/pixel"),
+        ("0.2,0.9\n0.3,0.5\n0.4,0.4\n0.5,0.2\n", r"begins at the frequency 0\.2 1/pixel"),
+        ("0,0.1\n0.25,0.5\n0.5,1.0\n", "reverse order"),
+    ],
+)
+def test_what_is_no_table_of_an_mtf_is_named(tmp_path, text, message):
+    path = tmp_path / "camera.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"data\.mtf: .*camera\.csv.*{message}"):
+        read_mtf(path, 1.0)
+
+
+@pytest.mark.parametrize(
     "text", ["1.0 0.8 0.5 0.2", "4 1.0 0.8\n0.5 0.2", "4 1\n1.0\n0.8\n0.5\n0.2"]
 )
 def test_an_mtf_may_be_broken_into_lines_at_will(tmp_path, text):
