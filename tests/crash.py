@@ -22,6 +22,7 @@ QUICK = (
     "optimizer.max_iterations=6",
     "specimen.max_cells=5",
     "specimen.grid=[36,54]",
+    "specimen.grid_error=1e-3",
     "structure.rounds=1",
     "reconstruct.max_evaluations=16",
     "stitch.sweeps=1",

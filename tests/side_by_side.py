@@ -68,9 +68,9 @@ def images(repeats: int) -> None:
 def main() -> int:
     if hasattr(os, "sched_setaffinity"):  # before XLA makes its threads
         os.sched_setaffinity(0, range(min(2, os.cpu_count() or 1)))
-    processes(30)
-    searches(5)
-    images(15)
+    processes(3)  # with LAPACK the first one never ended
+    searches(3)
+    images(3)
     print("done")
     return 0
 

@@ -60,6 +60,7 @@ def settings(folder: Path, regions: int = REGIONS, **groups: dict[str, Any]) -> 
             "scattering": "lobato",
             "max_cells": 6,
             "grid": [36, 54],
+            "grid_error": 1e-3,
         },
         "microscope": {"aberration_convention": "drprobe"},
         "imaging": {"result": str(folder / "imaging.json")},

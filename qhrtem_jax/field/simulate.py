@@ -23,7 +23,7 @@ from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import moved_plane
 from qhrtem_jax.refine.unknown_cells import UnknownCells
-from qhrtem_jax.refine.whole_field import Placement, WholeField
+from qhrtem_jax.refine.whole_field import Placement, WholeField, missed, simulated
 from qhrtem_jax.regions.model import RegionState
 
 C1 = INDEX["C1"]
@@ -161,18 +161,24 @@ def plane_vector(model: FieldModel, state: JointState) -> Float[np.ndarray, " pa
 # Images
 
 
-def content(model: FieldModel, state: JointState, absorption: float | None = None) -> FieldState:
-    """The whole field; `absorption`: one value for all cells instead of each region's."""
-    value = None if absorption is None else jnp.asarray(absorption, model.dtype)
-    return placement(model, state).state(jnp.asarray(state.points, model.dtype), value)
+def content(model: FieldModel, state: JointState) -> FieldState:
+    """What the whole field is made of."""
+    return placement(model, state).state(_points(model, state))
+
+
+def _points(model: FieldModel, state: JointState) -> Float[Array, "regions point"]:
+    return jnp.asarray(state.points, model.dtype)
 
 
 def image(
     model: FieldModel, state: JointState, journal: Journal, absorption: float | None = None
 ) -> Float[np.ndarray, "field_rows field_cols"]:
-    """Simulation of the whole field; `absorption` as in `content`."""
+    """Simulation of the whole field; `absorption`: one value for all cells instead of each
+    region's."""
     journal.count(evaluations=1)
-    return np.asarray(state.stack.simulator.image(content(model, state, absorption)), float)
+    value = None if absorption is None else jnp.asarray(absorption, model.dtype)
+    found = simulated(whole_field(model, state), _points(model, state), value)
+    return np.asarray(found, float)
 
 
 def cut(
@@ -194,8 +200,8 @@ def residuals(
     model: FieldModel, state: JointState, journal: Journal
 ) -> Float[np.ndarray, "regions pixels"]:
     """Whitened residuals of the regions in the simulation of the field."""
-    simulated = cut(model, image(model, state, journal))
-    return np.asarray(state.weights.fit.likelihood.residual(simulated, model.targets), float)
+    journal.count(evaluations=1)
+    return np.asarray(missed(whole_field(model, state), _points(model, state)), float)
 
 
 def whole_field(model: FieldModel, state: JointState) -> WholeField:

@@ -103,12 +103,36 @@ class WholeField(eqx.Module):
     targets: Float[Array, "regions rows cols"]
     corners: tuple[tuple[int, int], ...] = eqx.field(static=True)
 
+    def image(
+        self, points: Float[Array, "regions point"], absorption: Float[Array, ""] | None = None
+    ) -> Float[Array, "field_rows field_cols"]:
+        """The whole field; `absorption`: one value for all cells instead of each region's."""
+        return self.simulator.image(self.placement.state(points, absorption))
+
     def residuals(self, points: Float[Array, "regions point"]) -> Float[Array, "regions pixels"]:
         """What the field misses of each region."""
         rows, cols = self.targets.shape[1:]
-        image = self.simulator.image(self.placement.state(points))
+        image = self.image(points)
         cut = jnp.stack([image[r : r + rows, c : c + cols] for r, c in self.corners])
         return self.likelihood.residual(cut, self.targets)
+
+
+@eqx.filter_jit
+def simulated(
+    model: WholeField,
+    points: Float[Array, "regions point"],
+    absorption: Float[Array, ""] | None = None,
+) -> Float[Array, "field_rows field_cols"]:
+    """`WholeField.image`, as one program."""
+    return model.image(points, absorption)
+
+
+@eqx.filter_jit
+def missed(
+    model: WholeField, points: Float[Array, "regions point"]
+) -> Float[Array, "regions pixels"]:
+    """`WholeField.residuals`, as one program."""
+    return model.residuals(points)
 
 
 @eqx.filter_jit

@@ -32,6 +32,8 @@ QUICK = [
     "optimizer.training_points=48",
     "optimizer.starts=1",
     "optimizer.max_iterations=8",
+    "specimen.grid=[36,54]",
+    "specimen.grid_error=1e-3",
 ]
 
 
@@ -164,7 +166,7 @@ def repeat(monkeypatch, capfd, source, *arguments):
 
 def test_a_result_repeats_its_run(monkeypatch, capfd, tmp_path):
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
-    quick = ["optimizer=lm", "optimizer.starts=1", "optimizer.max_iterations=4"]
+    quick = ["optimizer=lm", *QUICK[2:], "optimizer.max_iterations=4"]
     assert call(monkeypatch, capfd, *DATA, *quick, "seed=7", f"hydra.run.dir={first}")[0] == 0
     known = json.loads((first / "result.json").read_text())
     check(known)

@@ -20,6 +20,7 @@ OPTIONS = (
     "microscope.aberration_convention=drprobe",
     "specimen.max_cells=5",
     "specimen.grid=[36,54]",
+    "specimen.grid_error=1e-3",
     "reconstruct.max_evaluations=16",
     "stitch.sweeps=1",
     "structure.rounds=1",
@@ -118,19 +119,15 @@ def test_every_stage_has_a_page_of_its_own(whole):
 
 
 def test_a_killed_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):
+    """Killed in the midst of its second stage (`python -m tests.crash` kills each of them)."""
     folder = tmp_path / "killed"
     resumed = command(folder, truth, "resume=true")
-    written = {}
-    for stage in ("structure", "reconstruct", "stitch"):
-        run_until(folder / stage / "history.csv", resumed)  # in the midst of the stage
-        assert not (folder / stage / "result.json").exists()
-        for finished, seen in written.items():
-            assert finished.stat().st_mtime_ns == seen
-        for finished in folder.glob("*/result.json"):
-            written[finished] = finished.stat().st_mtime_ns
+    run_until(folder / "reconstruct" / "history.csv", resumed)
+    assert not (folder / "reconstruct" / "result.json").exists()
+    finished = folder / "structure" / "result.json"
+    written = finished.stat().st_mtime_ns
     subprocess.run(resumed, cwd=ROOT, check=True, timeout=600)
-    assert len(written) == 2
-    assert all(finished.stat().st_mtime_ns == seen for finished, seen in written.items())
+    assert finished.stat().st_mtime_ns == written
     one, other = result(whole), result(folder)
     assert [c["n"] for c in one["rois"][0]["counts"]] == [
         c["n"] for c in other["rois"][0]["counts"]

@@ -17,7 +17,8 @@ QUICK = {"max_evaluations": 96, "training_points": 96, "starts": 3}
 
 
 def task(**groups):
-    specimen = {"grid": [36, 54]}  # coarser than the default: these tests are not about the grid
+    # coarser than the default: these tests are not about the grid
+    specimen = {"grid": [36, 54], "grid_error": 1e-3}
     content = {"data": {}, "specimen": specimen, "microscope": {}, "simulate": {}} | groups
     return prepared(example_settings({"stage": "imaging", "seed": 3, **content}))
 
