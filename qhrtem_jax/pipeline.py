@@ -150,6 +150,8 @@ def _compute(
     folder.write_arrays(result.arrays)
     if result.structures:
         folder.write_structures(result.structures)
+    for name, (head, rows) in result.tables.items():
+        folder.write_table(name, head, rows)
     page, content = stage.page(result), result.to_json()
     write_page(folder, page, content)
     folder.write_result(content)

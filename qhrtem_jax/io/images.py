@@ -30,6 +30,16 @@ LEAST_PEAK_TO_PEAK = 1e-9
 def read_image(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     """A vacuum-normalised image, (rows, cols), float64.
 
+    **Raises:** `InputError` that names the file, what was found and what was expected.
+    """
+    image = read_pixels(path, shape)
+    _check_normalised(image, f"data.image: {path}")
+    return image
+
+
+def read_pixels(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """An image in any unit, (rows, cols), float64, all of it finite.
+
     By its ending: .dat or .raw (float32, needs `shape`), .npy, .npz (its array `image`, or its only
     one), .tif/.tiff, .mrc, .dm3/.dm4 (needs the `formats` extra). At most `MOST_PIXELS`; what a
     file declares is checked against its size before it is read.
@@ -60,7 +70,9 @@ def read_image(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         raise InputError(f"data.image: {path} has shape {image.shape}, data.shape says {shape}")
     with np.errstate(over="ignore", invalid="ignore"):  # is refused below
         image = np.asarray(image, dtype=np.float64)
-    _check_intensities(image, f"data.image: {path}")
+    if not np.all(np.isfinite(image)):
+        count = int(np.sum(~np.isfinite(image)))
+        raise InputError(f"data.image: {path} has {count} pixels that are NaN or infinite")
     return image
 
 
@@ -72,10 +84,7 @@ def _check_shape(shape: tuple[int, int]) -> None:
         )
 
 
-def _check_intensities(image: np.ndarray, where: str) -> None:
-    if not np.all(np.isfinite(image)):
-        count = int(np.sum(~np.isfinite(image)))
-        raise InputError(f"{where} has {count} pixels that are NaN or infinite")
+def _check_normalised(image: np.ndarray, where: str) -> None:
     low, high = float(np.min(image)), float(np.max(image))
     largest = max(-low, high)
     with np.errstate(over="ignore"):

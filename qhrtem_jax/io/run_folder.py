@@ -174,11 +174,15 @@ class RunFolder:
 
     def write_history(self, header: list[str], rows: list[list[Any]]) -> None:
         """`history.csv`; written at every step, so without waiting for the disk."""
+        self.write_table("history", header, rows)
+
+    def write_table(self, name: str, header: list[str], rows: list[list[Any]]) -> None:
+        """`NAME.csv`."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(header)
         writer.writerows(rows)
-        with self.open("history.csv", durable=False) as file:
+        with self.open(f"{name}.csv", durable=False) as file:
             file.write(text.getvalue().encode("utf-8"))
 
     def write_structures(self, models: dict[str, tuple[Size, Atoms, str]]) -> None:

@@ -39,6 +39,9 @@ OPTIONAL = {"optional": True}
 Model = tuple[Size, Atoms, str]
 """Size of a cell in nm, its atoms, a comment."""
 
+Rows = tuple[list[str], list[list[str]]]
+"""Header and rows of a table."""
+
 
 @dataclasses.dataclass(frozen=True)
 class InputFile:
@@ -138,10 +141,10 @@ class Result:
     versions: dict[str, str]
     conventions: dict[str, str]
     warnings: tuple[str, ...]
-    grid: GridSizes
     cost: Cost
     arrays: dict[str, np.ndarray] = dataclasses.field(metadata=ASIDE)
     structures: dict[str, Model] = dataclasses.field(default_factory=dict, metadata=ASIDE)
+    tables: dict[str, Rows] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     history: tuple[Row, ...] = dataclasses.field(default=(), metadata=ASIDE)
 
     def to_json(self) -> dict[str, Any]:
@@ -153,6 +156,7 @@ class Result:
 class FitResult(Result):
     """Of a stage that fits images."""
 
+    grid: GridSizes
     noise: Noise
     fit: Fit
     parameters: dict[str, Parameter]

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from qhrtem_jax.reporting.result import Result
+from qhrtem_jax.reporting.result import GridSizes, Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,5 +18,6 @@ class Intensity:
 class SimulationResult(Result):
     """How many images, and their intensity; the images are in `arrays.npz`."""
 
+    grid: GridSizes
     images: int
     intensity: Intensity
