@@ -7,13 +7,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from qhrtem_jax import field, imaging, regions, simulation, structure
+from qhrtem_jax import field, imaging, knife_edge, regions, simulation, structure
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.settings import FieldSettings
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import read_settings
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.knife_edge.settings import KnifeEdgeSettings
 from qhrtem_jax.reporting.page import Page
 from qhrtem_jax.reporting.result import Result
 from qhrtem_jax.simulation.settings import SimulationSettings
@@ -23,7 +24,7 @@ PIPELINE = "pipeline"
 
 
 @dataclasses.dataclass(frozen=True)
-class RunSettings(FieldSettings, StructureSettings, SimulationSettings):
+class RunSettings(FieldSettings, StructureSettings, SimulationSettings, KnifeEdgeSettings):
     """The options of all stages."""
 
 
@@ -81,6 +82,7 @@ STAGES: dict[str, Stage] = {
         of="field",
         wants_imaging=True,
     ),
+    "mtf": Stage(knife_edge.prepare, knife_edge.run, knife_edge.page, knife_edge.KnifeEdgeResult),
 }
 
 

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 BASE = {"errors"}
 LOW = BASE | {"physics", "bayesopt", "matching", "refine"}
 MIDDLE = LOW | {"io", "inputs", "reporting"}
-STAGE_ROOMS = {"imaging", "structure", "regions", "field", "simulation"}
+STAGE_ROOMS = {"imaging", "structure", "regions", "field", "simulation", "knife_edge"}
 MAY_IMPORT = {
     "errors": set(),
     "physics": BASE,
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "regions": MIDDLE,
     "field": MIDDLE | {"regions"},
     "simulation": MIDDLE,
+    "knife_edge": MIDDLE,
     "stages": MIDDLE | STAGE_ROOMS,
     "pipeline": MIDDLE | {"stages", "field"},
 }
@@ -47,7 +48,7 @@ KEEP_BOOKS = {
 
 OPTION = re.compile(
     r"\b(data|specimen|microscope|optimizer|parameters|imaging|structure|reconstruct|stitch"
-    r"|simulate)\.[a-z_]{3,}"
+    r"|simulate|mtf)\.[a-z_]{3,}"
 )
 PLAIN_ROOMS = ("physics", "bayesopt", "matching", "refine")
 

@@ -1,0 +1,148 @@
+"""The stage that measures an MTF, on edges whose spread is known in closed form."""
+
+import numpy as np
+import pytest
+
+from benchmarks.references.make_edge import edge_image, mtf
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.mtf import read_mtf
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.knife_edge.edge import find_edge
+from qhrtem_jax.knife_edge.transfer import measure
+from qhrtem_jax.pipeline import run
+from qhrtem_jax.stages import run_settings
+from tests.runs import computed, example_settings, prepared
+from tests.schema import check
+
+SHAPE = (160, 192)
+
+
+def measured(image, reach_px=48.0):
+    edge = find_edge(image)
+    return edge, measure(image, edge, reach_px)
+
+
+@pytest.mark.parametrize("angle", [0.5, 4.0, -12.3, 33.0, 44.0, 80.0, 97.0, 184.0, -80.0])
+def test_edges_of_every_direction_give_the_camera_s_mtf(angle):
+    edge, found = measured(edge_image(SHAPE, angle))
+    true = mtf(found.frequency)
+    np.testing.assert_allclose(found.value / found.pixel, true, atol=0.006)
+    # in the frame that it was turned to, the edge has the angle that it was made with
+    inclined = -edge.angle_deg + 90.0 if edge.turned else edge.angle_deg
+    assert abs((inclined - angle + 90.0) % 180.0 - 90.0) < 0.02
+    assert edge.bright == pytest.approx(2100.0, rel=1e-3)
+    assert edge.dark == pytest.approx(100.0, rel=1e-3)
+
+
+def test_its_errors_are_those_of_fresh_noise():
+    clean, pulls = edge_image(SHAPE), []
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        _, found = measured(rng.poisson(clean).astype(float))
+        true = mtf(found.frequency) * found.pixel
+        pulls.append(((found.value - true) / np.maximum(found.std, 1e-9))[16::16])
+    rms = np.sqrt(np.mean(np.array(pulls) ** 2))
+    assert 0.7 < rms < 1.4, rms
+    assert abs(np.mean(pulls)) < 0.4
+
+
+def test_a_pixel_twice_as_large_has_its_own_square():
+    """Four pixels added are one: its MTF contains the larger square, at twice the frequency."""
+    image = edge_image((320, 384), 5.0)
+    large = image.reshape(160, 2, 192, 2).sum(axis=(1, 3))
+    _, found = measured(large, 32.0)
+    half = 0.5 * found.frequency  # of the small pixels
+    normal = np.radians(5.0)
+    square = np.sinc(2 * half * np.cos(normal)) * np.sinc(2 * half * np.sin(normal))
+    np.testing.assert_allclose(found.value, mtf(half) * square, atol=0.006)
+
+
+def two_edges():
+    image = edge_image(SHAPE)
+    return np.where(np.arange(SHAPE[1]) > 150, 100.0, image)
+
+
+def curved():
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return 100.0 + 2000.0 * (np.hypot(x - 96.0, y - 80.0) > 60.0)
+
+
+def lattice():
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return 1000.0 + 300.0 * np.sin(x / 4.0) * np.sin(y / 5.0)
+
+
+def bent():
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return 100.0 + 2000.0 * (x > 70.0 + (y / 16.0) ** 2 / 3.0)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.random.default_rng(0).normal(1000.0, 30.0, SHAPE), "no single edge"),
+        (np.full(SHAPE, 7.0), r"found one level \(7\)"),
+        (lattice(), "no single edge"),
+        (two_edges(), "no single edge"),
+        (curved(), "no single edge"),
+        (bent(), "scatters by .* about a straight line"),
+        (edge_image(SHAPE, 0.0), "0.00 degrees to the pixels"),
+        (edge_image(SHAPE, 45.0), "45.00 degrees to the pixels"),
+    ],
+)
+def test_what_is_no_inclined_straight_edge_is_refused(image, message):
+    with pytest.raises(InputError, match=message):
+        measured(image)
+
+
+class Quiet:
+    """A terminal that shows nothing."""
+
+    def __init__(self):
+        self.said = []
+
+    def begin(self):
+        pass
+
+    def say(self, text):
+        self.said.append(text)
+
+    def __call__(self, now):
+        pass
+
+
+def test_the_stage_writes_what_data_mtf_reads(tmp_path):
+    terminal = Quiet()
+    run(example_settings({"stage": "mtf"}), RunFolder(tmp_path / "run"), terminal)
+    assert "at Nyquist" in terminal.said[-1]
+    table = read_mtf(tmp_path / "run" / "mtf.csv", 1.0)
+    at = np.linspace(0.0, 1.0, 40)
+    np.testing.assert_allclose(table.at(at), mtf(0.5 * at), atol=0.04)
+    for name in ("mtf", "edge"):
+        assert (tmp_path / "run" / "figures" / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("pixel", ["apart", "included"])
+def test_the_square_of_the_pixels_is_divided_out_where_asked(tmp_path, pixel):
+    problem = prepared(example_settings({"stage": "mtf", "mtf": {"pixel": pixel}}, "mtf"))
+    result, arrays = computed(problem, tmp_path / "run")
+    check(result)
+    square = arrays["pixel"] if pixel == "included" else 1.0
+    pulls = (arrays["mtf"] - mtf(arrays["frequency"]) * square)[1:] / arrays["mtf_std"][1:]
+    assert np.max(np.abs(pulls)) < 4.0
+    assert result["pixel"] == pixel
+    assert result["edge"]["angle_deg"] == pytest.approx(4.0, abs=0.05)
+    assert len(result["mtf"]) == 17
+
+
+def test_a_short_way_to_the_border_is_said_and_no_image_is_refused(tmp_path):
+    image = edge_image(SHAPE)
+    np.save(tmp_path / "edge.npy", image)
+    data = {"image": str(tmp_path / "edge.npy"), "frame": [0, 60, 160, 60]}
+    problem = prepared(run_settings({"stage": "mtf", "data": data}))
+    assert any("is known up to" in warning for warning in problem.warnings)
+    with pytest.raises(InputError, match=r"data\.image: none given"):
+        prepared(run_settings({"stage": "mtf"}))
+    np.save(tmp_path / "flat.npy", np.ones(SHAPE))
+    with pytest.raises(InputError, match=r"data\.image: .*flat\.npy: found one level"):
+        prepared(run_settings({"stage": "mtf", "data": {"image": str(tmp_path / "flat.npy")}}))
