@@ -16,8 +16,8 @@ from jaxtyping import install_import_hook
 import tests.typechecking  # noqa: F401, named below
 
 jax.config.update("jax_enable_x64", True)
-CHECKED = [f"qhrtem_jax.{room}" for room in ("physics", "matching", "bayesopt", "io")]
-"""Packages whose annotations, of shapes and of types, are checked at every call."""
+CHECKED = ["qhrtem_jax"]
+"""What is checked at every call: annotations, of shapes and of types."""
 
 install_import_hook(CHECKED, "tests.typechecking.checked").__enter__()
 

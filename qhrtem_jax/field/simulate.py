@@ -8,7 +8,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from qhrtem_jax.field.model import (
     FieldModel,
@@ -145,7 +145,7 @@ def lattice_offsets(model: FieldModel, state: JointState) -> Float[np.ndarray, "
     return np.asarray(placement(model, state).offsets(jnp.asarray(state.points)), float)
 
 
-def exits(model: FieldModel, state: JointState) -> Float[np.ndarray, " regions"]:
+def exits(model: FieldModel, state: JointState) -> Int[np.ndarray, " regions"]:
     """Slice of the field's stack behind which each region ends."""
     last = model.sites.extent(whole_numbers(model, state))[1]
     return state.stack.heights * model.columns.slices + last

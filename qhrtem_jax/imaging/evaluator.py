@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.matching.objective import Objective
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.coordinates import Coordinates
 
 
 class Evaluator(eqx.Module):
@@ -18,21 +19,17 @@ class Evaluator(eqx.Module):
 
     objective: Objective
     base: Float[Array, " parameters"]
-    indices: Array
-    low: Float[Array, " d"]
-    width: Float[Array, " d"]
-    prior_mean: Float[Array, " d"]
-    prior_weight: Float[Array, " d"]  # sqrt(data variance / pixels) / prior std
+    coordinates: Coordinates  # priors in units of residuals whose sum of squares is the MSE
 
     @eqx.filter_jit
     def __call__(self, unit: Float[Array, "n d"]) -> tuple[Array, Array, Array, Array]:
         """(objective (n,), residuals (n, data + d + 1), mse (n,), vectors (n, parameters))."""
-        values = self.low + unit.astype(self.low.dtype) * self.width
+        unit = unit.astype(self.base.dtype)
         vectors = jnp.broadcast_to(self.base, (len(unit), self.base.size))
-        vectors = vectors.at[:, self.indices].set(values)
+        vectors = self.coordinates.place(vectors, unit)
         found = self.objective.evaluate(vectors)
         data = self.objective.likelihood.residual(found.image, self.objective.experiment)
-        pulls = (unit.astype(self.low.dtype) - self.prior_mean) * self.prior_weight
+        pulls = self.coordinates.pull(unit)
         first = self.objective.thickness_range[0]
         thickness = found.vector[:, INDEX["thickness"]].astype(jnp.int32) - first
         known = jnp.sqrt(self.objective.thickness_penalty[thickness])[:, None]
@@ -46,13 +43,6 @@ class Evaluator(eqx.Module):
 def make_evaluator(objective: Objective, space: ParameterSpace, data_variance: float) -> Evaluator:
     """`data_variance`: variance of a pixel that the priors are weighed against."""
     dtype = objective.experiment.dtype
-    searched = space.space
-    return Evaluator(
-        objective,
-        jnp.asarray(space.base, dtype),
-        jnp.asarray(space.indices),
-        jnp.asarray(searched.low, dtype),
-        jnp.asarray(searched.high - searched.low, dtype),
-        jnp.asarray(searched.prior_mean, dtype),
-        jnp.asarray(np.sqrt(data_variance / objective.pixels) / searched.prior_std, dtype),
-    )
+    scale = float(np.sqrt(objective.pixels / data_variance))
+    coordinates = space.coordinates(space.space.names, scale)
+    return Evaluator(objective, jnp.asarray(space.base, dtype), coordinates.on_device(dtype))

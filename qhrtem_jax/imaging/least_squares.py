@@ -9,6 +9,7 @@ from qhrtem_jax.imaging.model import Found, SearchModel
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.objective import Objective
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.jacobian import image_and_jacobian
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.starts import distinct_starts
@@ -31,15 +32,9 @@ class Solver(eqx.Module):
 
     objective: Objective
     base: Float[Array, " parameters"]
-    low: Float[Array, " d"]
-    width: Float[Array, " d"]
+    coordinates: Coordinates
     method: LevenbergMarquardt
     names: tuple[str, ...] = eqx.field(static=True)
-
-    @property
-    def indices(self) -> np.ndarray:
-        """Places of the parameters in a vector, (d,)."""
-        return np.array([INDEX[name] for name in self.names])
 
     @eqx.filter_jit
     def __call__(
@@ -49,10 +44,9 @@ class Solver(eqx.Module):
         objective = self.objective
 
         def residuals(u: Array) -> tuple[Array, Array]:
-            vector = self.base.at[self.indices].set(self.low + u * self.width)
-            vector = vector.at[THICKNESS].set(thickness)
+            vector = self.coordinates.place(self.base, u).at[THICKNESS].set(thickness)
             image, jacobian = image_and_jacobian(objective.simulator, vector, self.names)
-            slopes = objective.likelihood.slopes(jacobian * self.width[:, None, None])
+            slopes = objective.likelihood.slopes(jacobian * self.coordinates.width[:, None, None])
             return objective.likelihood.residual(image, objective.experiment), slopes
 
         state = self.method.run(residuals, start)
@@ -61,33 +55,27 @@ class Solver(eqx.Module):
 
 def make_solver(model: SearchModel) -> Solver:
     """The solver of a search; `names` is empty where no parameter but the thickness is free."""
-    space, dtype = model.space.fitted.space, model.objective.experiment.dtype
-    columns, (low, width) = _continuous(model), _bounds(model)
-    scale = np.sqrt(model.objective.pixels / model.data_variance)
+    dtype = model.objective.experiment.dtype
+    coordinates = _coordinates(model).on_device(dtype)
     return Solver(
         model.objective,
         jnp.asarray(model.space.base, dtype),
-        jnp.asarray(low, dtype),
-        jnp.asarray(width, dtype),
+        coordinates,
         LevenbergMarquardt(
-            jnp.asarray(space.prior_mean[columns], dtype),
-            jnp.asarray(space.prior_std[columns] * scale, dtype),
-            model.settings.max_iterations,
+            coordinates.prior_mean, coordinates.prior_std, model.settings.max_iterations
         ),
-        tuple(space.names[k] for k in columns),
+        _continuous(model),
     )
 
 
-def _continuous(model: SearchModel) -> np.ndarray:
-    """Which fitted parameters least squares can change, (d,)."""
-    names = model.space.fitted.space.names
-    return np.array([k for k, name in enumerate(names) if name != "thickness"], dtype=int)
+def _continuous(model: SearchModel) -> tuple[str, ...]:
+    """The fitted parameters that least squares can change."""
+    return tuple(name for name in model.space.fitted.space.names if name != "thickness")
 
 
-def _bounds(model: SearchModel) -> tuple[np.ndarray, np.ndarray]:
-    """(lower bounds (d,), widths (d,)) of these."""
-    space, columns = model.space.fitted.space, _continuous(model)
-    return space.low[columns], (space.high - space.low)[columns]
+def _coordinates(model: SearchModel) -> Coordinates[np.ndarray]:
+    scale = float(np.sqrt(model.objective.pixels / model.data_variance))
+    return model.space.fitted.coordinates(_continuous(model), scale)
 
 
 def random_starts(
@@ -125,8 +113,8 @@ def least_squares(
     if not solver.names:
         best = int(np.nanargmin(values))
         return Found(vectors[best], float(values[best]))
-    low, width = _bounds(model)
-    starts = distinct_starts(vectors, values, solver.indices, low, width, model.settings.starts)
+    unit = _coordinates(model).to_unit(vectors)
+    starts = distinct_starts(unit, vectors[:, THICKNESS], values, model.settings.starts)
     candidates = [vectors[k] for k in starts]
     found, tried = Found(candidates[0], np.inf), set()
     for number in range(1 + WALK_ROUNDS):
@@ -165,9 +153,8 @@ def _solved(
     model: SearchModel, solver: Solver, vector: np.ndarray, found: Found, journal: Journal
 ) -> Found:
     """The better of `found` and what least squares makes of `vector`."""
-    indices, dtype = solver.indices, model.objective.experiment.dtype
-    low, width = _bounds(model)
-    thickness, start = _thickness(vector), (vector[indices] - low) / width
+    coordinates, dtype = _coordinates(model), model.objective.experiment.dtype
+    thickness, start = _thickness(vector), coordinates.to_unit(vector)
     solution, data_cost, calls = solver(jnp.asarray(start, dtype), jnp.asarray(thickness, dtype))
     journal.count(gradients=int(calls))
     u = np.asarray(solution, float)
@@ -176,11 +163,8 @@ def _solved(
     costs = found.thickness_costs | {thickness: float(np.fmin(known, cost))}
     mse, best, least = None, found.vector, found.cost
     if np.isfinite(cost) and cost < found.cost * (1.0 - LEAST_GAIN):
-        method = solver.method
-        pulls = (u - np.asarray(method.prior_mean)) / np.asarray(method.prior_std)
-        mse = float(data_cost) - float(np.sum(pulls**2))
-        best, least = vector.copy(), cost
-        best[indices] = low + u * width
+        mse = float(data_cost) - float(np.sum(coordinates.pull(u) ** 2))
+        best, least = coordinates.place(vector, u), cost
         best[THICKNESS] = thickness
     journal.note("least squares", mse, budget=model.settings.max_evaluations)
     return Found(best, least, costs)

@@ -9,6 +9,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
 from qhrtem_jax.physics.parameters import INDEX, NAMES, UNITS, default_vector
+from qhrtem_jax.refine.coordinates import Coordinates
 
 _SEARCHED = {
     "absorption": (0.0, 0.05),
@@ -93,6 +94,19 @@ class ParameterSpace:
     @property
     def indices(self) -> np.ndarray:
         return np.array([INDEX[name] for name in self.space.names], dtype=int)
+
+    def coordinates(self, names: tuple[str, ...], prior_scale: float) -> Coordinates[np.ndarray]:
+        """Some parameters of `space`; `prior_scale`: factor to the priors' deviations, so that they
+        weigh against residuals that are no chi-square."""
+        space = self.space
+        kept = [space.names.index(name) for name in names]
+        return Coordinates(
+            tuple(INDEX[name] for name in names),
+            space.low[kept],
+            (space.high - space.low)[kept],
+            space.prior_mean[kept],
+            space.prior_std[kept] * prior_scale,
+        )
 
     @property
     def thickness_range(self) -> tuple[int, int]:

@@ -34,6 +34,11 @@ class Coordinates(eqx.Module, Generic[A]):
         """Of the priors, in the unit cube; 0 where there is none."""
         return 1.0 / self.prior_std**2
 
+    def on_device(self, dtype: jnp.dtype) -> "Coordinates[Array]":
+        """The same as JAX arrays."""
+        arrays = (self.low, self.width, self.prior_mean, self.prior_std)
+        return Coordinates(self.free, *(jnp.asarray(a, dtype) for a in arrays))
+
     def host(self) -> "Coordinates[np.ndarray]":
         """The same in numpy's float64."""
         arrays = (self.low, self.width, self.prior_mean, self.prior_std)

@@ -77,7 +77,7 @@ class Constraints:
     def allow(self, counts: np.ndarray) -> np.ndarray:
         """(...,) bool for whole `counts` (..., chains)."""
         inside = np.all((counts >= 0) & (counts <= self.most), axis=-1)
-        return inside & np.any(counts > 0, axis=-1)
+        return np.asarray(inside & np.any(counts > 0, axis=-1))
 
     def penalty(self, counts: np.ndarray) -> np.ndarray:
         """What surface rule and roughness add to chi-square, (...,) for `counts` (..., chains)."""
