@@ -72,7 +72,7 @@ def set_up_jax(device: str) -> None:
     jax.config.update("jax_enable_x64", True)
     cache = os.environ.get(CACHE_VARIABLE, str(Path.home() / ".cache" / "qhrtem_jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many are small
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     try:
         platform = jax.devices()[0].platform

@@ -59,7 +59,7 @@ def settings(folder: Path, regions: int = REGIONS, **groups: dict[str, Any]) -> 
             "structure": str(example / "SrTiO3_110.cel"),
             "scattering": "lobato",
             "max_cells": 6,
-            "grid": [36, 54],
+            "grid": [30, 45],
             "grid_error": 1e-3,
         },
         "microscope": {"aberration_convention": "drprobe"},

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
+from experiments import run as command_line
 from tests.schema import check
 
 ROOT = Path(__file__).parents[2]
@@ -27,16 +29,16 @@ OPTIONS = (
 )
 
 
-def command(folder: Path, truth: Path, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "experiments.run",
-        *OPTIONS,
-        f"imaging.result={truth}",
-        f"hydra.run.dir={folder}",
-        *more,
-    ]
+def arguments(folder: Path, truth: Path, *more: str) -> list[str]:
+    return [*OPTIONS, f"imaging.result={truth}", f"hydra.run.dir={folder}", *more]
+
+
+def finish(*given: str) -> None:
+    """A run to its end, in this process: what it compiles serves the next one."""
+    GlobalHydra.instance().clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["run", *given])
+        assert command_line.main() == 0
 
 
 def result(folder: Path) -> dict:
@@ -57,7 +59,7 @@ def truth(tmp_path_factory) -> Path:
 def whole(tmp_path_factory, truth) -> Path:
     """A run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    subprocess.run(command(folder, truth), cwd=ROOT, check=True, timeout=600)
+    finish(*arguments(folder, truth))
     return folder
 
 
@@ -88,9 +90,10 @@ def test_the_counted_crystal_is_the_one_that_was_simulated(whole):
     assert refined["ncc"] > 0.99
 
 
-def run_until(mark: Path, arguments: list[str]) -> None:
-    """Run a command, and kill it half a second after it has written `mark`."""
-    process = subprocess.Popen(arguments, cwd=ROOT, start_new_session=True)
+def run_until(mark: Path, given: list[str]) -> None:
+    """Start a run, and kill it half a second after it has written `mark`."""
+    command = [sys.executable, "-m", "experiments.run", *given]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
         deadline = time.monotonic() + 300
         while not mark.is_file():
@@ -121,12 +124,12 @@ def test_every_stage_has_a_page_of_its_own(whole):
 def test_a_killed_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):
     """Killed in the midst of its second stage (`python -m tests.crash` kills each of them)."""
     folder = tmp_path / "killed"
-    resumed = command(folder, truth, "resume=true")
+    resumed = arguments(folder, truth, "resume=true")
     run_until(folder / "reconstruct" / "history.csv", resumed)
     assert not (folder / "reconstruct" / "result.json").exists()
     finished = folder / "structure" / "result.json"
     written = finished.stat().st_mtime_ns
-    subprocess.run(resumed, cwd=ROOT, check=True, timeout=600)
+    finish(*resumed)
     assert finished.stat().st_mtime_ns == written
     one, other = result(whole), result(folder)
     assert [c["n"] for c in one["rois"][0]["counts"]] == [
