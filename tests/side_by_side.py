@@ -68,7 +68,8 @@ def images(repeats: int) -> None:
 def main() -> int:
     if hasattr(os, "sched_setaffinity"):  # before XLA makes its threads
         os.sched_setaffinity(0, range(min(2, os.cpu_count() or 1)))
-    processes(3)  # with LAPACK the first one never ended
+    # three rounds of each: with LAPACK the first of them never ended
+    processes(3)
     searches(3)
     images(3)
     print("done")

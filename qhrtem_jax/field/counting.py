@@ -20,6 +20,7 @@ from qhrtem_jax.field.search import Search
 from qhrtem_jax.field.simulate import difference, objective
 from qhrtem_jax.field.sweep import Fixed, explain_unknown, pool, weigh
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.refine.damping import Descent, Halving, begin, descend
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ numbers must lower it by more."""
 MANY = 0.1
 """Where more than this share of the numbers has changed, the field is linearised anew."""
 
-SHARES = (1.0, 0.5, 0.25)
-"""Of a step that are tried, the largest first."""
+HALVED = 2
+"""So often a step that does not help is halved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,20 +79,20 @@ def settle(
 ) -> tuple[JointState, float]:
     """Steps of everything but the numbers while they help: (state, its objective)."""
     model = linear.model
-    value = objective(model, state, journal)
-    for _ in range(STEPS):
-        step = best_step(linear, state, journal, whole_numbers(model, state))
-        gain = 0.0
-        for share in SHARES:
-            trial = moved(linear, state, step, share)
-            found = objective(model, trial, journal)
-            if found < value:
-                state, gain, value = trial, value - found, found
-                break
-        if gain < SETTLED:
-            break
-    journal.note(phase, float(np.mean(difference(model, state, journal) ** 2)))
-    return state, value
+
+    def propose(best: JointState, share: float) -> tuple[JointState, float, float]:
+        step = best_step(linear, best, journal, whole_numbers(model, best))
+        trial = moved(linear, best, step, share)
+        return trial, objective(model, trial, journal), 1.0
+
+    def go_on(now: Descent[JointState]) -> bool:
+        small = now.accepted > 0 and now.refused == 0 and now.fall < SETTLED
+        return now.accepted < STEPS and now.refused <= HALVED and not small
+
+    first = begin(state, objective(model, state, journal), 1.0)
+    found = descend(first, propose, Halving(), go_on)
+    journal.note(phase, float(np.mean(difference(model, found.best, journal) ** 2)))
+    return found.best, found.objective
 
 
 def _improve(

@@ -37,6 +37,7 @@ class Evaluator(eqx.Module):
         value = jnp.sum(residuals**2, axis=1)
         if self.objective.criterion is not None:  # no sum of squares
             value = found.cost + jnp.sum(pulls**2, axis=1) + known[:, 0] ** 2
+            value = jnp.maximum(value, jnp.finfo(value.dtype).eps)  # rounded, 1 - NCC falls below 0
         return value, residuals, found.mse, found.vector
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.image import Experiment, load_experiment
 from qhrtem_jax.inputs.instrument import (
@@ -14,6 +15,7 @@ from qhrtem_jax.inputs.instrument import (
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
+from qhrtem_jax.matching.criteria.similarity import WINDOW
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.simulator import Simulator
@@ -50,9 +52,24 @@ def prepare(settings: Settings, reader: Reader) -> ImagingProblem:
     """
     space = parameter_space(settings)
     experiment = load_experiment(settings.data, reader)
+    _check_criterion(settings, experiment)
     crystal = load_crystal(settings, reader)
     microscope = load_microscope(settings, reader)
     size.require(size.imaging(settings, crystal, space, experiment.frame.shape), settings)
     return ImagingProblem(
         settings, reader, space, experiment, crystal, microscope, reader.warnings()
     )
+
+
+def _check_criterion(settings: Settings, experiment: Experiment) -> None:
+    criterion = settings.objective.criterion
+    if criterion != "mse" and experiment.others:
+        raise InputError(
+            f"data.average: found {1 + len(experiment.others)} means, which are fitted together by "
+            f"least squares, expected one with objective.criterion={criterion}"
+        )
+    if criterion == "ssim" and min(experiment.image.shape) < WINDOW:
+        raise InputError(
+            f"objective.criterion: found ssim for an image of {list(experiment.image.shape)}, "
+            f"expected at least {WINDOW} pixels a side, its window"
+        )

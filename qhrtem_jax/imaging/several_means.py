@@ -9,22 +9,21 @@ import dataclasses
 import logging
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from qhrtem_jax.imaging.result import Mean, OwnParameter
-from qhrtem_jax.inputs.columns import (
-    Specimen,
-    bounds_of,
-)
+from qhrtem_jax.inputs.columns import Specimen, bounds_of
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.matching.weights import ErrorScale, error_scale, pixel_weights
 from qhrtem_jax.physics.camera import Frame
-from qhrtem_jax.physics.columns import sites_of
+from qhrtem_jax.physics.columns import Columns, Sites, sites_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
-from qhrtem_jax.physics.structured import Layout, moved_plane
+from qhrtem_jax.physics.structured import Layout, StructuredSimulator, moved_plane
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
-from qhrtem_jax.refine.regions import make_region_model
+from qhrtem_jax.refine.regions import RegionModel, make_region_model
 from qhrtem_jax.refine.uncertainty import determined_std, known_without_image
 
 log = logging.getLogger(__name__)
@@ -51,104 +50,155 @@ class SeveralMeans:
     gradient_evaluations: int
 
 
+@dataclasses.dataclass(frozen=True)
+class _Means:
+    """What is constant during the fit: `mine`, the free parameters that each mean has for itself,
+    with their coordinates `own`; `both`, those of `mine` and `shared` together."""
+
+    columns: Columns
+    layout: Layout
+    sites: Sites
+    simulator: StructuredSimulator
+    images: Float[np.ndarray, "means rows cols"]
+    mine: tuple[str, ...]
+    shared: tuple[str, ...]
+    own: Coordinates
+    both: Coordinates
+
+    def model(self, noise: NoiseModel) -> RegionModel:
+        """Each mean as a region of its own, weighed by `noise`."""
+        return make_region_model(self.simulator, noise)
+
+    def point(
+        self, at_exit: Float[np.ndarray, " parameters"], slices: int
+    ) -> Float[np.ndarray, " point"]:
+        """The crystal of so many slices; `at_exit`: parameters at its exit plane."""
+        columns, layout = self.columns, self.layout
+        plane = moved_plane(at_exit, (self.sites.stack - slices) * columns.slice_nm)
+        occupancies = np.array([chain.occupancy for chain in columns.chains])
+        numbers = columns.numbers_of_slices(slices)
+        return layout.point(plane, np.zeros((layout.columns, 2)), numbers, occupancies)
+
+    def at_exit(
+        self, points: Float[np.ndarray, "means point"], slices: Int[np.ndarray, " means"]
+    ) -> Float[np.ndarray, "means parameters"]:
+        """Parameters at the exit planes, and the thicknesses, of points."""
+        surplus = (self.sites.stack - slices) * self.columns.slice_nm
+        rows = zip(points, surplus, strict=True)
+        found = np.array([moved_plane(p[self.layout.imaging], -s) for p, s in rows])
+        found[:, INDEX["thickness"]] = slices
+        return found
+
+
 def fit_several(
+    specimen: Specimen,
+    space: ParameterSpace,
+    images: Float[np.ndarray, "means rows cols"],
+    frame: Frame,
+    noise: NoiseModel | None,
+    vector: Float[np.ndarray, " parameters"],
+) -> SeveralMeans:
+    """Fit `images` together, from the parameters `vector` of the first."""
+    means = _means(specimen, space, images, frame, vector)
+    weights = noise or NoiseModel(float(np.mean((images - images.mean()) ** 2)), (), "misfit")
+    model = means.model(weights)
+    first, last = space.thickness_range
+    every = list(range(first, last + 1, FIRST_STEP))
+    known = round(float(vector[INDEX["thickness"]]))
+    points, slices, jacobians = _best_thickness(
+        means, model, np.tile(vector, (len(images), 1)), [[known], *([every] * (len(images) - 1))]
+    )
+    for _ in range(ROUNDS):
+        pooled = _pool(means, model, points)
+        weights = pixel_weights(noise, model.images(pooled.points) - images, images)
+        model = means.model(weights)
+        near = [[n for n in range(s - 2, s + 3) if first <= n <= last] for s in slices]
+        vectors = means.at_exit(pooled.points, slices)
+        points, slices, calls = _best_thickness(means, model, vectors, near)
+        jacobians += pooled.jacobians + calls
+        log.info("thickness of the means: %s slices", ", ".join(map(str, slices)))
+    pooled = _pool(means, model, points)
+    std, covariance, determined = _errors(means, pooled)
+    return SeveralMeans(
+        means.at_exit(pooled.points, slices),
+        np.asarray(pooled.linearised.image),
+        std,
+        means.shared,
+        covariance,
+        determined,
+        weights,
+        jacobians + pooled.jacobians,
+    )
+
+
+def _means(
     specimen: Specimen,
     space: ParameterSpace,
     images: np.ndarray,
     frame: Frame,
-    noise: NoiseModel | None,
     vector: np.ndarray,
-) -> SeveralMeans:
-    """Fit `images` (means, rows, cols) together, from the parameters `vector` of the first."""
-    columns = specimen.columns
+) -> _Means:
+    columns, last = specimen.columns, space.thickness_range[1]
     layout = Layout(len(columns.xy), len(columns.chains))
-    first, last = space.thickness_range
     sites = sites_of(columns, -(-last // columns.slices))
     choice = specimen.grids(frame, vector, last)
     simulator = specimen.simulator(sites, frame, choice, len(NAMES))
     bounds = bounds_of(layout, space).with_vector(vector).without_priors("C1", "A0_x", "A0_y")
     bounds = bounds.with_reach("C1", C1_RANGE_NM, float(vector[INDEX["C1"]]))
-    dtype = simulator.dtype
     mine = bounds.free_names(OWN)
-    own = bounds.coordinates(bounds.indices(mine), dtype)
-    shared = [n for n in bounds.imaging if n not in OWN]
-    both = bounds.coordinates(bounds.indices([*mine, *shared]), dtype)
-    weights = noise or NoiseModel(float(np.mean((images - images.mean()) ** 2)), (), "misfit")
-    model = make_region_model(simulator, weights)
-    occupancies = np.array([chain.occupancy for chain in columns.chains])
-    jacobians = 0
-
-    def point(at_exit: np.ndarray, slices: int) -> np.ndarray:
-        plane = moved_plane(at_exit, (sites.stack - slices) * columns.slice_nm)
-        numbers = columns.numbers_of_slices(slices)
-        return layout.point(plane, np.zeros((layout.columns, 2)), numbers, occupancies)
-
-    def at_exit(points: np.ndarray, slices: np.ndarray) -> np.ndarray:
-        surplus = (sites.stack - slices) * columns.slice_nm
-        rows = zip(points, surplus, strict=True)
-        found = np.array([moved_plane(p[layout.imaging], -s) for p, s in rows])
-        found[:, INDEX["thickness"]] = slices
-        return found
-
-    def best_thickness(
-        vectors: np.ndarray, steps: list[list[int]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Own parameters fitted at each thickness of `steps`; (points, slices) of the best."""
-        nonlocal jacobians
-        starts = np.array(
-            [point(v, n) for v, tried in zip(vectors, steps, strict=True) for n in tried]
-        )
-        targets = np.repeat(images, [len(tried) for tried in steps], axis=0)
-        method = LevenbergMarquardt(own.prior_mean, own.prior_std, 12, 1e-4)
-        points, costs, calls = model.fit(own, starts, targets, method)
-        jacobians += int(calls.sum())
-        chosen, slices, at = [], [], 0
-        for tried in steps:
-            k = at + int(np.argmin(costs[at : at + len(tried)]))
-            chosen.append(points[k])
-            slices.append(tried[k - at])
-            at += len(tried)
-        return np.array(chosen), np.array(slices)
-
-    def pool(start: np.ndarray) -> Pooled:
-        """All means together."""
-        active = np.ones((len(images), len(mine)), bool)
-        return pooled_fit(model, both, len(mine), start, images, active, iterations=15)
-
-    every = list(range(first, last + 1, FIRST_STEP))
-    known = round(float(vector[INDEX["thickness"]]))
-    points, slices = best_thickness(
-        np.tile(vector, (len(images), 1)), [[known], *([every] * (len(images) - 1))]
-    )
-    for _ in range(ROUNDS):
-        pooled = pool(points)
-        jacobians += pooled.jacobians
-        residuals = model.images(pooled.points) - images
-        weights = pixel_weights(noise, residuals, images)
-        model = make_region_model(simulator, weights)
-        vectors = at_exit(pooled.points, slices)
-        near = [[n for n in range(s - 2, s + 3) if first <= n <= last] for s in slices]
-        points, slices = best_thickness(vectors, near)
-        log.info("thickness of the means: %s slices", ", ".join(map(str, slices)))
-    pooled = pool(points)
-    own_covariance, shared_covariance = pooled.system.covariances()
-    width = np.asarray(both.width, float)
-    known = known_without_image(both)[len(mine) :]
-    determined = np.isfinite(determined_std(np.sqrt(np.diagonal(shared_covariance)), known))
-    std = np.full((len(images), len(NAMES)), np.nan)
-    free = np.array(both.free)
-    std[:, free[: len(mine)]] = np.sqrt(np.einsum("rii->ri", own_covariance)) * width[: len(mine)]
-    std[:, free[len(mine) :]] = np.sqrt(np.diagonal(shared_covariance)) * width[len(mine) :]
-    return SeveralMeans(
-        at_exit(pooled.points, slices),
-        np.asarray(pooled.linearised.image),
-        std,
+    shared = [name for name in bounds.imaging if name not in OWN]
+    return _Means(
+        columns,
+        layout,
+        sites,
+        simulator,
+        images,
+        tuple(mine),
         tuple(shared),
-        shared_covariance,
-        determined,
-        weights,
-        jacobians + pooled.jacobians,
+        bounds.coordinates(bounds.indices(mine), simulator.dtype),
+        bounds.coordinates(bounds.indices([*mine, *shared]), simulator.dtype),
     )
+
+
+def _best_thickness(
+    means: _Means, model: RegionModel, vectors: np.ndarray, steps: list[list[int]]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Own parameters fitted at each thickness of `steps`: (points and slices of the best,
+    Jacobians)."""
+    starts = np.array(
+        [means.point(v, n) for v, tried in zip(vectors, steps, strict=True) for n in tried]
+    )
+    targets = np.repeat(means.images, [len(tried) for tried in steps], axis=0)
+    method = LevenbergMarquardt(means.own.prior_mean, means.own.prior_std, 12, 1e-4)
+    points, costs, calls = model.fit(means.own, starts, targets, method)
+    chosen, slices, at = [], [], 0
+    for tried in steps:
+        k = at + int(np.argmin(costs[at : at + len(tried)]))
+        chosen.append(points[k])
+        slices.append(tried[k - at])
+        at += len(tried)
+    return np.array(chosen), np.array(slices), int(calls.sum())
+
+
+def _pool(means: _Means, model: RegionModel, start: np.ndarray) -> Pooled:
+    """All means together."""
+    images, own = means.images, len(means.mine)
+    active = np.ones((len(images), own), bool)
+    return pooled_fit(model, means.both, own, start, images, active, iterations=15)
+
+
+def _errors(means: _Means, pooled: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(`std`, `covariance`, `determined`) of `SeveralMeans`."""
+    both, own = means.both, len(means.mine)
+    own_covariance, shared_covariance = pooled.system.covariances()
+    deviations = np.sqrt(np.diagonal(shared_covariance))
+    width = np.asarray(both.width, float)
+    determined = determined_std(deviations, known_without_image(both)[own:])
+    std = np.full((len(means.images), len(NAMES)), np.nan)
+    free = np.array(both.free)
+    std[:, free[:own]] = np.sqrt(np.einsum("rii->ri", own_covariance)) * width[:own]
+    std[:, free[own:]] = deviations * width[own:]
+    return std, shared_covariance, np.isfinite(determined)
 
 
 def means_table(

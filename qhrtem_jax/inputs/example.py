@@ -24,10 +24,11 @@ def with_example(content: dict[str, Any], given: Collection[str]) -> tuple[dict[
         return content, False
     folder = resources.files("qhrtem_jax").joinpath("example")
     example = json.loads(folder.joinpath("example.json").read_text("utf-8"))
-    for group, values in example.pop("stages").get(content.get("stage"), {}).items():
+    for group, values in example.pop("stages").get(str(content.get("stage")), {}).items():
         example[group] = example[group] | values
     for group, key in (("data", "image"), ("data", "mtf"), ("specimen", "structure")):
-        example[group][key] = str(folder.joinpath(example[group][key]))
+        if example[group][key] is not None:
+            example[group][key] = str(folder.joinpath(example[group][key]))
     merged = dict(content)
     for name, values in example.items():
         group = dict(content.get(name) or {})

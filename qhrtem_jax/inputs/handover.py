@@ -63,6 +63,9 @@ def imaging_vector(settings: Settings, content: dict[str, Any], source: str) -> 
     to_ours = dict(zip(ABERRATION_NAMES, convention_factors(ours), strict=True))
     for name, value in handed_values(content, source).items():
         vector[INDEX[name]] = value * to_haider.get(name, 1.0) / to_ours.get(name, 1.0)
+    drift = slice(INDEX["drift_x"], INDEX["drift_y"] + 1)
+    if vector[drift][0] < 0.0:  # the opposite drift gives the same image, within the bounds
+        vector[drift] *= -1.0
     wrong = implausible(vector)
     if wrong is not None:
         raise InputError(f"imaging.result: {source}: {wrong}")

@@ -23,7 +23,12 @@ from qhrtem_jax.physics.specimen import Crystal
 log = logging.getLogger(__name__)
 
 GIB = 2.0**30
-BASE_BYTES = {"simulate": 0.5 * GIB, "imaging": 0.95 * GIB, "structure": 0.95 * GIB}
+BASE_BYTES = {
+    "mtf": 0.4 * GIB,
+    "simulate": 0.5 * GIB,
+    "imaging": 0.95 * GIB,
+    "structure": 0.95 * GIB,
+}
 """Libraries, and what XLA compiles; columns: as structure."""
 
 POINT_S = 3e-8
@@ -171,7 +176,8 @@ def imaging(
     sizes = _Sizes(settings, crystal, high)
     thicknesses = high - low + 1 if "thickness" in space.profiled else 1
     pixels, d = shape[0] * shape[1], len(space.fitted.space)
-    band = pixels > MOST_PIXELS and settings.microscope.compatibility != "drprobe"
+    large = pixels > MOST_PIXELS and settings.microscope.compatibility != "drprobe"
+    band = large and settings.objective.criterion == "mse"
     data = min(pixels, sizes.image) if band else pixels
     pixel = {"data.frame": (list(shape), pixels / 4096.0)}
     tall = {"parameters.thickness.high": (high, high / 50.0)}
@@ -213,6 +219,20 @@ def imaging(
                 {"optimizer.batch": (batch, batch / 8.0)} | pixel,
             ),
             Share(pixels * 150.0 + d * data * 48.0, pixel),
+        ),
+    )
+
+
+def knife_edge(shape: tuple[int, int], reach_px: float) -> Estimate:
+    """Of an edge across an image of `shape`."""
+    pixels = shape[0] * shape[1]
+    near = min(pixels, 2.0 * reach_px * 1.5 * max(shape))
+    return Estimate(
+        "mtf",
+        3.0 + 2e-6 * pixels + 1e-5 * near,
+        (
+            Share(pixels * 80.0, {"data.frame": (list(shape), pixels / 1e6)}),
+            Share(near * 150.0, {"mtf.reach_px": (reach_px, reach_px / 64.0)}),
         ),
     )
 

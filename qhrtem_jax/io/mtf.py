@@ -19,7 +19,8 @@ MOST_COLUMNS = 4
 NYQUIST = 0.5
 """1/pixel; tables to above `1.5 * NYQUIST` count in something else."""
 
-MOST_VALUES = 4097
+MOST_VALUES = 4096
+"""Steps that a table is interpolated to, at most."""
 
 LARGEST_VALUE = 2.0
 """An MTF is 1 at frequency 0; a measured one exceeds it by its error."""
@@ -55,7 +56,7 @@ def _from_csv(path: Path) -> np.ndarray:
                 f"data.mtf: {path} has {len(record)} columns, expected 2: frequency in 1/pixel, "
                 "value"
             )
-        return None if is_number(record[0]) else record
+        return None if any(map(is_number, record)) else record
 
     _, table = read_numbers(path, OPTION, LARGEST_FILE, LARGEST_FILE, columns_of)
     frequency, values = table.T
@@ -78,8 +79,8 @@ def _from_csv(path: Path) -> np.ndarray:
         )
     if frequency[0] > 0.0:
         frequency, values = np.append(0.0, frequency), np.append(1.0, values)
-    count = round(NYQUIST / float(np.min(np.diff(frequency)))) + 1
-    return np.interp(np.linspace(0.0, NYQUIST, min(count, MOST_VALUES)), frequency, values)
+    steps = NYQUIST / max(float(np.min(np.diff(frequency))), NYQUIST / MOST_VALUES)
+    return np.interp(np.linspace(0.0, NYQUIST, round(steps) + 1), frequency, values)
 
 
 def _from_list(path: Path) -> np.ndarray:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, median_filter
 
 from qhrtem_jax.errors import InputError
 
@@ -25,8 +25,8 @@ BEND_PX = 6.0
 class Edge:
     """The line x = `start` + `slope` (y - `centre`) in pixels, between two levels.
 
-    In an image that was turned (`turned`: rows and columns exchanged) so that the edge runs along
-    the columns, |slope| <= 1. `rows`: first and last (excluded) that it crosses.
+    In an image that was turned (`turned`: rows and columns exchanged) so that its columns differ
+    more than its rows. `rows`: first and last (excluded) that the line crosses.
     """
 
     start: float
@@ -59,7 +59,8 @@ def find_edge(image: Float[np.ndarray, "rows cols"]) -> Edge:
 
     **Raises:** `InputError` where there is none, or more than one.
     """
-    smooth = gaussian_filter(image, SMOOTHING_PX)
+    calm = median_filter(image, 3)  # without hot pixels
+    smooth = gaussian_filter(calm, SMOOTHING_PX)
     across, along = (float(np.ptp(smooth.mean(axis=axis))) for axis in (0, 1))
     turn = along > across
     smooth = smooth.T if turn else smooth
@@ -76,7 +77,7 @@ def find_edge(image: Float[np.ndarray, "rows cols"]) -> Edge:
     start, slope, centre = _line(crossed, _crossings(smooth[crossed], 0.5 * (dark + bright)))
     rows = int(crossed[0]), int(crossed[-1]) + 1
     edge = Edge(start, slope, centre - rows[0], rows, dark, bright, turn)
-    return _inclined(turned(image, edge), edge)
+    return _inclined(turned(calm, edge), edge)
 
 
 def _levels(smooth: np.ndarray) -> tuple[float, float]:
@@ -124,6 +125,7 @@ def _inclined(image: np.ndarray, edge: Edge) -> Edge:
     The profile across the edge is the mean over all rows, so only the slope is left to fit.
     """
     step = 0.25
+    image = (image - edge.dark) / (edge.bright - edge.dark)
     y = np.arange(image.shape[0])[:, None] - edge.centre + np.zeros(image.shape)
     for _ in range(2):
         distance = edge.distance(image.shape)

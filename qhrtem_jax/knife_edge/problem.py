@@ -7,11 +7,21 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.images import crop, read_pixels
 from qhrtem_jax.knife_edge.edge import Edge, find_edge
 from qhrtem_jax.knife_edge.settings import KnifeEdgeSettings
 from qhrtem_jax.knife_edge.transfer import Transfer, measure
+
+UNUSED = ("mtf", "roi_shape", "rois", "average", "vacuum")
+"""Options of `data` that say nothing of an edge."""
+
+LEFT = 0.01
+"""Change of the edge spread far from the edge that is spoken of, as a share of its height."""
+
+SATURATED = 0.05
+"""Share of pixels of one value that is spoken of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +48,50 @@ def prepare(settings: KnifeEdgeSettings, reader: Reader) -> KnifeEdgeProblem:
     image = read_pixels(Path(data.image), data.shape)
     if data.frame is not None:
         image = crop(image, data.frame, "data.frame")
+    size.require(size.knife_edge(image.shape, settings.mtf.reach_px), settings)
     try:
         edge = find_edge(image)
         transfer = measure(image, edge, settings.mtf.reach_px)
     except InputError as error:
         raise InputError(f"data.image: {data.image}: {error}") from None
-    reach = -float(transfer.distance_px[0])
-    if reach < 0.9 * settings.mtf.reach_px:
-        reader.warn(
-            f"the edge's spread is known up to {reach:.0f} pixels only (mtf.reach_px="
-            f"{settings.mtf.reach_px:g}): what the camera spreads further is missing from the MTF"
+    for option in UNUSED:
+        if getattr(data, option) is not None:
+            reader.warn(f"data.{option} is not used: the whole image, or data.frame of it, is")
+    warnings = (*reader.warnings(), *remarks(image, transfer, settings.mtf.reach_px))
+    return KnifeEdgeProblem(settings, reader, image, edge, transfer, warnings)
+
+
+def remarks(
+    image: Float[np.ndarray, "rows cols"], transfer: Transfer, reach_px: float
+) -> tuple[str, ...]:
+    """What makes an MTF doubtful."""
+    said = []
+    if transfer.reach_px < 0.9 * reach_px:
+        said.append(
+            f"the edge's spread is known up to {transfer.reach_px:.0f} pixels only (mtf.reach_px="
+            f"{reach_px:g}): what the camera spreads further is missing from the MTF"
         )
-    return KnifeEdgeProblem(settings, reader, image, edge, transfer, reader.warnings())
+    left, std = transfer.left
+    if abs(left) > max(LEFT, 3.0 * std):
+        said.append(
+            f"{transfer.reach_px:.0f} pixels from the edge the intensity still changes, by "
+            f"{100 * left:.1f} % of the edge's height over as many pixels: uneven illumination, or "
+            "a wide halo (a larger mtf.reach_px shows it); at low frequencies the MTF is wrong by "
+            "about as much"
+        )
+    for name, level in (("largest", image.max()), ("smallest", image.min())):
+        share = float(np.mean(image == level))
+        if share > SATURATED:
+            said.append(
+                f"{100 * share:.0f} % of the pixels have the {name} value, {level:g}: is the "
+                "camera saturated, or the image clipped?"
+            )
+    if transfer.outliers:
+        said.append(f"{transfer.outliers} pixels stand out from the edge's spread: not used")
+    above = transfer.value - 1.0
+    if np.any(above > np.maximum(0.02, 3.0 * transfer.std)):
+        said.append(
+            f"the MTF rises to {transfer.value.max():.2f}: was the image sharpened, or divided by "
+            "a dark or bright image that has an edge?"
+        )
+    return tuple(said)

@@ -26,7 +26,7 @@ def run(problem: KnifeEdgeProblem, journal: Journal) -> KnifeEdgeResult:
             edge.dark,
             edge.bright,
             edge.rows[1] - edge.rows[0],
-            -float(transfer.distance_px[0]),
+            transfer.reach_px,
         ),
         pixel=settings.mtf.pixel,
         mtf=tuple(Point(*map(float, point)) for point in list(points)[::IN_RESULT]),

@@ -62,6 +62,17 @@ class Marquardt:
 
 
 @dataclasses.dataclass(frozen=True)
+class Halving:
+    """Shares of a step in place of a damping: the whole, then half of it, and so on."""
+
+    def accepted(self, damping: Scalar, gain: Scalar) -> Scalar:
+        return 1.0
+
+    def refused(self, damping: Scalar, before: Scalar) -> Scalar:
+        return 0.5 * damping
+
+
+@dataclasses.dataclass(frozen=True)
 class Nielsen:
     """By the gain ratio (Madsen, Nielsen, Tingleff, "Methods for non-linear least squares
     problems", 2004, section 3.2)."""

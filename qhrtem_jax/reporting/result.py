@@ -203,6 +203,7 @@ def header(settings: Settings, reader: Reader) -> dict[str, Any]:
             "focus_spread": "1/e half-width",
             "semi_convergence": "1/e half-width",
             "image_spread": "rms of a Gaussian",
+            "drift": "way during the exposure, at a steady pace",
             "difference": "simulation - experiment",
         },
     }

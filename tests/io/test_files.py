@@ -86,6 +86,8 @@ def test_an_mtf_at_steps_of_its_own_is_interpolated_up_to_nyquist(tmp_path):
     path = tmp_path / "camera.CSV"
     path.write_text("0,1\n0.05,0.8\n0.3,0.3\n0.7,0.1\n")
     mtf = read_mtf(path, 1.0)
+    path.write_text("0,1\n1e-320,1\n0.5,0.2\n")
+    assert len(read_mtf(path, 1.0).values) == 4097
     at = np.array([0.0, 0.05, 0.175, 0.3, 0.5])  # 1/pixel
     np.testing.assert_allclose(mtf.at(at / 0.5), [1.0, 0.8, 0.55, 0.3, 0.2], atol=1e-9)
 

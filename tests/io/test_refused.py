@@ -144,6 +144,7 @@ def test_what_is_no_mtf_is_named(tmp_path, text, message):
     [
         ("0,1\n0.5,0.2,3\n", "line 2 has too many values"),
         ("0,1,2\n0.5,0.2,3\n", "has 3 columns, expected 2"),
+        ("O,0.9\n0.5,0.2\n", "line 1, column 1: found 'O'"),
         ("f,mtf\n0,1\n0.5,much\n", "line 3, column mtf: found 'much'"),
         ("f,mtf\n", "has no rows"),
         ("0,1\n", "frequencies from 0 that rise"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qhrtem_jax.refine.damping import Marquardt, Nielsen, begin, descend, trial
+from qhrtem_jax.refine.damping import Halving, Marquardt, Nielsen, begin, descend, trial
 
 RULE = Marquardt(ease=5.0, tighten=10.0, least=1e-2)
 
@@ -41,6 +41,20 @@ def test_nielsen_follows_the_gain():
     assert [float(rule.refused(1.0, k)) for k in range(3)] == [2.0, 4.0, 8.0]
     single = rule.refused(jnp.float32(1.0), jnp.int32(2))
     assert (float(single), single.dtype) == (8.0, jnp.float32)
+
+
+def test_a_step_that_does_not_help_is_halved():
+    """A step thrice too long: all of it overshoots, half of it does not."""
+    tried = []
+
+    def propose(x, share):
+        tried.append(share)
+        trial = x - 3.0 * share * x
+        return trial, trial**2, 1.0
+
+    end = descend(begin(1.0, 1.0, 1.0), propose, Halving(), lambda s: s.accepted < 2)
+    assert tried == [1.0, 0.5, 1.0, 0.5]
+    assert end.best == pytest.approx(0.25)
 
 
 def test_host_and_compiled_program_take_the_same_steps():

@@ -48,6 +48,13 @@ def test_values_that_cannot_be_are_named(name, value, message):
             imaging_vector(SETTINGS, {"parameters": {name: entry}}, "it")
 
 
+def test_a_drift_is_taken_within_its_bounds():
+    """The opposite drift gives the same image."""
+    table = {"drift_x": -0.04, "drift_y": 0.01}
+    found = imaging_vector(SETTINGS, {"parameters": table}, "it")
+    assert [found[INDEX[name]] for name in table] == [0.04, -0.01]
+
+
 def test_bounds_themselves_are_taken():
     table = {"thickness": 10_000, "absorption": 1.0, "image_spread": 0, "C1": -1e5}
     found = imaging_vector(SETTINGS, {"parameters": table}, "it")

@@ -57,6 +57,16 @@ def test_recovers_the_truth_within_its_errors(finished):
     assert 0.9 < result["fit"]["chi2_reduced"] < 1.1
 
 
+def test_a_criterion_that_cannot_be_searched_is_refused():
+    turbo = {"name": "turbo", "surrogate": "scalar"}
+    means = {"frame": None, "average": [[[64, 0]], [[60, 0]]]}
+    with pytest.raises(InputError, match=r"data\.average: found 2 means, which are fitted toget"):
+        task(optimizer=turbo, objective={"criterion": "ncc"}, data=means)
+    small = {"frame": [64, 0, 10, 64], "roi_shape": None, "average": None, "rois": None}
+    with pytest.raises(InputError, match=r"found ssim for an image of \[10, 64\], expected at l"):
+        task(optimizer=turbo, objective={"criterion": "ssim"}, data=small)
+
+
 def test_result_is_complete_and_plain(finished):
     check(finished[0])
     result, arrays, folder, progress = finished

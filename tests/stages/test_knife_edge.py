@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from benchmarks.references.make_edge import edge_image, mtf
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.knife_edge.edge import find_edge
+from qhrtem_jax.knife_edge.problem import remarks
 from qhrtem_jax.knife_edge.transfer import measure
 from qhrtem_jax.pipeline import run
 from qhrtem_jax.stages import run_settings
@@ -15,6 +17,11 @@ from tests.runs import computed, example_settings, prepared
 from tests.schema import check
 
 SHAPE = (160, 192)
+ORDINARY = (0.5, 4.0, -12.3, 33.0, 44.0, 80.0, 97.0, 184.0, -80.0)
+FRACTIONS = tuple(
+    np.degrees(np.arctan2(*n)) for n in ((1, 3), (1, 4), (1, 5), (3, 5), (3, 4), (1, 8))
+)
+"""Slopes at which all pixels of a bin lie aside of its middle."""
 
 
 def measured(image, reach_px=48.0):
@@ -22,11 +29,12 @@ def measured(image, reach_px=48.0):
     return edge, measure(image, edge, reach_px)
 
 
-@pytest.mark.parametrize("angle", [0.5, 4.0, -12.3, 33.0, 44.0, 80.0, 97.0, 184.0, -80.0])
+@pytest.mark.parametrize("angle", [*ORDINARY, *FRACTIONS])
 def test_edges_of_every_direction_give_the_camera_s_mtf(angle):
     edge, found = measured(edge_image(SHAPE, angle))
     true = mtf(found.frequency)
     np.testing.assert_allclose(found.value / found.pixel, true, atol=0.006)
+    np.testing.assert_array_less(np.abs(found.value - true * found.pixel)[1:], 2.0 * found.std[1:])
     # in the frame that it was turned to, the edge has the angle that it was made with
     inclined = -edge.angle_deg + 90.0 if edge.turned else edge.angle_deg
     assert abs((inclined - angle + 90.0) % 180.0 - 90.0) < 0.02
@@ -34,8 +42,9 @@ def test_edges_of_every_direction_give_the_camera_s_mtf(angle):
     assert edge.dark == pytest.approx(100.0, rel=1e-3)
 
 
-def test_its_errors_are_those_of_fresh_noise():
-    clean, pulls = edge_image(SHAPE), []
+@pytest.mark.parametrize("angle", [4.0, FRACTIONS[2]])
+def test_its_errors_are_those_of_fresh_noise(angle):
+    clean, pulls = edge_image(SHAPE, angle), []
     rng = np.random.default_rng(2)
     for _ in range(20):
         _, found = measured(rng.poisson(clean).astype(float))
@@ -55,6 +64,37 @@ def test_a_pixel_twice_as_large_has_its_own_square():
     normal = np.radians(5.0)
     square = np.sinc(2 * half * np.cos(normal)) * np.sinc(2 * half * np.sin(normal))
     np.testing.assert_allclose(found.value, mtf(half) * square, atol=0.006)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e160])
+def test_the_unit_of_the_image_does_not_matter(scale):
+    image = edge_image(SHAPE)
+    _, found = measured(image)
+    _, other = measured(scale * image)
+    np.testing.assert_allclose(other.value, found.value, rtol=1e-6)
+
+
+def told(image, reach_px=48.0):
+    _, found = measured(image, reach_px)
+    return " ".join(remarks(image, found, reach_px)), found
+
+
+def test_what_spoils_an_mtf_is_said():
+    rng = np.random.default_rng(3)
+    counts = rng.poisson(edge_image(SHAPE)).astype(float)
+    said, good = told(counts)
+    assert said == ""
+    assert "saturated" in told(np.minimum(counts, 1500.0))[0]
+    slope = 1.0 + 0.1 * np.linspace(-0.5, 0.5, SHAPE[1])
+    assert "the intensity still changes, by" in told(counts * slope)[0]
+    sharpened = counts + 1.5 * (counts - gaussian_filter(counts, 2.0))
+    assert "the MTF rises to" in told(sharpened)[0]
+    # hot pixels are named, and do no harm
+    hot = counts.copy()
+    hot[rng.integers(0, SHAPE[0], 20), rng.integers(60, 130, 20)] = 30_000.0
+    said, found = told(hot)
+    assert "pixels stand out" in said
+    np.testing.assert_allclose(found.value, good.value, atol=0.02)
 
 
 def two_edges():
@@ -146,3 +186,5 @@ def test_a_short_way_to_the_border_is_said_and_no_image_is_refused(tmp_path):
     np.save(tmp_path / "flat.npy", np.ones(SHAPE))
     with pytest.raises(InputError, match=r"data\.image: .*flat\.npy: found one level"):
         prepared(run_settings({"stage": "mtf", "data": {"image": str(tmp_path / "flat.npy")}}))
+    with pytest.raises(InputError, match=r"memory_gb: found 0\.1 GiB"):
+        prepared(run_settings({"stage": "mtf", "data": data, "memory_gb": 0.1}))

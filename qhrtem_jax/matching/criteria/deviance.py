@@ -10,9 +10,9 @@ from qhrtem_jax.matching.criteria.criterion import Criterion, Image
 class PoissonDeviance(Criterion):
     """Mean over the pixels of 2 (s - e + e log(e / s)), s simulated and e counted.
 
-    Times the electrons that a pixel of the vacuum gets, this is -2 log likelihood of Poisson noise
-    against a perfect model (McCullagh and Nelder, Generalized Linear Models, 2.3), so dark pixels
-    weigh more than bright ones. Where a simulation is not positive it is infinite.
+    Times the pixels and the electrons that one of the vacuum gets, this is -2 log likelihood of
+    Poisson noise against a perfect model (McCullagh and Nelder, Generalized Linear Models, 2.3), so
+    dark pixels weigh more than bright ones. Where a simulation is not positive it is infinite.
     """
 
     def __call__(self, simulation: Image, experiment: Image) -> Float[Array, ""]:

@@ -6,6 +6,9 @@ from jaxtyping import Array, Float
 
 from qhrtem_jax.matching.criteria.criterion import Criterion, Image
 
+WINDOW = 11
+"""Pixels along a side of the window."""
+
 
 def structural_similarity(simulation: Image, experiment: Image) -> Float[Array, ""]:
     """SSIM with a Gaussian window of 1.5 pixels (11 x 11) and the range of the experiment.
@@ -13,7 +16,7 @@ def structural_similarity(simulation: Image, experiment: Image) -> Float[Array, 
     Wang, Bovik, Sheikh, Simoncelli, IEEE Trans. Image Process. 13, 600 (2004): K1 = 0.01,
     K2 = 0.03, biased covariances; averaged over the pixels whose window lies inside the image.
     """
-    offset = jnp.arange(-5, 6, dtype=experiment.dtype)
+    offset = jnp.arange(WINDOW, dtype=experiment.dtype) - WINDOW // 2
     window = jnp.exp(-(offset**2) / (2.0 * 1.5**2))
     window = window / jnp.sum(window)
 
