@@ -165,13 +165,16 @@ def _without_outliers(pixels: _Pixels) -> tuple[_Pixels, int]:
     """(the pixels with those on the spread that lie far off it, against the scatter of those as far
     from the edge; how many)."""
     mean = np.bincount(pixels.bins, pixels.distance) / np.bincount(pixels.bins)
-    spread = CubicSpline(mean, _medians(pixels.bins, pixels.value))(pixels.distance)
+    middle = CubicSpline(mean, _medians(pixels.bins, pixels.value))
+    spread = middle(pixels.distance)
     missed = np.abs(pixels.value - spread)
     ring = np.floor(pixels.distance).astype(int)
     ring = ring - ring.min()
     scatter = _medians(ring, missed) / 0.6745
     height = float(np.ptp(spread))
-    out = missed > OUTLIER * scatter[ring] + 0.02 * height
+    # a median may lie anywhere in its bin, and what is not far off does no harm
+    slack = 0.02 * height + np.abs(middle(pixels.distance, 1)) / pixels.per_pixel
+    out = missed > OUTLIER * scatter[ring] + slack
     return dataclasses.replace(pixels, value=np.where(out, spread, pixels.value)), int(out.sum())
 
 
