@@ -47,7 +47,10 @@ class Column:
 @pytest.fixture(scope="module")
 def column(tmp_path_factory):
     path = tmp_path_factory.mktemp("column")
-    regions = prepared(wedge.settings(path, REGIONS, specimen={"max_cells": 5})).regions
+    settings = wedge.settings(
+        path, REGIONS, specimen={"max_cells": 5}, reconstruct={"max_evaluations": 0}
+    )
+    regions = prepared(settings).regions
     assert regions.imaging is not None
     journal = Journal(RunFolder(path / "run"), lambda progress: None)
     fit = regions_model(regions, regions.imaging)
@@ -170,7 +173,7 @@ def test_several_wrong_numbers_are_found_together(column):
     settled, at_truth = settle(column.linear, column.state, journal, "truth")
     wrong = column.with_numbers(some_changes(column), settled.points)
     fixed = np.ones(column.numbers.shape, dtype=bool)
-    state, counts = certify(model, wrong, journal, fixed, 2)
+    state, counts = certify(model, wrong, journal, fixed, 1)
     found = np.rint(state.points[:, model.layout.counts])
     assert objective(model, state, journal) < at_truth + 1.0
     probability = np.array(
