@@ -58,16 +58,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 LONG_FIRST = (
+    "experiments/test_pipeline.py",
+    "experiments/test_safety.py",
     "stages/test_stitch.py",
+    "experiments/test_command_line.py",
+    "stages/test_columns.py",
     "bayesopt/test_turbo.py",
     "stages/test_field_counting.py",
-    "experiments/test_pipeline.py",
     "stages/test_imaging.py",
-    "experiments/test_safety.py",
-    "experiments/test_command_line.py",
     "bayesopt/test_parts.py",
     "bayesopt/test_gp.py",
-    "stages/test_columns.py",
 )
 """Files that take more than a minute, the longest first: a long one begun last runs alone."""
 

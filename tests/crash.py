@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.wedge import FIXED
+
 ROOT = Path(__file__).parents[1]
 QUICK = (
     "optimizer.max_evaluations=48",
@@ -26,6 +28,7 @@ QUICK = (
     "structure.rounds=1",
     "reconstruct.max_evaluations=16",
     "stitch.sweeps=1",
+    *(f"parameters.{name}.free=false" for name in FIXED),
 )
 STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline")
 LIMIT_SECONDS = 900

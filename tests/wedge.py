@@ -21,6 +21,9 @@ ROWS, COLS = TRUTH["roi_px"]
 REGIONS = len(TRUTH["rois"])
 OFF = {"C1": 0.25, "A1_x": -0.15, "A1_y": 0.1, "tilt_x": 0.4, "absorption": 0.003}
 """How far the imaging parameters that are handed over are from the truth."""
+FIXED = tuple(f"{stem}_{axis}" for stem in ("A2", "B2", "S3", "A3") for axis in "xy")
+"""Parameters that are held at what is handed over: others show as well how fields are fitted, in
+half of the time."""
 
 
 def vector() -> np.ndarray:
@@ -63,6 +66,7 @@ def settings(folder: Path, regions: int = REGIONS, **groups: dict[str, Any]) -> 
             "grid_error": 1e-3,
         },
         "microscope": {"aberration_convention": "drprobe"},
+        "parameters": {name: {"free": False} for name in FIXED},
         "imaging": {"result": str(folder / "imaging.json")},
     }
     for group, options in groups.items():

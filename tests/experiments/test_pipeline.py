@@ -1,11 +1,7 @@
-"""The whole pipeline on the embedded example, killed and resumed."""
+"""The whole pipeline on the embedded example, interrupted and resumed."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from importlib import resources
 from pathlib import Path
 
@@ -14,9 +10,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from experiments import run as command_line
+from qhrtem_jax.reporting.progress import ProgressLine
 from tests.schema import check
+from tests.wedge import FIXED
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = (
     "+stage=pipeline",
     "microscope.aberration_convention=drprobe",
@@ -26,6 +23,7 @@ OPTIONS = (
     "reconstruct.max_evaluations=16",
     "stitch.sweeps=1",
     "structure.rounds=1",
+    *(f"parameters.{name}.free=false" for name in FIXED),
 )
 
 
@@ -90,20 +88,23 @@ def test_the_counted_crystal_is_the_one_that_was_simulated(whole):
     assert refined["ncc"] > 0.99
 
 
-def run_until(mark: Path, given: list[str]) -> None:
-    """Start a run, and kill it half a second after it has written `mark`."""
-    command = [sys.executable, "-m", "experiments.run", *given]
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 300
-        while not mark.is_file():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(0.5)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+class Interrupted(BaseException):
+    """Ends a run from inside."""
+
+
+def run_until(mark: Path, *given: str) -> None:
+    """A run that ends when it reports something after it has written `mark`."""
+    shown = ProgressLine.__call__
+
+    def report(self, now):
+        if mark.is_file():
+            raise Interrupted
+        shown(self, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProgressLine, "__call__", report)
+        with pytest.raises(Interrupted):
+            finish(*given)
 
 
 def test_every_result_is_as_the_schema_says(whole):
@@ -121,11 +122,12 @@ def test_every_stage_has_a_page_of_its_own(whole):
         assert all(f"figures/{figure.name}" in page for figure in figures)
 
 
-def test_a_killed_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):
-    """Killed in the midst of its second stage (`python -m tests.crash` kills each of them)."""
-    folder = tmp_path / "killed"
+def test_an_interrupted_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):
+    """In the midst of its second stage (`test_safety` kills processes, `python -m tests.crash` in
+    each of the stages)."""
+    folder = tmp_path / "interrupted"
     resumed = arguments(folder, truth, "resume=true")
-    run_until(folder / "reconstruct" / "history.csv", resumed)
+    run_until(folder / "reconstruct" / "history.csv", *resumed)
     assert not (folder / "reconstruct" / "result.json").exists()
     finished = folder / "structure" / "result.json"
     written = finished.stat().st_mtime_ns
