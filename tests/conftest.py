@@ -10,6 +10,7 @@ from pathlib import Path
 
 import absl.logging
 import jax
+import psutil
 import pytest
 from jaxtyping import install_import_hook
 
@@ -28,6 +29,9 @@ it when it compiles first, and processes that tests start inherit it."""
 if jax.__version__.startswith("0.10."):  # a flag that XLA does not know ends the process
     QUICKLY_COMPILED.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICKLY_COMPILED])
+
+LARGE_BYTES = 1.5 * 2**30
+"""A worker above this gives programs back between modules."""
 
 CACHE_BYTES = 2**30
 """A larger cache is dropped before the tests begin."""
@@ -84,10 +88,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _memory_given_back() -> Iterator[None]:
-    """Programs of one module are of no use to the next, and hold gigabytes together."""
+    """Programs of one module are of little use to the next, and hold gigabytes together."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    if psutil.Process().memory_info().rss > LARGE_BYTES:
+        jax.clear_caches()
+        gc.collect()
 
 
 SHARED = Path(os.environ.get("QHRTEM_SHARED", Path(__file__).parents[2] / "shared"))
