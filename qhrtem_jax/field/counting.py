@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from qhrtem_jax.field.joint import LATER_STEPS
 from qhrtem_jax.field.linear import (
     FieldLinear,
+    Step,
     at_end,
     best_step,
     integer_model,
@@ -79,20 +80,26 @@ def settle(
 ) -> tuple[JointState, float]:
     """Steps of everything but the numbers while they help: (state, its objective)."""
     model = linear.model
-
-    def propose(best: JointState, share: float) -> tuple[JointState, float, float]:
-        step = best_step(linear, best, journal, whole_numbers(model, best))
-        trial = moved(linear, best, step, share)
-        return trial, objective(model, trial, journal), 1.0
+    value = objective(model, state, journal)
 
     def go_on(now: Descent[JointState]) -> bool:
-        small = now.accepted > 0 and now.refused == 0 and now.fall < SETTLED
-        return now.accepted < STEPS and now.refused <= HALVED and not small
+        return now.accepted == 0 and now.refused <= HALVED
 
-    first = begin(state, objective(model, state, journal), 1.0)
-    found = descend(first, propose, Halving(), go_on)
-    journal.note(phase, float(np.mean(difference(model, found.best, journal) ** 2)))
-    return found.best, found.objective
+    for _ in range(STEPS):
+        step = best_step(linear, state, journal, whole_numbers(model, state))
+
+        def propose(
+            best: JointState, share: float, step: Step = step
+        ) -> tuple[JointState, float, float]:
+            trial = moved(linear, best, step, share)
+            return trial, objective(model, trial, journal), 1.0
+
+        found = descend(begin(state, value, 1.0), propose, Halving(), go_on)
+        state, value = found.best, found.objective
+        if found.fall < SETTLED:
+            break
+    journal.note(phase, float(np.mean(difference(model, state, journal) ** 2)))
+    return state, value
 
 
 def _improve(

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.images import crop, read_pixels
 from qhrtem_jax.knife_edge.edge import Edge, find_edge
@@ -49,11 +50,9 @@ def prepare(settings: KnifeEdgeSettings, reader: Reader) -> KnifeEdgeProblem:
     if data.frame is not None:
         image = crop(image, data.frame, "data.frame")
     size.require(size.knife_edge(image.shape, settings.mtf.reach_px), settings)
-    try:
+    with named(f"data.image: {data.image}"):
         edge = find_edge(image)
         transfer = measure(image, edge, settings.mtf.reach_px)
-    except InputError as error:
-        raise InputError(f"data.image: {data.image}: {error}") from None
     for option in UNUSED:
         if getattr(data, option) is not None:
             reader.warn(f"data.{option} is not used: the whole image, or data.frame of it, is")

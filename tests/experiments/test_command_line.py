@@ -35,6 +35,8 @@ QUICK = [
     "specimen.grid=[36,54]",
     "specimen.grid_error=1e-3",
 ]
+QUICKER = ["optimizer=lm", *QUICK[2:], "optimizer.max_iterations=4"]
+"""Least squares from one start."""
 
 
 def call(monkeypatch, capfd, *arguments, stage="imaging"):
@@ -166,8 +168,7 @@ def repeat(monkeypatch, capfd, source, *arguments):
 
 def test_a_result_repeats_its_run(monkeypatch, capfd, tmp_path):
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
-    quick = ["optimizer=lm", *QUICK[2:], "optimizer.max_iterations=4"]
-    assert call(monkeypatch, capfd, *DATA, *quick, "seed=7", f"hydra.run.dir={first}")[0] == 0
+    assert call(monkeypatch, capfd, *DATA, *QUICKER, "seed=7", f"hydra.run.dir={first}")[0] == 0
     known = json.loads((first / "result.json").read_text())
     check(known)
     assert known["settings"]["optimizer"]["max_iterations"] == 4
@@ -266,8 +267,7 @@ def test_priors_written_for_another_convention_are_refused(monkeypatch, capfd, t
 
 def test_sweep_runs_all_and_summarises(monkeypatch, capfd, tmp_path):
     GlobalHydra.instance().clear()
-    quick = ["optimizer=lm", *QUICK[2:], "optimizer.max_iterations=4"]
-    sweep = ["-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "+stage=imaging", *DATA, *quick]
+    sweep = ["-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "+stage=imaging", *DATA, *QUICKER]
     monkeypatch.setattr(sys, "argv", ["run", *sweep])
     assert command.main() == 0
     rows = (tmp_path / "summary.csv").read_text().splitlines()

@@ -1,42 +1,15 @@
 """The whole pipeline on the embedded example, interrupted and resumed."""
 
 import json
-import sys
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
-from experiments import run as command_line
 from qhrtem_jax.reporting.progress import ProgressLine
+from tests import crash
+from tests.experiments.commands import finish
 from tests.schema import check
-from tests.wedge import FIXED
-
-OPTIONS = (
-    "+stage=pipeline",
-    "microscope.aberration_convention=drprobe",
-    "specimen.max_cells=5",
-    "specimen.grid=[36,54]",
-    "specimen.grid_error=1e-3",
-    "reconstruct.max_evaluations=16",
-    "stitch.sweeps=1",
-    "structure.rounds=1",
-    *(f"parameters.{name}.free=false" for name in FIXED),
-)
-
-
-def arguments(folder: Path, truth: Path, *more: str) -> list[str]:
-    return [*OPTIONS, f"imaging.result={truth}", f"hydra.run.dir={folder}", *more]
-
-
-def finish(*given: str) -> None:
-    """A run to its end, in this process: what it compiles serves the next one."""
-    GlobalHydra.instance().clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["run", *given])
-        assert command_line.main() == 0
 
 
 def result(folder: Path) -> dict:
@@ -45,19 +18,14 @@ def result(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory) -> Path:
-    """The example's imaging parameters, as a file that hands them over."""
-    example = resources.files("qhrtem_jax").joinpath("example", "truth.json")
-    known = json.loads(example.read_text("utf-8"))["parameters"]
-    path = tmp_path_factory.mktemp("truth") / "imaging.json"
-    path.write_text(json.dumps({"parameters": {k: {"value": v} for k, v in known.items()}}))
-    return path
+    return crash.imaging_parameters(tmp_path_factory.mktemp("truth"))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, truth) -> Path:
     """A run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    finish(*arguments(folder, truth))
+    finish("pipeline", folder, truth)
     return folder
 
 
@@ -92,7 +60,7 @@ class Interrupted(BaseException):
     """Ends a run from inside."""
 
 
-def run_until(mark: Path, *given: str) -> None:
+def run_until(mark: Path, folder: Path, known: Path) -> None:
     """A run that ends when it reports something after it has written `mark`."""
     shown = ProgressLine.__call__
 
@@ -104,7 +72,7 @@ def run_until(mark: Path, *given: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ProgressLine, "__call__", report)
         with pytest.raises(Interrupted):
-            finish(*given)
+            finish("pipeline", folder, known)
 
 
 def test_every_result_is_as_the_schema_says(whole):
@@ -126,12 +94,11 @@ def test_an_interrupted_pipeline_goes_on_to_the_same_result(whole, truth, tmp_pa
     """In the midst of its second stage (`test_safety` kills processes, `python -m tests.crash` in
     each of the stages)."""
     folder = tmp_path / "interrupted"
-    resumed = arguments(folder, truth, "resume=true")
-    run_until(folder / "reconstruct" / "history.csv", *resumed)
+    run_until(folder / "reconstruct" / "history.csv", folder, truth)
     assert not (folder / "reconstruct" / "result.json").exists()
     finished = folder / "structure" / "result.json"
     written = finished.stat().st_mtime_ns
-    finish(*resumed)
+    finish("pipeline", folder, truth)
     assert finished.stat().st_mtime_ns == written
     one, other = result(whole), result(folder)
     assert [c["n"] for c in one["rois"][0]["counts"]] == [

@@ -1,7 +1,6 @@
 """A run cannot hurt its user: other people's files, other runs, full disks, signals."""
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from experiments import run as command_line
 from qhrtem_jax.io.run_folder import MANIFEST
 from tests import crash
+from tests.experiments.commands import commanded, finish
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,23 +24,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def known(tmp_path_factory) -> Path:
     return crash.imaging_parameters(tmp_path_factory.mktemp("known"))
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    """(exit status, what was written to stderr) of a command line, in this process."""
-    GlobalHydra.instance().clear()
-    error = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(error):
-        patch.setattr(sys, "argv", ["run", *arguments])
-        status = command_line.main()
-    return status, error.getvalue()
-
-
-def finish(stage: str, folder: Path, known: Path) -> None:
-    """Run a stage to its end, or go on with it, in this process."""
-    _, _, _, *arguments = crash.arguments(stage, folder, known)
-    status, error = run(*arguments)
-    assert status == 0, error
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +78,7 @@ def test_the_users_own_folder_is_left_alone(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"precious")
     for option in ("overwrite=true", "resume=true", "seed=1"):
-        status, error = run(*simulation("."), option)
+        status, error = commanded(*simulation("."), option)
         assert status == 2, error
         assert "manifest.json" in error
         files = [p for p in tmp_path.rglob("*") if p.is_file()]
@@ -107,15 +90,15 @@ def test_what_simulate_writes_replaces_nothing_unasked(tmp_path):
     out = tmp_path / "it's a=[b] ${c} ä.npz"  # letters that the command line must not interpret
     arguments = [*simulation(tmp_path / "run"), f"simulate.out={out}"]
     out.write_bytes(b"precious")
-    status, error = run(*arguments)
+    status, error = commanded(*arguments)
     assert status == 2
     assert "overwrite=true" in error
     assert out.read_bytes() == b"precious"
-    status, error = run(*arguments, "overwrite=true")
+    status, error = commanded(*arguments, "overwrite=true")
     assert status == 0, error
     assert np.load(out)["image"].shape == (1, 44, 64)
-    assert run(*arguments, "resume=true")[0] == 0
-    status, error = run(*simulation(tmp_path / "other"), f"simulate.out={tmp_path}")
+    assert commanded(*arguments, "resume=true")[0] == 0
+    status, error = commanded(*simulation(tmp_path / "other"), f"simulate.out={tmp_path}")
     assert status == 2
     assert "is a folder" in error
 
@@ -169,12 +152,12 @@ def test_garbage_is_not_taken_for_a_result(known, tmp_path):
 
 def test_inputs_in_the_run_folder_are_refused_before_work(tmp_path):
     folder = tmp_path / "run"
-    assert run(*simulation(folder))[0] == 0
+    assert commanded(*simulation(folder))[0] == 0
     table = folder / "table.csv"
     table.write_text("C1\n4.0\n")
     example = ROOT / "qhrtem_jax" / "example" / "SrTiO3_110.cel"
     options = [f"simulate.table={table}", f"specimen.structure={example}", "data.sampling_nm=0.009"]
-    status, error = run(*simulation(folder), *options, "overwrite=true")
+    status, error = commanded(*simulation(folder), *options, "overwrite=true")
     assert status == 2
     assert "simulate.table" in error
     assert "lies in the run folder" in error
@@ -202,7 +185,7 @@ def small_disk(path: Path, size: str, *options: str):
 @pytest.mark.parametrize("size", ["8k", "40k", "120k"])
 def test_a_full_disk_is_named_and_no_part_stays(tmp_path, size):
     with small_disk(tmp_path / "disk", size) as disk:
-        status, error = run(*simulation(disk / "run"), "data.roi_shape=[128,128]")
+        status, error = commanded(*simulation(disk / "run"), "data.roi_shape=[128,128]")
         assert status == 2, error
         assert str(disk / "run") in error
         assert "Traceback" not in error
@@ -212,7 +195,7 @@ def test_a_full_disk_is_named_and_no_part_stays(tmp_path, size):
 
 def test_a_read_only_folder_is_named(tmp_path):
     with small_disk(tmp_path / "disk", "1m", "ro") as disk:
-        status, error = run(*simulation(disk / "run"))
+        status, error = commanded(*simulation(disk / "run"))
         assert status == 2
         assert str(disk / "run") in error
         assert "Traceback" not in error
