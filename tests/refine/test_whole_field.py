@@ -16,6 +16,7 @@ from qhrtem_jax.physics.structured import Layout
 from qhrtem_jax.refine.coordinates import make_coordinates
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
 from qhrtem_jax.refine.whole_field import Eliminated, Placement, WholeField, gauss_newton
+from qhrtem_jax.refine.whole_field import missed as missed_at
 from tests.physics import crystal as sto
 
 COLUMNS = columns_of(sto.crystal())
@@ -93,6 +94,19 @@ def case():
     moved[:, LAYOUT.counts] += rng.uniform(-0.2, 0.2, size=(2, 8))
     moved[:, INDEX["A1_x"]] += 0.05
     return model, coordinates, moved
+
+
+def test_residuals_are_those_of_the_noise(case):
+    """Their squares add up to chi-square by the inverse of the noise's covariance."""
+    model, _, points = case
+    image = np.asarray(model.image(jnp.asarray(points)))
+    found = np.asarray(model.residuals(jnp.asarray(points)))
+    along_y, along_x = (np.linalg.inv(NOISE.correlation(count)) for count in (ROWS, COLS))
+    for k, (row, col) in enumerate(model.corners):
+        missed = image[row : row + ROWS, col : col + COLS] - np.asarray(model.targets[k])
+        chi2 = np.sum(missed * (along_y @ missed @ along_x)) / NOISE.variance
+        assert np.sum(found[k] ** 2) == pytest.approx(chi2, rel=1e-6)
+    np.testing.assert_allclose(np.asarray(missed_at(model, jnp.asarray(points))), found, rtol=1e-9)
 
 
 def steps(coordinates, own, shared):

@@ -3,10 +3,13 @@
 import json
 from importlib import resources
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.imaging.least_squares import make_solver
+from qhrtem_jax.imaging.model import search_model
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
 from qhrtem_jax.stages import run_settings
@@ -55,6 +58,27 @@ def test_recovers_the_truth_within_its_errors(finished):
     assert parameters["C1"]["std"] < 0.1
     assert parameters["A1_x"]["std"] < 0.1
     assert 0.9 < result["fit"]["chi2_reduced"] < 1.1
+
+
+def test_priors_weigh_as_chi_square_does():
+    """What a prior adds is the square of the distance in its deviations, against residuals of the
+    given variance: in the search, and in least squares."""
+    known = {"C1": {"prior_mean": 4.0, "prior_std": 0.5}, "C3": {"free": False, "value": -6000.0}}
+    problem = task(parameters=known, optimizer=QUICK)
+    variance = 3e-3
+    model = search_model(problem, problem.simulator()[0], variance)
+    space, pixels = model.space.space, problem.experiment.image.size
+    k = space.names.index("C1")
+    low, high = space.low[k], space.high[k]
+    unit = np.full((2, len(space)), 0.5)
+    unit[:, k] = (np.array([4.0, 6.5]) - low) / (high - low)
+    value, _, mse, _ = model.evaluator(jnp.asarray(unit))
+    expected = np.array([0.0, 5.0**2]) * variance / pixels
+    np.testing.assert_allclose(np.asarray(value - mse), expected, atol=1e-3 * expected.max())
+    method, names = make_solver(model).method, make_solver(model).names
+    assert "C3" not in names
+    std = float(method.prior_std[names.index("C1")]) * (high - low)
+    assert std == pytest.approx(0.5 * np.sqrt(pixels / variance), rel=1e-5)
 
 
 def test_a_criterion_that_cannot_be_searched_is_refused():

@@ -32,7 +32,9 @@ def measured(image, reach_px=48.0):
 @pytest.mark.parametrize("angle", [*ORDINARY, *FRACTIONS])
 def test_edges_of_every_direction_give_the_camera_s_mtf(angle):
     edge, found = measured(edge_image(SHAPE, angle))
-    true = mtf(found.frequency)
+    true, normal = mtf(found.frequency), np.radians(angle)
+    square = np.sinc(found.frequency * np.cos(normal)) * np.sinc(found.frequency * np.sin(normal))
+    np.testing.assert_allclose(found.pixel, square, rtol=1e-3)
     np.testing.assert_allclose(found.value / found.pixel, true, atol=0.006)
     np.testing.assert_array_less(np.abs(found.value - true * found.pixel)[1:], 2.0 * found.std[1:])
     # in the frame that it was turned to, the edge has the angle that it was made with
