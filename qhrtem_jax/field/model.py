@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from qhrtem_jax.field.layout import FieldLayout, field_layout
 from qhrtem_jax.inputs.lattice import lattice_drift
+from qhrtem_jax.matching.likelihood import Likelihood, make_likelihood
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.physics.field import FieldSimulator
@@ -119,10 +120,12 @@ class Stack:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The noise that weighs the pixels, and the least squares of regions under it."""
+    """The noise that weighs the pixels, the least squares of regions under it, and the likelihood
+    of the whole image."""
 
     noise: NoiseModel
     fit: RegionModel
+    whole: Likelihood
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +181,8 @@ def field_model(regions: RegionsModel) -> FieldModel:
 
 def weights(model: FieldModel, noise: NoiseModel) -> Weights:
     """Pixels weighed by `noise`."""
-    return Weights(noise, fitter(model.regions, noise))
+    whole = make_likelihood(noise, model.problem.field.image.shape, model.dtype)
+    return Weights(noise, fitter(model.regions, noise), whole)
 
 
 def free_coordinates(model: FieldModel, state: JointState) -> OwnAndShared:

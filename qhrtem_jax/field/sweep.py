@@ -19,7 +19,6 @@ from qhrtem_jax.field.model import (
 )
 from qhrtem_jax.field.simulate import content, cut, difference, image, snapped
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.matching.likelihood import make_likelihood
 from qhrtem_jax.matching.weights import pixel_weights
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.unknown_cells import fit_unknown
@@ -72,7 +71,7 @@ def explain_unknown(
     experiment = model.problem.field.image
     unknown = fit_unknown(
         state.stack.simulator,
-        make_likelihood(state.weights.noise, experiment.shape, model.dtype),
+        state.weights.whole,
         jnp.asarray(experiment, model.dtype),
         content(model, state),
         model.cells.unknown_cells,

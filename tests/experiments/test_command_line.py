@@ -2,18 +2,17 @@
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from experiments import run as command
 from qhrtem_jax.inputs.parameter_space import parameter_space
 from qhrtem_jax.stages import PIPELINE, STAGES, RunSettings, run_settings
+from tests.experiments.commands import commanded
 from tests.schema import check
 
 EXAMPLE = Path(command.__file__).parents[1] / "qhrtem_jax" / "example"
@@ -39,11 +38,8 @@ QUICKER = ["optimizer=lm", *QUICK[2:], "optimizer.max_iterations=4"]
 """Least squares from one start."""
 
 
-def call(monkeypatch, capfd, *arguments, stage="imaging"):
-    GlobalHydra.instance().clear()
-    monkeypatch.setattr(sys, "argv", ["run", f"+stage={stage}", *map(str, arguments)])
-    status = command.main()
-    return status, capfd.readouterr().err
+def call(*arguments, stage="imaging", **how):
+    return commanded(f"+stage={stage}", *map(str, arguments), **how)
 
 
 def without(*names):
@@ -108,14 +104,14 @@ def damaged(tmp_path):
         ({"device": "gpu"}, "device: gpu is not available"),
     ],
 )
-def test_bad_input_ends_with_2_and_one_message(monkeypatch, capfd, damaged, replace, message):
+def test_bad_input_ends_with_2_and_one_message(damaged, replace, message):
     folder = damaged / "run"
     arguments = without(*replace)
     for key, value in replace.items():
         path = damaged / value
         known = value.endswith((".npy", ".dat", ".cel", ".cif", ".mtf", ".jpg"))
         arguments.append(f"{key}={path if known else value}")
-    status, error = call(monkeypatch, capfd, *arguments, f"hydra.run.dir={folder}")
+    status, error = call(*arguments, f"hydra.run.dir={folder}")
     assert status == 2
     assert message in error
     assert "Traceback" not in error
@@ -125,16 +121,16 @@ def test_bad_input_ends_with_2_and_one_message(monkeypatch, capfd, damaged, repl
 
 
 @pytest.mark.parametrize("stage", ["magic", "Imaging"])
-def test_unknown_stage(monkeypatch, capfd, tmp_path, stage):
-    status, error = call(monkeypatch, capfd, f"hydra.run.dir={tmp_path}", stage=stage)
+def test_unknown_stage(tmp_path, stage):
+    status, error = call(f"hydra.run.dir={tmp_path}", stage=stage)
     assert status == 2
     assert stage in error
 
 
-def test_runs_refuses_resumes_and_overwrites(monkeypatch, capfd, tmp_path):
+def test_runs_refuses_resumes_and_overwrites(tmp_path):
     folder = tmp_path / "run"
     arguments = [*DATA, *QUICK, "seed=5", f"hydra.run.dir={folder}"]
-    assert call(monkeypatch, capfd, *arguments)[0] == 0
+    assert call(*arguments, drawn=True)[0] == 0
     result = json.loads((folder / "result.json").read_text())
     assert result["stage"] == "imaging"
     assert result["seed"] == 5
@@ -147,55 +143,54 @@ def test_runs_refuses_resumes_and_overwrites(monkeypatch, capfd, tmp_path):
     stamp = (folder / "result.json").read_bytes()
     overrides = (folder / ".hydra" / "overrides.yaml").read_bytes()
 
-    status, error = call(monkeypatch, capfd, *arguments, "seed=6")
+    status, error = call(*arguments, "seed=6")
     assert status == 2
     assert "already holds a result.json" in error
-    status, error = call(monkeypatch, capfd, *arguments, "seed=6", "resume=true")
+    status, error = call(*arguments, "seed=6", "resume=true")
     assert status == 2
     assert "other settings" in error
-    assert call(monkeypatch, capfd, *arguments, "resume=true")[0] == 0
+    assert call(*arguments, "resume=true")[0] == 0
     assert (folder / "result.json").read_bytes() == stamp
     assert (folder / ".hydra" / "overrides.yaml").read_bytes() == overrides
 
-    assert call(monkeypatch, capfd, *arguments, "seed=6", "overwrite=true")[0] == 0
+    assert call(*arguments, "seed=6", "overwrite=true")[0] == 0
     assert json.loads((folder / "result.json").read_text())["seed"] == 6
 
 
-def repeat(monkeypatch, capfd, source, *arguments):
-    monkeypatch.setattr(sys, "argv", ["run", "--from-result", str(source), *map(str, arguments)])
-    return command.main(), capfd.readouterr().err
+def repeat(source, *arguments):
+    return commanded("--from-result", str(source), *map(str, arguments))
 
 
-def test_a_result_repeats_its_run(monkeypatch, capfd, tmp_path):
+def test_a_result_repeats_its_run(tmp_path):
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
-    assert call(monkeypatch, capfd, *DATA, *QUICKER, "seed=7", f"hydra.run.dir={first}")[0] == 0
+    assert call(*DATA, *QUICKER, "seed=7", f"hydra.run.dir={first}")[0] == 0
     known = json.loads((first / "result.json").read_text())
     check(known)
     assert known["settings"]["optimizer"]["max_iterations"] == 4
-    status, error = repeat(monkeypatch, capfd, first / "result.json", f"hydra.run.dir={second}")
+    status, error = repeat(first / "result.json", f"hydra.run.dir={second}")
     assert status == 0, error
     again = json.loads((second / "result.json").read_text())
     assert again["settings"] == known["settings"]
     assert again["parameters"] == known["parameters"]
     # a folder will do, and what the command line sets differs
-    status, error = repeat(monkeypatch, capfd, first, "seed=8", f"hydra.run.dir={third}")
+    status, error = repeat(first, "seed=8", f"hydra.run.dir={third}")
     assert status == 0, error
     changed = json.loads((third / "result.json").read_text())["settings"]
     assert changed == known["settings"] | {"seed": 8}
 
 
-def test_what_cannot_be_repeated_is_named(monkeypatch, capfd, tmp_path):
+def test_what_cannot_be_repeated_is_named(tmp_path):
     (tmp_path / "other.json").write_text('{"parameters": {"C1": 4}}')
     for source, message in (
         (tmp_path / "none.json", "none.json"),
         (tmp_path / "other.json", "holds no settings of a run"),
     ):
-        status, error = repeat(monkeypatch, capfd, source, f"hydra.run.dir={tmp_path / 'run'}")
+        status, error = repeat(source, f"hydra.run.dir={tmp_path / 'run'}")
         assert status == 2
         assert message in error
 
 
-def test_simulates_a_table(monkeypatch, capfd, tmp_path):
+def test_simulates_a_table(tmp_path):
     table, out = tmp_path / "table.csv", tmp_path / "out.npz"
     table.write_text("C1,tilt_x,thickness\n4.0,0.5,7\n6.0,-1.0,9\n")
     arguments = [
@@ -206,7 +201,7 @@ def test_simulates_a_table(monkeypatch, capfd, tmp_path):
         "simulate.save_wave=true",
         f"hydra.run.dir={tmp_path / 'run'}",
     ]
-    status, error = call(monkeypatch, capfd, *arguments, stage="simulate")
+    status, error = call(*arguments, stage="simulate")
     assert status == 0, error
     content = np.load(out)
     assert content["image"].shape == (2, 44, 64)
@@ -231,13 +226,11 @@ def test_simulates_a_table(monkeypatch, capfd, tmp_path):
         ("C1\n", "no rows"),
     ],
 )
-def test_bad_tables(monkeypatch, capfd, tmp_path, text, message):
+def test_bad_tables(tmp_path, text, message):
     table = tmp_path / "table.csv"
     table.write_text(text)
     arguments = [f"simulate.table={table}", f"hydra.run.dir={tmp_path / 'run'}"]
     status, error = call(
-        monkeypatch,
-        capfd,
         *without("data.image", "data.average", "data.vacuum"),
         *arguments,
         stage="simulate",
@@ -246,17 +239,15 @@ def test_bad_tables(monkeypatch, capfd, tmp_path, text, message):
     assert message in error
 
 
-def test_what_the_user_gives_wins_over_the_example(monkeypatch, capfd, tmp_path):
+def test_what_the_user_gives_wins_over_the_example(tmp_path):
     arguments = [f"data.mtf={tmp_path / 'none.mtf'}", f"hydra.run.dir={tmp_path / 'run'}"]
-    status, error = call(monkeypatch, capfd, *arguments)
+    status, error = call(*arguments)
     assert status == 2
     assert "none.mtf" in error
 
 
-def test_priors_written_for_another_convention_are_refused(monkeypatch, capfd, tmp_path):
+def test_priors_written_for_another_convention_are_refused(tmp_path):
     status, error = call(
-        monkeypatch,
-        capfd,
         "parameters=corrected_microscope",
         "microscope.aberration_convention=drprobe",
         f"hydra.run.dir={tmp_path}",
@@ -265,11 +256,10 @@ def test_priors_written_for_another_convention_are_refused(monkeypatch, capfd, t
     assert "written for 'haider'" in error
 
 
-def test_sweep_runs_all_and_summarises(monkeypatch, capfd, tmp_path):
-    GlobalHydra.instance().clear()
+def test_sweep_runs_all_and_summarises(tmp_path):
     sweep = ["-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "+stage=imaging", *DATA, *QUICKER]
-    monkeypatch.setattr(sys, "argv", ["run", *sweep])
-    assert command.main() == 0
+    status, error = commanded(*sweep)
+    assert status == 0, error
     rows = (tmp_path / "summary.csv").read_text().splitlines()
     assert len(rows) == 3
     assert rows[0].startswith("run,status,mse")
@@ -284,30 +274,36 @@ def test_names_of_sweep_folders():
     assert command.run_name(["+stage=imaging", "seed=3"]) == "seed=3"
 
 
-@pytest.mark.parametrize("optimizer", ["hybrid", "turbo", "lm"])
-@pytest.mark.parametrize("parameters", ["default", "corrected_microscope"])
-@pytest.mark.parametrize("stage", [*STAGES, PIPELINE])
-def test_every_configuration_composes(stage, parameters, optimizer):
+def composed(*overrides):
     with initialize_config_dir(command.CONFIGS, version_base="1.3"):
-        config = compose(
-            "config",
-            overrides=[f"+stage={stage}", f"optimizer={optimizer}", f"parameters={parameters}"],
-        )
-    content = OmegaConf.to_container(config, resolve=True)
+        content = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
     assert isinstance(content, dict)
-    settings = run_settings(content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("stage", "optimizer", "parameters", "priors"),
+    [
+        ("imaging", "turbo", "default", 0),
+        ("structure", "lm", "corrected_microscope", 13),
+        ("pipeline", "hybrid", "corrected_microscope", 13),
+    ],
+)
+def test_what_is_chosen_of_each_group_is_composed(stage, optimizer, parameters, priors):
+    chosen = (f"+stage={stage}", f"optimizer={optimizer}", f"parameters={parameters}")
+    settings = run_settings(composed(*chosen))
     assert settings.optimizer.name == optimizer
-    space = parameter_space(settings)
-    priors = np.isfinite(space.fitted.space.prior_std).sum()
-    assert priors == (0 if parameters == "default" else 13)
+    known = parameter_space(settings).fitted.space.prior_std
+    assert np.isfinite(known).sum() == priors
 
 
 @pytest.mark.parametrize("stage", [*STAGES, PIPELINE])
 def test_configurations_hold_the_defaults_of_the_settings(stage):
     """Every option is in a configuration, with the value that the dataclass gives it."""
-    with initialize_config_dir(command.CONFIGS, version_base="1.3"):
-        content = OmegaConf.to_container(compose("config", [f"+stage={stage}"]), resolve=True)
-    assert isinstance(content, dict)
+    content = composed(f"+stage={stage}")
+    settings = run_settings(content)
+    assert settings.stage == stage
+    assert parameter_space(settings).fitted.space.names
     defaults = json.loads(json.dumps(dataclasses.asdict(RunSettings(stage))))
     for name, value in defaults.items():
         if name == "parameters":

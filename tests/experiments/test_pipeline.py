@@ -25,7 +25,7 @@ def truth(tmp_path_factory) -> Path:
 def whole(tmp_path_factory, truth) -> Path:
     """A run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    finish("pipeline", folder, truth)
+    finish("pipeline", folder, truth, drawn=True)
     return folder
 
 

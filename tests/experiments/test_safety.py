@@ -104,14 +104,16 @@ def test_what_simulate_writes_replaces_nothing_unasked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "times"), [(signal.SIGINT, 130, 20), (signal.SIGTERM, 143, 1)]
+    ("number", "status", "times", "mark"),
+    [(signal.SIGINT, 130, 20, "history.csv"), (signal.SIGTERM, 143, 1, MANIFEST)],
 )
 def test_signals_end_with_one_line_and_the_run_goes_on(
-    whole, known, tmp_path, number, status, times
+    whole, known, tmp_path, number, status, times, mark
 ):
+    """In the midst of its work, and before it."""
     folder = tmp_path / "run"
     process = start(folder, known)
-    wait_for(folder / "history.csv", process)
+    wait_for(folder / mark, process)
     for _ in range(times):  # those after the first change nothing
         process.send_signal(number)
         time.sleep(0.01)
@@ -185,7 +187,7 @@ def small_disk(path: Path, size: str, *options: str):
 @pytest.mark.parametrize("size", ["8k", "40k", "120k"])
 def test_a_full_disk_is_named_and_no_part_stays(tmp_path, size):
     with small_disk(tmp_path / "disk", size) as disk:
-        status, error = commanded(*simulation(disk / "run"), "data.roi_shape=[128,128]")
+        status, error = commanded(*simulation(disk / "run"), "data.roi_shape=[128,128]", drawn=True)
         assert status == 2, error
         assert str(disk / "run") in error
         assert "Traceback" not in error
@@ -201,15 +203,16 @@ def test_a_read_only_folder_is_named(tmp_path):
         assert "Traceback" not in error
 
 
-def test_default_folders_of_runs_in_one_second_differ(tmp_path):
-    command = [sys.executable, "-m", "experiments.run", "+stage=imaging", "data.image=no"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    both = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-        for _ in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in both] == [2, 2]
-    assert len(list((tmp_path / "runs" / "imaging").iterdir())) == 2
+def test_default_folders_of_runs_in_one_second_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = {}
+    for process in range(3, 9):  # some of them in the same second
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        assert commanded("+stage=imaging", "data.image=no")[0] == 2
+        folders = list((tmp_path / "runs" / "imaging").iterdir())
+    assert len(folders) == 6
+    seconds = {folder.name.rpartition("_")[0] for folder in folders}
+    assert len(seconds) < 6
 
 
 DIGITS = "9" * 5000
