@@ -30,6 +30,7 @@ from qhrtem_jax.bayesopt.surrogate import (
 from qhrtem_jax.bayesopt.trust_region import TrustRegion, TrustRegionOptions
 
 SURROGATES = ("scalar", "composite", "gpjax")
+OUTPUTS = ("log", "standardised")
 LARGEST_BETA = 1e12
 LARGE_VALUE = 1e100
 """Values beyond it are scaled before they are squared."""
@@ -46,18 +47,19 @@ class TurboOptions:
     All points are kept in the state, and come back into the model when the region is near them.
     `beta`: of qUCB and UCB; multiplied by `beta_growth` at each restart. Thompson sampling and
     logEI have no such number: they explore by what the model does not know.
-    `output`: "standardise" models the objective, "log" its logarithm (a positive objective that
+    `output`: "standardised" models the objective, "log" its logarithm (a positive objective that
     falls over orders of magnitude, such as a mean squared error, is then far easier to model).
     """
 
     acquisition: str = "qucb"
     surrogate: str = "scalar"
-    output: str = "standardise"
+    output: str = "standardised"
     beta: float = 0.25
     beta_growth: float = 4.0
     training_points: int = 256
     components: int = 48
-    initial_points: int | None = None  # default: 2 d, rounded up to whole batches
+    initial_points: int | None = None  # rounded up to whole batches
+    initial_per_dimension: int = 2  # where `initial_points` is None
     first_fit_calls: int = 60
     fit_calls: int = 12
     effort: Effort = dataclasses.field(default_factory=Effort)
@@ -68,7 +70,7 @@ class TurboOptions:
         for name, allowed in (
             ("acquisition", ACQUISITIONS),
             ("surrogate", SURROGATES),
-            ("output", ("log", "standardise")),
+            ("output", OUTPUTS),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -130,7 +132,8 @@ class Turbo(eqx.Module):
 
     @property
     def initial_points(self) -> int:
-        wanted = self.options.initial_points or 2 * self.dimensions
+        options = self.options
+        wanted = options.initial_points or options.initial_per_dimension * self.dimensions
         return self.batch * math.ceil(wanted / self.batch)
 
     @property

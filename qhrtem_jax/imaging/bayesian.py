@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from qhrtem_jax.bayesopt.gp import Prior
-from qhrtem_jax.bayesopt.trust_region import TrustRegionOptions
-from qhrtem_jax.bayesopt.turbo import Turbo, TurboOptions, TurboState
+from qhrtem_jax.bayesopt.turbo import Turbo, TurboState
 from qhrtem_jax.imaging.model import SearchModel
+from qhrtem_jax.inputs.search import turbo_options
 from qhrtem_jax.io.journal import Journal, Row
 
 log = logging.getLogger(__name__)
@@ -68,27 +67,16 @@ def bayesian_search(
 def _turbo(model: SearchModel) -> Turbo:
     chosen, dimensions = model.settings, len(model.space.space)
     outputs = 0
-    if chosen.surrogate == "composite":
+    surrogate = model.surrogate
+    if surrogate == "composite":
         experiment = model.objective.experiment
-        residual = model.objective.likelihood.residual
-        outputs = jax.eval_shape(residual, experiment, experiment).size + dimensions + 1
+        outputs = jax.eval_shape(model.objective.residual, experiment).size + dimensions + 1
     return Turbo(
         dimensions=dimensions,
         batch=model.batch,
         max_evaluations=chosen.max_evaluations,
         outputs=outputs,
-        options=TurboOptions(
-            acquisition=chosen.acquisition,
-            surrogate=chosen.surrogate,
-            output="log",
-            beta=chosen.beta,
-            initial_points=chosen.initial_points,
-            training_points=chosen.training_points,
-            prior=Prior(fixed_noise=chosen.fixed_noise),
-            region=TrustRegionOptions(
-                minimum_length=chosen.minimum_length, improvement=chosen.improvement
-            ),
-        ),
+        options=turbo_options(chosen, surrogate),
     )
 
 

@@ -26,8 +26,7 @@ def estimates(
     space: ParameterSpace,
     names: tuple[str, ...],
     errors: Errors,
-    data_variance: float,
-    pixels: int,
+    information: float | None,
 ) -> dict[str, Parameter]:
     fitted = space.fitted.space
     widths = dict(zip(fitted.names, fitted.high - fitted.low, strict=True))
@@ -38,24 +37,25 @@ def estimates(
         std_noise[name] = float(errors.std_noise[k] * widths[name]) if known else None
         std[name] = float(errors.std[k] * widths[name]) if known else None
     for errors_of, chi2 in ((std_noise, 1.0), (std, max(1.0, errors.chi2_reduced))):
-        errors_of["thickness"] = _thickness_error(found, data_variance * chi2, pixels)
+        errors_of["thickness"] = _thickness_error(found, information, chi2)
     free = set(names) | ({"thickness"} if space.thickness_free else set())
     if space.shift_free:
         free |= set(SHIFT)
     return parameter_table(found.vector, free, std_noise, std)
 
 
-def _thickness_error(found: Found, data_variance: float, pixels: int) -> float | None:
-    """Deviation of the thickness over the likelihood of those that least squares refined.
+def _thickness_error(found: Found, information: float | None, scale: float) -> float | None:
+    """Deviation of the thickness over the likelihood of those that were refined.
 
-    None where the neighbours of the best were not refined.
+    `information`: -2 log likelihood in units of the objective, None where it is none; `scale`:
+    variance in units of the noise's. None where the neighbours of the best were not refined.
     """
     best = round(float(found.vector[INDEX["thickness"]]))
     costs = found.thickness_costs
-    if not all(best + step in costs for step in (-1, 1)):
+    if information is None or not all(best + step in costs for step in (-1, 1)):
         return None
     steps = np.array(sorted(costs))
-    chi2 = np.array([costs[int(n)] for n in steps]) * pixels / data_variance
+    chi2 = np.array([costs[int(n)] for n in steps]) * information / scale
     weight = np.exp(-0.5 * (chi2 - np.min(chi2)))
     deviation = float(np.sqrt(np.sum(weight * (steps - best) ** 2) / np.sum(weight)))
     return round(deviation, 4)

@@ -1,6 +1,7 @@
 """The objective of the search in the unit cube of its parameters."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -14,12 +15,12 @@ from qhrtem_jax.refine.coordinates import Coordinates
 class Evaluator(eqx.Module):
     """Objective in the unit cube: the criterion, and scaled distances to the priors.
 
-    Of the mean squared error that is the sum of the squares of the residuals.
+    Where the criterion is a sum of squares, that is the sum of the squares of the residuals.
     """
 
     objective: Objective
     base: Float[Array, " parameters"]
-    coordinates: Coordinates  # priors in units of residuals whose sum of squares is the MSE
+    coordinates: Coordinates  # priors in units of residuals
 
     @eqx.filter_jit
     def __call__(self, unit: Float[Array, "n d"]) -> tuple[Array, Array, Array, Array]:
@@ -28,22 +29,22 @@ class Evaluator(eqx.Module):
         vectors = jnp.broadcast_to(self.base, (len(unit), self.base.size))
         vectors = self.coordinates.place(vectors, unit)
         found = self.objective.evaluate(vectors)
-        data = self.objective.likelihood.residual(found.image, self.objective.experiment)
+        data = jax.vmap(self.objective.residual)(found.image)
         pulls = self.coordinates.pull(unit)
         first = self.objective.thickness_range[0]
         thickness = found.vector[:, INDEX["thickness"]].astype(jnp.int32) - first
         known = jnp.sqrt(self.objective.thickness_penalty[thickness])[:, None]
         residuals = jnp.concatenate([data, pulls, known], axis=1)
-        value = jnp.sum(residuals**2, axis=1)
-        if self.objective.criterion is not None:  # no sum of squares
-            value = found.cost + jnp.sum(pulls**2, axis=1) + known[:, 0] ** 2
-            value = jnp.maximum(value, jnp.finfo(value.dtype).eps)  # rounded, 1 - NCC falls below 0
+        if self.objective.squares:
+            value = jnp.sum(residuals**2, axis=1)
+        else:  # rounded, 1 - SSIM falls below 0
+            value = jnp.maximum(found.cost, jnp.finfo(found.cost.dtype).eps)
         return value, residuals, found.mse, found.vector
 
 
 def make_evaluator(objective: Objective, space: ParameterSpace, data_variance: float) -> Evaluator:
     """`data_variance`: variance of a pixel that the priors are weighed against."""
     dtype = objective.experiment.dtype
-    scale = float(np.sqrt(objective.pixels / data_variance))
+    scale = float(np.sqrt(objective.information(data_variance)))
     coordinates = space.coordinates(space.space.names, scale)
     return Evaluator(objective, jnp.asarray(space.base, dtype), coordinates.on_device(dtype))

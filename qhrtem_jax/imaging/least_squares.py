@@ -1,10 +1,15 @@
-"""Least squares of the imaging parameters: from several starts, then over the thickness."""
+"""Gradients finish what a search has found: from several starts, then over the thickness.
+
+Least squares where the objective is a sum of squares, else a bounded quasi-Newton method.
+"""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from qhrtem_jax.bayesopt import lbfgs
 from qhrtem_jax.imaging.model import Found, SearchModel
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.objective import Objective
@@ -24,11 +29,13 @@ LEAST_GAIN = 1e-4
 THICKNESS = INDEX["thickness"]
 
 
-class Solver(eqx.Module):
-    """Least squares of the continuous parameters `names` from one start at a fixed thickness.
+QUASI_NEWTON_CALLS = 3
+"""Gradients of the quasi-Newton method for each Jacobian that least squares may take."""
 
-    Residuals are scaled so that the sum of their squares is the mean squared error.
-    """
+
+class Solver(eqx.Module):
+    """Minimises the objective by the continuous parameters `names`, from one start at a fixed
+    thickness."""
 
     objective: Objective
     base: Float[Array, " parameters"]
@@ -39,18 +46,40 @@ class Solver(eqx.Module):
     @eqx.filter_jit
     def __call__(
         self, start: Float[Array, " d"], thickness: Float[Array, ""]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""], Int[Array, ""]]:
-        """(point of the unit cube, objective with its priors, Jacobians that it took)."""
+    ) -> tuple[Float[Array, " d"], Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
+        """(point of the unit cube, objective with its priors, mean squared error, Jacobians or
+        gradients that it took)."""
+        solve = self._least_squares if self.objective.squares else self._quasi_newton
+        u, cost, calls = solve(start, thickness)
+        if self.objective.criterion is None:
+            return u, cost, cost - jnp.sum(self.coordinates.pull(u) ** 2), calls
+        image = self.objective.simulator.image(self._vector(u, thickness))
+        return u, cost, self.objective.errors(image[None])[0], calls
+
+    def _vector(self, u: Array, thickness: Array) -> Array:
+        return self.coordinates.place(self.base, u).at[THICKNESS].set(thickness)
+
+    def _least_squares(self, start: Array, thickness: Array) -> tuple[Array, Array, Array]:
         objective = self.objective
 
         def residuals(u: Array) -> tuple[Array, Array]:
-            vector = self.coordinates.place(self.base, u).at[THICKNESS].set(thickness)
+            vector = self._vector(u, thickness)
             image, jacobian = image_and_jacobian(objective.simulator, vector, self.names)
-            slopes = objective.likelihood.slopes(jacobian * self.coordinates.width[:, None, None])
-            return objective.likelihood.residual(image, objective.experiment), slopes
+            jacobian = jacobian * self.coordinates.width[:, None, None]
+            return objective.residual(image), objective.slopes(image, jacobian)
 
         state = self.method.run(residuals, start)
         return state.u, state.cost, state.iterations
+
+    def _quasi_newton(self, start: Array, thickness: Array) -> tuple[Array, Array, Array]:
+        def cost(u: Array) -> Array:
+            image = self.objective.simulator.image(self._vector(u, thickness))
+            return self.objective.costs(image[None])[0]
+
+        calls = QUASI_NEWTON_CALLS * self.method.max_iterations
+        box = jnp.zeros_like(start), jnp.ones_like(start)
+        u, value = lbfgs.minimise(jax.value_and_grad(cost), start, *box, calls, first_step=0.02)
+        return u, value, jnp.int32(calls)
 
 
 def make_solver(model: SearchModel) -> Solver:
@@ -74,7 +103,7 @@ def _continuous(model: SearchModel) -> tuple[str, ...]:
 
 
 def _coordinates(model: SearchModel) -> Coordinates[np.ndarray]:
-    scale = float(np.sqrt(model.objective.pixels / model.data_variance))
+    scale = float(np.sqrt(model.objective.information(model.data_variance)))
     return model.space.fitted.coordinates(_continuous(model), scale)
 
 
@@ -155,7 +184,8 @@ def _solved(
     """The better of `found` and what least squares makes of `vector`."""
     coordinates, dtype = _coordinates(model), model.objective.experiment.dtype
     thickness, start = _thickness(vector), coordinates.to_unit(vector)
-    solution, data_cost, calls = solver(jnp.asarray(start, dtype), jnp.asarray(thickness, dtype))
+    point = jnp.asarray(start, dtype), jnp.asarray(thickness, dtype)
+    solution, data_cost, error, calls = solver(*point)
     journal.count(gradients=int(calls))
     u = np.asarray(solution, float)
     cost = float(data_cost) + model.thickness_penalty(thickness)
@@ -163,7 +193,7 @@ def _solved(
     costs = found.thickness_costs | {thickness: float(np.fmin(known, cost))}
     mse, best, least = None, found.vector, found.cost
     if np.isfinite(cost) and cost < found.cost * (1.0 - LEAST_GAIN):
-        mse = float(data_cost) - float(np.sum(coordinates.pull(u) ** 2))
+        mse = float(error)
         best, least = coordinates.place(vector, u), cost
         best[THICKNESS] = thickness
     journal.note("least squares", mse, budget=model.settings.max_evaluations)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -40,6 +41,18 @@ class SearchModel:
     def batch(self) -> int:
         """Evaluations at a time."""
         return min(self.settings.batch, self.settings.max_evaluations)
+
+    @property
+    def surrogate(self) -> str:
+        """That of Bayesian optimization: by itself, the composite one where there are residuals."""
+        if self.settings.surrogate != "auto":
+            return self.settings.surrogate
+        return "composite" if self.objective.squares else "scalar"
+
+    @property
+    def information(self) -> float | None:
+        """-2 log likelihood in units of the objective; None where it is no likelihood."""
+        return self.objective.information(self.data_variance) if self.objective.squares else None
 
     def weighed(self, data_variance: float) -> "SearchModel":
         """The same with another weight of the data against the priors, for least squares."""
@@ -84,20 +97,22 @@ def search_model(
     penalty = np.zeros(len(steps))
     if thickness.prior_mean is not None and thickness.prior_std is not None:
         distance = (steps - thickness.prior_mean) / thickness.prior_std
-        penalty = distance**2 * variance / image.size
-    chosen = settings.objective.criterion
-    criterion = None if chosen == "mse" else CRITERIA[chosen]()
+        penalty = distance**2
+    chosen, target = settings.objective.criterion, jnp.asarray(image, simulator.dtype)
+    noise = problem.experiment.noise
+    criterion = None if chosen == "mse" else CRITERIA[chosen].of(target, noise)
     objective = make_objective(
         simulator,
-        jnp.asarray(image, simulator.dtype),
+        target,
         thickness_range=space.thickness_range,
         shift_range=tuple((v.low, v.high) for v in space.shift),  # type: ignore[arg-type]
         profile=space.profiled,
-        thickness_penalty=penalty,
         criterion=criterion,
     )
     band = band_of(simulator) if criterion is None else None
     objective = objective if band is None else in_band(objective, band)
+    penalty = jnp.asarray(penalty / objective.information(variance), simulator.dtype)
+    objective = eqx.tree_at(lambda o: o.thickness_penalty, objective, penalty)
     evaluator = make_evaluator(objective, space, variance)
     return SearchModel(
         objective,

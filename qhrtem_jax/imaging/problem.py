@@ -15,6 +15,7 @@ from qhrtem_jax.inputs.instrument import (
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
+from qhrtem_jax.matching.criteria import CRITERIA
 from qhrtem_jax.matching.criteria.similarity import WINDOW
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.microscope import Microscope
@@ -67,6 +68,11 @@ def _check_criterion(settings: Settings, experiment: Experiment) -> None:
         raise InputError(
             f"data.average: found {1 + len(experiment.others)} means, which are fitted together by "
             f"least squares, expected one with objective.criterion={criterion}"
+        )
+    if CRITERIA[criterion].needs_noise and experiment.noise is None:
+        raise InputError(
+            f"objective.criterion: found {criterion} and no noise to weigh pixels by, expected "
+            "data.vacuum or data.noise_variance with it"
         )
     if criterion == "ssim" and min(experiment.image.shape) < WINDOW:
         raise InputError(

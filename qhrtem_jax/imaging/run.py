@@ -80,7 +80,7 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         fit=figures_of_merit(
             simulation, image, None if noise.source == "residual" else errors.chi2_reduced
         ),
-        parameters=estimates(found, space, names, errors, variance, image.size),
+        parameters=estimates(found, space, names, errors, searched.weighed(variance).information),
         correlations=correlations_of(errors.strong_correlations(names)),
         cost=Cost(0, 0, 0.0, 0.0),  # until all is done
         arrays={

@@ -9,10 +9,10 @@ import typing
 from collections.abc import Mapping
 
 from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS
-from qhrtem_jax.bayesopt.turbo import SURROGATES
+from qhrtem_jax.bayesopt.turbo import OUTPUTS, SURROGATES
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.conversion import shown, typed
-from qhrtem_jax.matching.criteria import CRITERIA
+from qhrtem_jax.matching.criteria import CRITERIA, SumOfSquares
 from qhrtem_jax.physics.columns import FILLS
 from qhrtem_jax.physics.parameters import NAMES
 
@@ -134,16 +134,23 @@ class OptimizerSettings:
 
     name: str = "hybrid"
     acquisition: str = "thompson"
-    surrogate: str = "composite"
+    surrogate: str = "auto"
+    output: str = "log"
     profile: tuple[str, ...] = ("thickness", "shift")
     max_evaluations: int = 256
     max_seconds: float | None = None
     batch: int = 8
     beta: float = 0.25
+    beta_growth: float = 4.0
     initial_points: int | None = None
-    training_points: int = 256
+    initial_per_parameter: int = 2
+    training_points: int | str = 256
     fixed_noise: float | None = None
+    initial_length: float = 0.8
     minimum_length: float = 0.5**5
+    maximum_length: float = 1.6
+    successes_to_grow: int = 10
+    failures_to_shrink: int | None = None
     improvement: float = 0.01
     starts: int = 6
     max_iterations: int = 60
@@ -152,21 +159,34 @@ class OptimizerSettings:
     CHOICES: typing.ClassVar = {
         "name": ("turbo", "lm", "hybrid"),
         "acquisition": ACQUISITIONS,
-        "surrogate": SURROGATES,
+        "surrogate": ("auto", *SURROGATES),
+        "output": OUTPUTS,
     }
     RANGES: typing.ClassVar = {
         "max_evaluations": (1, 1_000_000),
         "max_seconds": (1e-3, 1e9),
         "batch": (1, 4096),
         "beta": (1e-6, 1e6),
+        "beta_growth": (1.0, 1e6),
         "initial_points": (1, 1_000_000),
+        "initial_per_parameter": (1, 1000),
         "training_points": (2, 4096),
         "fixed_noise": (1e-12, 1e3),
+        "initial_length": (1e-9, 1e3),
         "minimum_length": (1e-9, 1.0),
+        "maximum_length": (1e-9, 1e3),
+        "successes_to_grow": (1, 1_000_000),
+        "failures_to_shrink": (1, 1_000_000),
         "improvement": (1e-12, 1.0),
         "starts": (1, 10_000),
         "max_iterations": (1, 10_000),
     }
+
+    @property
+    def most_training_points(self) -> int:
+        """Points that the surrogate is made from, at most."""
+        known = self.training_points
+        return self.max_evaluations if isinstance(known, str) else known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,21 +276,25 @@ def read_settings(kind: type[S], content: object) -> S:
 
 
 def _check_criterion(settings: Settings) -> None:
-    """Least squares, the composite surrogate and priors are those of the mean squared error."""
+    """Priors are weighed against likelihoods, the composite surrogate models residuals, and
+    imaging parameters that are handed over are not searched."""
     criterion, optimizer = settings.objective.criterion, settings.optimizer
-    if criterion == "mse":
-        return
+    squares = issubclass(CRITERIA[criterion], SumOfSquares)
     priors = [n for n, known in settings.parameters.items() if known.prior_std is not None]
     for name, found, expected, wrong in (
-        ("stage", settings.stage, "imaging", settings.stage != "imaging"),
-        ("optimizer", optimizer.name, "turbo", optimizer.name != "turbo"),
+        (
+            "imaging.result",
+            settings.imaging.result,
+            "none",
+            criterion != "mse" and settings.imaging.result is not None,
+        ),
         (
             "optimizer.surrogate",
             optimizer.surrogate,
-            "scalar or gpjax",
-            optimizer.surrogate == "composite",
+            "auto, scalar or gpjax",
+            optimizer.surrogate == "composite" and not squares,
         ),
-        ("parameters", f"priors of {', '.join(priors)}", "none", bool(priors)),
+        ("parameters", f"priors of {', '.join(priors)}", "none", bool(priors) and not squares),
     ):
         if wrong:
             raise InputError(
@@ -293,3 +317,8 @@ def _check_words(settings: Settings) -> None:
     ):
         if isinstance(value, str) and value != "auto":
             raise InputError(f"{name}: found {shown(value)}, expected {expected} or auto")
+    training = settings.optimizer.training_points
+    if isinstance(training, str) and training != "all":
+        raise InputError(
+            f"optimizer.training_points: found {shown(training)}, expected a number or all"
+        )

@@ -183,8 +183,8 @@ def imaging(
     tall = {"parameters.thickness.high": (high, high / 50.0)}
     bayesian, descending = chosen.name != "lm", chosen.name != "turbo"
     capacity = chosen.max_evaluations if bayesian else 4 * chosen.starts
-    training = min(chosen.training_points, capacity) if bayesian else 0
-    kept = data + d if bayesian and chosen.surrogate == "composite" else 0
+    training = min(chosen.most_training_points, capacity) if bayesian else 0
+    kept = data + d if bayesian and chosen.surrogate in ("auto", "composite") else 0
     batch = min(chosen.batch, chosen.max_evaluations)
     budget = {
         "optimizer.max_evaluations": (chosen.max_evaluations, capacity / 256.0),

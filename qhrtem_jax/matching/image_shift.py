@@ -1,8 +1,11 @@
 """The image shift A0 that fits best, found without a search."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from qhrtem_jax.physics.camera import Camera
@@ -10,6 +13,12 @@ from qhrtem_jax.physics.image_formation import ImageFormation
 from qhrtem_jax.physics.parameters import Formation
 
 Range = tuple[tuple[float, float], tuple[float, float]]
+
+AROUND = np.array([(x, y) for y in (-1.0, 0.0, 1.0) for x in (-1.0, 0.0, 1.0)])
+"""A point and its eight neighbours, in units of their distance."""
+
+DISTANCES = (0.5, 0.25, 0.1)
+"""That distance in each round, in units of a point of the image grid."""
 
 
 class ImageShift(eqx.Module):
@@ -22,6 +31,12 @@ class ImageShift(eqx.Module):
     q_y: Float[Array, "image_rows 1"]  # 1/nm
     q_x: Float[Array, " half_cols"]
     cols: int = eqx.field(static=True)  # of the image grid
+
+    @property
+    def spacing(self) -> Float[Array, " 2"]:
+        """Distance (x, y) of the image grid's points, in nm."""
+        rows = self.q_y.shape[0]
+        return jnp.stack([1.0 / (self.q_x[1] * self.cols), 1.0 / (self.q_y[1, 0] * rows)])
 
     def ramp(self, shifts: Float[Array, "n 2"]) -> Complex[Array, "n image_rows half_cols"]:
         """exp(-2 pi i q.shift): moves images to larger x, y by the shift."""
@@ -63,7 +78,7 @@ class ImageShift(eqx.Module):
         flat = jnp.argmax(jnp.where(allowed, grid, -jnp.inf).reshape(grid.shape[0], -1), axis=1)
         start = jnp.stack([x[flat % cols], y[flat // cols]], axis=1)
 
-        limit = jnp.stack([1.0 / (self.q_x[1] * cols), 1.0 / (self.q_y[1, 0] * rows)])
+        limit = self.spacing
         pixels = jax.vmap(lambda s: camera.linear(s, formation))
 
         def gauss_newton(_: Array, shifts: Array) -> Array:
@@ -86,6 +101,32 @@ class ImageShift(eqx.Module):
             return jnp.clip(shifts + step, self.low, self.high)
 
         return jax.lax.fori_loop(0, 2, gauss_newton, start)
+
+    def least(
+        self, cost: Callable[[Float[Array, " 2"]], Float[Array, ""]], start: Float[Array, " 2"]
+    ) -> Float[Array, " 2"]:
+        """The shift of least `cost` near `start`: the minimum of the parabola through a point and
+        its neighbours, or the best of these where that is better; then more and more finely."""
+        found = start
+        for distance in DISTANCES:
+            step = distance * self.spacing
+            near = jnp.clip(found + jnp.asarray(AROUND, start.dtype) * step, self.low, self.high)
+            costs = jax.vmap(cost)(near)
+            c = costs.reshape(3, 3)  # [y, x]
+            slope_x, slope_y = 0.5 * (c[1, 2] - c[1, 0]), 0.5 * (c[2, 1] - c[0, 1])
+            bend_x = c[1, 2] - 2.0 * c[1, 1] + c[1, 0]
+            bend_y = c[2, 1] - 2.0 * c[1, 1] + c[0, 1]
+            twist = 0.25 * (c[2, 2] - c[2, 0] - c[0, 2] + c[0, 0])
+            determinant = bend_x * bend_y - twist**2
+            move = jnp.stack(
+                [twist * slope_y - bend_y * slope_x, twist * slope_x - bend_x * slope_y]
+            )
+            move = jnp.where(determinant > 0.0, move / determinant, 0.0)
+            lowest = jnp.clip(found + jnp.clip(move, -1.0, 1.0) * step, self.low, self.high)
+            lowest = jnp.where(jnp.all(jnp.isfinite(lowest)), lowest, found)
+            best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
+            found = jnp.where(cost(lowest) <= costs[best], lowest, near[best])
+        return found
 
 
 def make_image_shift(

@@ -7,13 +7,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qhrtem_jax.matching.band import Band
-from qhrtem_jax.matching.criteria import Criterion
+from qhrtem_jax.matching.criteria import Criterion, SumOfSquares
 from qhrtem_jax.matching.image_shift import ImageShift, Range, make_image_shift
 from qhrtem_jax.matching.likelihood import Likelihood, mean_square
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
 
 _SHIFT = slice(INDEX["A0_x"], INDEX["A0_y"] + 1)
+
+CONTENDERS = 3
+"""So many of the best thicknesses get the shift of a criterion that is not the squared error."""
 
 
 class Evaluation(eqx.Module):
@@ -36,7 +39,8 @@ class Objective(eqx.Module):
     One propagation gives the wave behind every slice, so with `profile_thickness` each vector gets
     the best whole number of slices within `thickness_range` at no further propagation. With
     `profile_shift` the image shift A0 of least squared error is found from the cross-correlation,
-    within `shift_range`. What is profiled is ignored in the input vector.
+    within `shift_range`, and for another criterion that of its own minimum near it. What is
+    profiled is ignored in the input vector.
     """
 
     simulator: Simulator
@@ -57,6 +61,33 @@ class Objective(eqx.Module):
     def pixels(self) -> int:
         """Number of pixels of the experiment."""
         return self.likelihood.pixels
+
+    @property
+    def squares(self) -> bool:
+        """Whether the cost is a sum of squares, those of `residual`."""
+        return self.criterion is None or isinstance(self.criterion, SumOfSquares)
+
+    def residual(self, image: Float[Array, "rows cols"]) -> Float[Array, " residuals"]:
+        """The sum of its squares is the cost; of the mean squared error where that is none."""
+        if isinstance(self.criterion, SumOfSquares):
+            return self.criterion.residual(image, self.experiment)
+        return self.likelihood.residual(image, self.experiment)
+
+    def slopes(
+        self, image: Float[Array, "rows cols"], jacobian: Float[Array, "d rows cols"]
+    ) -> Float[Array, "residuals d"]:
+        """Derivative of `residual`, from that of the image."""
+        if not isinstance(self.criterion, SumOfSquares):
+            return self.likelihood.slopes(jacobian)
+        _, push = jax.linearize(self.residual, image)
+        return jax.vmap(push)(jacobian).T
+
+    def information(self, variance: float) -> float:
+        """-2 log likelihood in units of the cost, for noise of `variance`, which is what weighs
+        priors; without a meaning where the cost is no sum of squares."""
+        if isinstance(self.criterion, SumOfSquares):
+            return self.criterion.information(self.experiment, variance)
+        return self.pixels / variance
 
     def errors(self, images: Float[Array, "n rows cols"]) -> Float[Array, " n"]:
         """Mean squared error of each image."""
@@ -87,15 +118,31 @@ class Objective(eqx.Module):
             thickness = jnp.clip(jnp.round(vector[INDEX["thickness"]]), low, high)[None]
             waves = self.simulator.wave_at_thickness(waves, thickness[0])[None]
         formation, camera = parameters.formation, self.simulator.formation.camera
-        spectra = self.simulator.formation.spectrum(waves, formation)
-        shifts = jnp.broadcast_to(vector[_SHIFT], (spectra.shape[0], 2))
+        still = self.simulator.formation.spectrum(waves, formation)
+        shifts = jnp.broadcast_to(vector[_SHIFT], (still.shape[0], 2))
+        spectra, penalty = still, self.thickness_penalty
+        if not self.profile_thickness:
+            penalty = jnp.zeros_like(thickness)
         if self.profile_shift:
             shifts = self.shift.best(camera, spectra, formation)
             spectra = spectra * self.shift.ramp(shifts)
         images = jax.vmap(camera, (0, None))(spectra, formation)
         costs = self.costs(images)
-        ranked = costs + self.thickness_penalty if self.profile_thickness else costs
-        best = jnp.argmin(jnp.where(jnp.isfinite(ranked), ranked, jnp.inf))
+        if self.profile_shift and self.criterion is not None:
+            ranked = jnp.where(jnp.isfinite(costs), costs + penalty, jnp.inf)
+            _, first = jax.lax.top_k(-ranked, min(CONTENDERS, ranked.size))
+            thickness, penalty = thickness[first], penalty[first]
+
+            def moved(spectrum: Array, shift: Array) -> Array:
+                return camera((spectrum[None] * self.shift.ramp(shift[None]))[0], formation)
+
+            def least(spectrum: Array, start: Array) -> Array:
+                return self.shift.least(lambda s: self.costs(moved(spectrum, s)[None])[0], start)
+
+            shifts = jax.vmap(least)(still[first], shifts[first])
+            images = jax.vmap(moved)(still[first], shifts)
+            costs = self.costs(images)
+        best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs + penalty, jnp.inf))
         filled = vector.at[_SHIFT].set(shifts[best]).at[INDEX["thickness"]].set(thickness[best])
         mse = costs[best] if self.criterion is None else self.errors(images[best][None])[0]
         return Evaluation(costs[best], mse, filled, images[best])

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.bayesopt.space import Space, Variable
-from qhrtem_jax.bayesopt.turbo import Turbo, TurboOptions
+from qhrtem_jax.bayesopt.turbo import Turbo
+from qhrtem_jax.inputs.search import turbo_options
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.model import RegionsModel, fitter
@@ -78,16 +79,12 @@ def _space(model: RegionsModel) -> Space:
 
 def _turbo(model: RegionsModel) -> Turbo:
     settings = model.problem.settings
+    chosen = settings.optimizer
     return Turbo(
         dimensions=model.layout.chains + 2,
         batch=BATCH,
         max_evaluations=max(BATCH, BATCH * (settings.reconstruct.max_evaluations // BATCH)),
-        options=TurboOptions(
-            acquisition=settings.optimizer.acquisition,
-            output="log",
-            beta=settings.optimizer.beta,
-            initial_points=2 * BATCH,
-        ),
+        options=turbo_options(chosen, "gpjax" if chosen.surrogate == "gpjax" else "scalar"),
     )
 
 

@@ -175,7 +175,7 @@ def test_the_search_recovers_when_the_whole_design_failed():
     assert float(state.best()[1]) < 2e-2
 
 
-@pytest.mark.parametrize("output", ["log", "standardise"])
+@pytest.mark.parametrize("output", ["log", "standardised"])
 @pytest.mark.parametrize("kind", ["constant", "large", "zero", "mixed"])
 def test_values_without_a_scale_survive(kind, output):
     def objective(x):

@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
+import scipy.optimize
 import scipy.stats
 
 from qhrtem_jax.matching import criteria
-from qhrtem_jax.matching.criteria import CRITERIA, cross_correlation
+from qhrtem_jax.matching.criteria import CRITERIA, SumOfSquares, cross_correlation
+from qhrtem_jax.matching.noise import NoiseModel, effective_variance
 from qhrtem_jax.matching.objective import make_objective
 from qhrtem_jax.physics.parameters import INDEX
 from tests.physics import crystal
@@ -23,10 +26,25 @@ def pair():
     return a, a + 0.05 * rng.normal(size=a.shape) + 0.01
 
 
+NOISE = NoiseModel(3e-3, (0.3,))
+"""No power is so low that whitening would have to raise it."""
+
+
+def made(name, exp, noise=NOISE):
+    return CRITERIA[name].of(jnp.asarray(exp), noise)
+
+
 def by_definition(name, sim, exp):
     """Of arrays, by NumPy and scikit-image."""
     if name == "mse":
         return np.mean((sim - exp) ** 2)
+    if name == "chi2":
+        white = sim - exp
+        for axis, count in enumerate(sim.shape):
+            covariance = scipy.linalg.toeplitz([1.0, 0.3] + (count - 2) * [0.0])
+            factor = np.linalg.cholesky(np.linalg.inv(covariance))
+            white = np.tensordot(white, factor, (axis, 0)) if axis else factor.T @ white
+        return np.mean(white**2) / NOISE.variance
     if name == "poisson":  # of a large dose, against the distribution's own probabilities
         dose = 1e5
         counts = np.round(dose * exp)
@@ -63,14 +81,14 @@ def scikit_ssim(sim, exp):
 @pytest.mark.parametrize("name", CRITERIA)
 def test_its_value_is_that_of_its_definition(name, pair):
     sim, exp = pair
-    value = CRITERIA[name]()(jnp.asarray(sim), jnp.asarray(exp))
+    value = made(name, exp)(jnp.asarray(sim), jnp.asarray(exp))
     assert float(value) == pytest.approx(by_definition(name, sim, exp), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
 def test_its_slope_is_that_of_finite_differences(name, pair):
     sim, exp = (jnp.asarray(a) for a in pair)
-    criterion = CRITERIA[name]()
+    criterion = made(name, exp)
     direction = jnp.asarray(np.random.default_rng(1).normal(size=sim.shape))
     slope = jnp.sum(jax.grad(criterion)(sim, exp) * direction)
     step = 1e-6
@@ -81,7 +99,7 @@ def test_its_slope_is_that_of_finite_differences(name, pair):
 @pytest.mark.parametrize("name", CRITERIA)
 def test_like_images_cost_nothing_and_others_more(name, pair):
     sim, exp = (jnp.asarray(a) for a in pair)
-    criterion = CRITERIA[name]()
+    criterion = made(name, exp)
     assert float(criterion(exp, exp)) == pytest.approx(0.0, abs=1e-12)
     costs = [float(criterion(exp + k * (sim - exp), exp)) for k in (0.1, 0.5, 1.0)]
     assert 0.0 < costs[0] < costs[1] < costs[2]
@@ -98,11 +116,70 @@ def test_what_it_is_blind_to(name, pair):
     """A level and a scale for the NCC, scale and places for the contrast, nothing for others."""
     exp = jnp.asarray(pair[1])
     for blind, change in INVARIANT.items():
-        cost = float(CRITERIA[name]()(change(exp), exp))
+        cost = float(made(name, exp)(change(exp), exp))
         if name == blind:
             assert cost == pytest.approx(0.0, abs=1e-12)
         else:
             assert cost > 1e-4
+
+
+SQUARES = [name for name in CRITERIA if issubclass(CRITERIA[name], SumOfSquares)]
+
+
+@pytest.mark.parametrize("name", SQUARES)
+def test_its_information_is_that_of_the_noise(name, pair):
+    """A small change that looks like the image costs as much -2 log likelihood as in white noise
+    that hides the image as well."""
+    exp = 1.0 + 0.3 * (pair[0] - 1.0)
+    change = 1e-3 * np.roll(pair[0] - 1.0, 8, axis=1)  # as the image, a quarter of a period aside
+    variance = effective_variance(NOISE, exp)
+    criterion = made(name, exp)
+    assert isinstance(criterion, SumOfSquares)
+    cost = criterion(jnp.asarray(exp + change), jnp.asarray(exp))
+    likelihood = criterion.information(jnp.asarray(exp), variance) * float(cost)
+    assert likelihood == pytest.approx(np.sum(change**2) / variance, rel=0.05)
+
+
+@pytest.mark.parametrize("name", [None, *SQUARES])
+def test_the_objective_s_slopes_are_those_of_its_residual(name):
+    simulator = crystal.simulator(image_shape=(36, 48))
+    image = simulator.image(jnp.asarray(crystal.vector(C1=6.0, thickness=9)))
+    criterion = None if name is None else made(name, image)
+    objective = make_objective(simulator, image, thickness_range=(2, 20), criterion=criterion)
+    at = image * 1.05 + 0.02 * jnp.sin(jnp.arange(image.size)).reshape(image.shape)
+    directions = jax.random.normal(jax.random.key(0), (2, *image.shape), image.dtype)
+    slopes, step = objective.slopes(at, directions), 1e-5
+    for k, direction in enumerate(directions):
+        more, less = (objective.residual(at + s * direction) for s in (step, -step))
+        expected = (more - less) / (2 * step)
+        np.testing.assert_allclose(slopes[:, k], expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["poisson", "ncc", "ssim", "r_factor"])
+def test_the_shift_is_that_of_the_criterion(name):
+    """Against an image of another scale, with other noise in each part, where criteria differ."""
+    simulator = crystal.simulator(image_shape=(36, 48))
+    truth = crystal.vector(C1=6.0, A1_x=1.0, thickness=13, A0_x=0.011, A0_y=-0.008)
+    image = 1.2 * simulator.image(jnp.asarray(truth))
+    noise = 0.05 * jax.random.normal(jax.random.key(3), image.shape)
+    experiment = image + noise * jnp.linspace(0, 2, image.shape[1])
+    criterion = made(name, experiment)
+    objective = make_objective(
+        simulator, experiment, thickness_range=(13, 13), profile=("shift",), criterion=criterion
+    )
+    start = jnp.asarray(truth).at[jnp.array([INDEX["A0_x"], INDEX["A0_y"]])].set(0.0)
+    found = objective.evaluate(start[None])
+
+    @jax.jit
+    def cost(shift):
+        moved = start.at[INDEX["A0_x"]].set(shift[0]).at[INDEX["A0_y"]].set(shift[1])
+        return criterion(simulator.image(moved), experiment)
+
+    shift = np.asarray(found.vector[0, [INDEX["A0_x"], INDEX["A0_y"]]])
+    assert float(found.cost[0]) == pytest.approx(float(cost(shift)), rel=1e-4)
+    least = scipy.optimize.minimize(cost, [0.011, -0.008], method="Nelder-Mead")
+    curvature = cost(least.x + np.array([3e-3, 0.0])) - least.fun
+    assert cost(shift) - least.fun < 0.01 * curvature
 
 
 def test_ncc_map_finds_a_shift(pair):
@@ -127,7 +204,7 @@ def test_the_objective_s_cost_is_the_criterion_s(name):
     simulator = crystal.simulator(image_shape=(36, 48))
     truth = crystal.vector(C1=6.0, A1_x=1.0, thickness=13)
     experiment = 1.4 * simulator.image(jnp.asarray(truth))
-    criterion = None if name is None else CRITERIA[name]()
+    criterion = None if name is None else made(name, experiment)
     objective = make_objective(
         simulator,
         experiment,

@@ -82,13 +82,38 @@ def test_priors_weigh_as_chi_square_does():
 
 
 def test_a_criterion_that_cannot_be_searched_is_refused():
-    turbo = {"name": "turbo", "surrogate": "scalar"}
     means = {"frame": None, "average": [[[64, 0]], [[60, 0]]]}
     with pytest.raises(InputError, match=r"data\.average: found 2 means, which are fitted toget"):
-        task(optimizer=turbo, objective={"criterion": "ncc"}, data=means)
+        task(objective={"criterion": "ncc"}, data=means)
     small = {"frame": [64, 0, 10, 64], "roi_shape": None, "average": None, "rois": None}
     with pytest.raises(InputError, match=r"found ssim for an image of \[10, 64\], expected at l"):
-        task(optimizer=turbo, objective={"criterion": "ssim"}, data=small)
+        task(objective={"criterion": "ssim"}, data=small)
+    with pytest.raises(InputError, match="found chi2 and no noise to weigh pixels by, expected d"):
+        task(objective={"criterion": "chi2"}, data={"vacuum": None})
+
+
+@pytest.mark.parametrize("criterion", ["poisson", "ssim"])
+def test_gradients_finish_for_every_criterion(tmp_path, criterion):
+    """Least squares where it is a sum of squares, else a quasi-Newton method: near its minimum the
+    truth is near."""
+    known, free = truth(), ("C1", "A1_x", "absorption")
+    parameters = {
+        name: {"free": False, "value": value} for name, value in known.items() if name not in free
+    }
+    problem = task(
+        microscope={"aberration_convention": "drprobe"},
+        parameters=parameters,
+        optimizer=QUICK | {"max_evaluations": 24, "starts": 1, "max_iterations": 15},
+        objective={"criterion": criterion},
+    )
+    result, _ = computed(problem, RunFolder(tmp_path))
+    check(result)
+    assert result["cost"]["gradient_evaluations"] > 0
+    assert result["fit"]["mse"] < 1.1 * 1.8e-4
+    for name in free:
+        entry = result["parameters"][name]
+        assert abs(entry["value"] - known[name]) < 5.0 * entry["std"], name
+    assert result["parameters"]["thickness"]["value"] == known["thickness"]
 
 
 def test_result_is_complete_and_plain(finished):

@@ -40,19 +40,17 @@ def settings(**groups):
         ({"specimen": {"slices": 0}}, r"specimen\.slices: found 0"),
         ({"microscope": {"aberration_convention": "zeiss"}}, r"aberration_convention"),
         ({"objective": {"criterion": "best"}}, r"objective\.criterion: found 'best', expected one"),
-        ({"objective": {"criterion": "ncc"}}, r"optimizer: found hybrid, expected turbo with obj"),
         (
-            {"objective": {"criterion": "ncc"}, "optimizer": {"name": "turbo"}},
-            r"optimizer\.surrogate: found composite, expected scalar",
+            {"objective": {"criterion": "ssim"}, "optimizer": {"surrogate": "composite"}},
+            r"optimizer\.surrogate: found composite, expected auto, scalar",
         ),
         (
-            {"stage": "stitch", "objective": {"criterion": "ncc"}},
-            r"stage: found stitch, expected imaging with objective\.criterion=ncc",
+            {"imaging": {"result": "known"}, "objective": {"criterion": "ncc"}},
+            r"imaging\.result: found known, expected none with objective\.criterion=ncc",
         ),
         (
             {
-                "objective": {"criterion": "ncc"},
-                "optimizer": {"name": "turbo", "surrogate": "scalar"},
+                "objective": {"criterion": "r_factor"},
                 "parameters": {"C1": {"prior_mean": 4.0, "prior_std": 1.0}},
             },
             r"parameters: found priors of C1, expected none",

@@ -3,8 +3,9 @@
 All take images of shape (rows, cols), vacuum-normalised, and are jit- and vmap-able.
 """
 
+from qhrtem_jax.matching.criteria.chi_square import ChiSquare
 from qhrtem_jax.matching.criteria.contrast import Contrast, contrast
-from qhrtem_jax.matching.criteria.criterion import Criterion
+from qhrtem_jax.matching.criteria.criterion import Criterion, SumOfSquares
 from qhrtem_jax.matching.criteria.cross_correlation import (
     CrossCorrelation,
     ncc_map,
@@ -17,6 +18,7 @@ from qhrtem_jax.matching.criteria.similarity import Similarity, structural_simil
 
 CRITERIA: dict[str, type[Criterion]] = {
     "mse": MeanSquare,
+    "chi2": ChiSquare,
     "poisson": PoissonDeviance,
     "ncc": CrossCorrelation,
     "ssim": Similarity,
@@ -28,6 +30,7 @@ CRITERIA: dict[str, type[Criterion]] = {
 __all__ = [
     "CRITERIA",
     "Criterion",
+    "SumOfSquares",
     "contrast",
     "mean_squared_error",
     "ncc_map",

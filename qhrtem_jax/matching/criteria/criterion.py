@@ -1,9 +1,13 @@
 """What all criteria have in common."""
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from qhrtem_jax.matching.noise import NoiseModel
 
 Image = Float[Array, "rows cols"]
 
@@ -15,6 +19,31 @@ class Criterion(eqx.Module):
     images differ.
     """
 
+    needs_noise: ClassVar[bool] = False
+
     @abc.abstractmethod
     def __call__(self, simulation: Image, experiment: Image) -> Float[Array, ""]:
         """How unlike the images are."""
+
+    @classmethod
+    def of(cls, experiment: Image, noise: NoiseModel | None) -> "Criterion":
+        """The criterion for one image; `noise` is None where it is not known, which a criterion
+        that `needs_noise` is not asked about."""
+        return cls()
+
+
+class SumOfSquares(Criterion):
+    """A criterion that least squares can make small, and that can be weighed against priors."""
+
+    @abc.abstractmethod
+    def residual(self, simulation: Image, experiment: Image) -> Float[Array, " residuals"]:
+        """The sum of its squares is the criterion."""
+
+    def __call__(self, simulation: Image, experiment: Image) -> Float[Array, ""]:
+        """How unlike the images are."""
+        return jnp.sum(self.residual(simulation, experiment) ** 2)
+
+    def information(self, experiment: Image, variance: float) -> float:
+        """-2 log likelihood in units of the criterion, near its minimum, where white noise of
+        `variance` would hide the image's structure as much as its noise does."""
+        return experiment.size / variance

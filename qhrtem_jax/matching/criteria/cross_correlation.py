@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from qhrtem_jax.matching.criteria.criterion import Criterion, Image
+from qhrtem_jax.matching.criteria.criterion import Image, SumOfSquares
 
 MOST_AT_ONCE = 65536
 """Pixels of the largest image of which all shifts are compared together."""
@@ -41,8 +41,18 @@ def ncc_map(simulation: Image, experiment: Image, reach: int) -> Float[Array, "s
     return jax.vmap(at)(shifts).reshape(dy.shape)
 
 
-class CrossCorrelation(Criterion):
+class CrossCorrelation(SumOfSquares):
     """1 - NCC: blind to the level and the scale of the intensities."""
 
-    def __call__(self, simulation: Image, experiment: Image) -> Float[Array, ""]:
-        return 1.0 - normalised_cross_correlation(simulation, experiment)
+    def residual(self, simulation: Image, experiment: Image) -> Float[Array, " residuals"]:
+        """Half the squared distance of the images, both of mean 0 and length 1, is 1 - NCC."""
+        return (_unit(simulation) - _unit(experiment)).ravel() / 2.0**0.5
+
+    def information(self, experiment: Image, variance: float) -> float:
+        """Near the minimum 1 - NCC is half the squared error over the image's contrast."""
+        return float(2.0 * experiment.size * jnp.var(experiment)) / variance
+
+
+def _unit(image: Image) -> Image:
+    contrast = image - jnp.mean(image)
+    return contrast / jnp.sqrt(jnp.sum(contrast**2))

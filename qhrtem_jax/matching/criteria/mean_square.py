@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from qhrtem_jax.matching.criteria.criterion import Criterion, Image
+from qhrtem_jax.matching.criteria.criterion import Image, SumOfSquares
 
 
 def mean_squared_error(simulation: Image, experiment: Image) -> Float[Array, ""]:
@@ -11,8 +11,8 @@ def mean_squared_error(simulation: Image, experiment: Image) -> Float[Array, ""]
     return jnp.mean((simulation - experiment) ** 2)
 
 
-class MeanSquare(Criterion):
+class MeanSquare(SumOfSquares):
     """The mean squared error."""
 
-    def __call__(self, simulation: Image, experiment: Image) -> Float[Array, ""]:
-        return mean_squared_error(simulation, experiment)
+    def residual(self, simulation: Image, experiment: Image) -> Float[Array, " residuals"]:
+        return (simulation - experiment).ravel() / experiment.size**0.5
