@@ -28,6 +28,8 @@ it when it compiles first, and processes that tests start inherit it."""
 
 if jax.__version__.startswith("0.10."):  # a flag that XLA does not know ends the process
     QUICKLY_COMPILED.append("--xla_cpu_use_fusion_emitters=false")
+    QUICKLY_COMPILED.append("--xla_cpu_parallel_codegen_split_count=1")  # a worker has one core
+
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICKLY_COMPILED])
 
 LARGE_BYTES = 1.5 * 2**30

@@ -166,13 +166,12 @@ def field_model(regions: RegionsModel) -> FieldModel:
         return OwnAndShared(bounds.coordinates(own + shared, dtype), len(own))
 
     c1 = bounds.free_names(("C1",))
-    unlikely = UNLIKELY if problem.settings.reconstruct.surface_rule else 0.0
     frame, columns = problem.field.frame, problem.specimen.columns
     return FieldModel(
         regions,
         field_layout(problem.field, problem.regions, columns),
         np.array([lattice_drift(r.origin, columns, frame) for r in problem.regions]),
-        dataclasses.replace(regions.constraints, isolated=unlikely),
+        dataclasses.replace(regions.constraints, unlikely=UNLIKELY),
         free((OWN[0], "C1", *OWN[1:]), []),
         free(OWN, c1),
         free(OWN, c1, numbers=False),

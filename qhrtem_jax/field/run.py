@@ -23,7 +23,6 @@ from qhrtem_jax.field.simulate import (
 from qhrtem_jax.inputs.conversion import typed
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.refine.integers import isolated_surface_atom
 from qhrtem_jax.regions.fit import count, misfit_remarks, relax, start
 from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
 from qhrtem_jax.regions.result import all_correlations, region_entries, summary_fit
@@ -151,9 +150,7 @@ def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionStat
     ]
     for k, entry in enumerate(entries):
         counts = np.rint(state.points[k, fit.layout.counts])
-        if fit.problem.settings.reconstruct.surface_rule and isolated_surface_atom(
-            fit.sites, counts
-        ):
+        if fit.constraints.surfaces.unlikely(counts):
             remarks.append(
                 f"{entry.name}: an isolated surface atom is kept, since the image demands it"
             )

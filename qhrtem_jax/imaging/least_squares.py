@@ -1,110 +1,39 @@
-"""Gradients finish what a search has found: from several starts, then over the thickness.
+"""From the points of a search to the best minimum: gradients from many of them, over thicknesses.
 
-Least squares where the objective is a sum of squares, else a bounded quasi-Newton method.
+A minimum may be that of a wrong basin. Where the noise is known, an image that is not explained
+says so; where it is not, a minimum that only one start has led to may not be the best. The search
+then goes on: more starts each time, random ones among them, and a wider walk over the thickness.
 """
 
-import equinox as eqx
-import jax
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 
-from qhrtem_jax.bayesopt import lbfgs
 from qhrtem_jax.imaging.model import Found, SearchModel
+from qhrtem_jax.imaging.solver import THICKNESS, Solver, fitted_coordinates, make_solver
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.matching.objective import Objective
-from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.refine.coordinates import Coordinates
-from qhrtem_jax.refine.jacobian import image_and_jacobian
-from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.starts import distinct_starts
 
-WALK = (-1, 1, -2, 2, -4, 4)
+WALK, WIDE_WALK = (-1, 1, -2, 2, -4, 4), (-1, 1, -2, 2, -3, 3, -4, 4, -6, 6, -8, 8)
 WALK_ROUNDS = 6
-"""Thicknesses that are tried around the best one, and how often."""
+"""Thicknesses that are tried around the best one, at first and in further rounds, and how often."""
 
 LEAST_GAIN = 1e-4
 """Share of the objective that a better one must be lower by."""
 
-THICKNESS = INDEX["thickness"]
+EXPLAINED = 1.15
+"""A mean squared error of so many times the noise's variance is explained by the noise."""
 
+SAME_MINIMUM = 0.02
+"""Objectives that differ by less than this share at the same thickness are of the same minimum."""
 
-QUASI_NEWTON_CALLS = 3
-"""Gradients of the quasi-Newton method for each Jacobian that least squares may take."""
+ROUNDS = 4
+"""Rounds of further starts, at most, each of twice as many as the last."""
 
-
-class Solver(eqx.Module):
-    """Minimises the objective by the continuous parameters `names`, from one start at a fixed
-    thickness."""
-
-    objective: Objective
-    base: Float[Array, " parameters"]
-    coordinates: Coordinates
-    method: LevenbergMarquardt
-    names: tuple[str, ...] = eqx.field(static=True)
-
-    @eqx.filter_jit
-    def __call__(
-        self, start: Float[Array, " d"], thickness: Float[Array, ""]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
-        """(point of the unit cube, objective with its priors, mean squared error, Jacobians or
-        gradients that it took)."""
-        solve = self._least_squares if self.objective.squares else self._quasi_newton
-        u, cost, calls = solve(start, thickness)
-        if self.objective.criterion is None:
-            return u, cost, cost - jnp.sum(self.coordinates.pull(u) ** 2), calls
-        image = self.objective.simulator.image(self._vector(u, thickness))
-        return u, cost, self.objective.errors(image[None])[0], calls
-
-    def _vector(self, u: Array, thickness: Array) -> Array:
-        return self.coordinates.place(self.base, u).at[THICKNESS].set(thickness)
-
-    def _least_squares(self, start: Array, thickness: Array) -> tuple[Array, Array, Array]:
-        objective = self.objective
-
-        def residuals(u: Array) -> tuple[Array, Array]:
-            vector = self._vector(u, thickness)
-            image, jacobian = image_and_jacobian(objective.simulator, vector, self.names)
-            jacobian = jacobian * self.coordinates.width[:, None, None]
-            return objective.residual(image), objective.slopes(image, jacobian)
-
-        state = self.method.run(residuals, start)
-        return state.u, state.cost, state.iterations
-
-    def _quasi_newton(self, start: Array, thickness: Array) -> tuple[Array, Array, Array]:
-        def cost(u: Array) -> Array:
-            image = self.objective.simulator.image(self._vector(u, thickness))
-            return self.objective.costs(image[None])[0]
-
-        calls = QUASI_NEWTON_CALLS * self.method.max_iterations
-        box = jnp.zeros_like(start), jnp.ones_like(start)
-        u, value = lbfgs.minimise(jax.value_and_grad(cost), start, *box, calls, first_step=0.02)
-        return u, value, jnp.int32(calls)
-
-
-def make_solver(model: SearchModel) -> Solver:
-    """The solver of a search; `names` is empty where no parameter but the thickness is free."""
-    dtype = model.objective.experiment.dtype
-    coordinates = _coordinates(model).on_device(dtype)
-    return Solver(
-        model.objective,
-        jnp.asarray(model.space.base, dtype),
-        coordinates,
-        LevenbergMarquardt(
-            coordinates.prior_mean, coordinates.prior_std, model.settings.max_iterations
-        ),
-        _continuous(model),
-    )
-
-
-def _continuous(model: SearchModel) -> tuple[str, ...]:
-    """The fitted parameters that least squares can change."""
-    return tuple(name for name in model.space.fitted.space.names if name != "thickness")
-
-
-def _coordinates(model: SearchModel) -> Coordinates[np.ndarray]:
-    scale = float(np.sqrt(model.objective.information(model.data_variance)))
-    return model.space.fitted.coordinates(_continuous(model), scale)
+SAMPLED = 4
+"""So many random points are evaluated for each further start."""
 
 
 def random_starts(
@@ -135,30 +64,77 @@ def least_squares(
     vectors: Float[np.ndarray, "n parameters"],
     values: Float[np.ndarray, " n"],
     journal: Journal,
+    *,
+    go_on: bool = True,
 ) -> Found:
-    """Least squares from the best distinct `vectors`, then a walk over neighbouring thicknesses.
-    `values`: objectives of the vectors."""
+    """The best minimum from the best distinct `vectors`, whose objectives are `values`, and over
+    neighbouring thicknesses; `go_on`: with further starts while it may be that of a wrong basin."""
     solver = make_solver(model)
     if not solver.names:
         best = int(np.nanargmin(values))
         return Found(vectors[best], float(values[best]))
-    unit = _coordinates(model).to_unit(vectors)
-    starts = distinct_starts(unit, vectors[:, THICKNESS], values, model.settings.starts)
-    candidates = [vectors[k] for k in starts]
-    found, tried = Found(candidates[0], np.inf), set()
-    for number in range(1 + WALK_ROUNDS):
+    found, taken = Found(vectors[int(np.nanargmin(values))], np.inf), []
+    for number in range(1 + ROUNDS if go_on else 1):
+        count = model.settings.starts * 2**number
+        if number > 0:
+            if _settled(model, found) or model.out_of_time(journal):
+                break
+            more = _sample(model, SAMPLED * count, number, journal)
+            vectors, values = np.concatenate([vectors, more[0]]), np.concatenate([values, more[1]])
+        unit = fitted_coordinates(model).to_unit(vectors)
+        starts = distinct_starts(unit, vectors[:, THICKNESS], values, count, taken)
+        taken = [*taken, *starts]
         before = found
-        for vector in candidates:
+        for k in starts:
+            found = _solved(model, solver, vectors[k], found, journal, start=True)
+            if model.out_of_time(journal):
+                return found
+            if number > 0 and _explained(model, found):
+                break
+        if found.cost < before.cost and model.space.thickness_free:
+            found = _walked(model, solver, found, WIDE_WALK if number else WALK, journal)
+    return found
+
+
+def _settled(model: SearchModel, found: Found) -> bool:
+    """Whether there is no reason to look for another basin."""
+    if model.noise_variance is None:
+        return found.starts > 1
+    return _explained(model, found)
+
+
+def _explained(model: SearchModel, found: Found) -> bool:
+    return model.noise_variance is not None and found.mse < EXPLAINED * model.noise_variance
+
+
+def _sample(
+    model: SearchModel, count: int, number: int, journal: Journal
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random points: (vectors, objectives); another sample for each `number`."""
+    rng = np.random.default_rng((model.seed, number))
+    vectors, values = [], []
+    for _ in range(max(1, count // model.batch)):
+        unit = rng.uniform(size=(model.batch, len(model.space.space)))
+        objective, _, _, filled = model.evaluator(jnp.asarray(unit))
+        vectors.append(np.asarray(filled))
+        values.append(np.asarray(objective))
+        journal.count(model.batch)
+    return np.concatenate(vectors), np.concatenate(values)
+
+
+def _walked(
+    model: SearchModel, solver: Solver, found: Found, steps: tuple[int, ...], journal: Journal
+) -> Found:
+    """The best over thicknesses around that of `found`, and around each better one."""
+    tried = {_thickness(found.vector)}  # other starts need not have been the best of theirs
+    for _ in range(WALK_ROUNDS):
+        before = found
+        for vector in _neighbours(model, found.vector, tried, steps):
             tried.add(_thickness(vector))
             found = _solved(model, solver, vector, found, journal)
             if model.out_of_time(journal):
                 return found
-        if not found.cost < before.cost or not model.space.thickness_free:
-            break
-        if number == 0:  # other starts need not have been the best of their thickness
-            tried = {_thickness(found.vector)}
-        candidates = _neighbours(model, found.vector, tried)
-        if not candidates:
+        if not found.cost < before.cost:
             break
     return found
 
@@ -167,11 +143,13 @@ def _thickness(vector: np.ndarray) -> int:
     return round(float(vector[THICKNESS]))
 
 
-def _neighbours(model: SearchModel, vector: np.ndarray, tried: set[int]) -> list[np.ndarray]:
+def _neighbours(
+    model: SearchModel, vector: np.ndarray, tried: set[int], steps: tuple[int, ...]
+) -> list[np.ndarray]:
     """`vector` at the thicknesses around its own that were not tried."""
     first, last = model.space.thickness_range
     centre, moved = _thickness(vector), []
-    for thickness in (centre + step for step in WALK):
+    for thickness in (centre + step for step in steps):
         if first <= thickness <= last and thickness not in tried:
             moved.append(vector.copy())
             moved[-1][THICKNESS] = thickness
@@ -179,22 +157,32 @@ def _neighbours(model: SearchModel, vector: np.ndarray, tried: set[int]) -> list
 
 
 def _solved(
-    model: SearchModel, solver: Solver, vector: np.ndarray, found: Found, journal: Journal
+    model: SearchModel,
+    solver: Solver,
+    vector: np.ndarray,
+    found: Found,
+    journal: Journal,
+    *,
+    start: bool = False,
 ) -> Found:
-    """The better of `found` and what least squares makes of `vector`."""
-    coordinates, dtype = _coordinates(model), model.objective.experiment.dtype
-    thickness, start = _thickness(vector), coordinates.to_unit(vector)
-    point = jnp.asarray(start, dtype), jnp.asarray(thickness, dtype)
+    """The better of `found` and what gradients make of `vector`; `start`: a start of its own."""
+    coordinates, dtype = fitted_coordinates(model), model.objective.experiment.dtype
+    thickness = _thickness(vector)
+    point = jnp.asarray(coordinates.to_unit(vector), dtype), jnp.asarray(thickness, dtype)
     solution, data_cost, error, calls = solver(*point)
     journal.count(gradients=int(calls))
-    u = np.asarray(solution, float)
     cost = float(data_cost) + model.thickness_penalty(thickness)
     known = found.thickness_costs.get(thickness, np.inf)
     costs = found.thickness_costs | {thickness: float(np.fmin(known, cost))}
-    mse, best, least = None, found.vector, found.cost
+    same = thickness == _thickness(found.vector)
+    same = same and abs(cost - found.cost) < SAME_MINIMUM * found.cost
+    again = found.starts + (start and same)
     if np.isfinite(cost) and cost < found.cost * (1.0 - LEAST_GAIN):
-        mse = float(error)
-        best, least = coordinates.place(vector, u), cost
+        best = coordinates.place(vector, np.asarray(solution, float))
         best[THICKNESS] = thickness
-    journal.note("least squares", mse, budget=model.settings.max_evaluations)
-    return Found(best, least, costs)
+        found = Found(best, cost, costs, float(error), again if same else int(start))
+        journal.note("least squares", found.mse, budget=model.settings.max_evaluations)
+    else:
+        found = dataclasses.replace(found, thickness_costs=costs, starts=again)
+        journal.note("least squares", None, budget=model.settings.max_evaluations)
+    return found

@@ -22,7 +22,8 @@ from qhrtem_jax.physics.simulator import Simulator
 class SearchModel:
     """Everything that is constant during a search.
 
-    `data_variance`: variance of a pixel, which weighs the priors; `penalty_scale`: factor to the
+    `data_variance`: variance of a pixel, which weighs the priors; `noise_variance`: that of the
+    noise, None where it is not known; `penalty_scale`: factor to the
     thickness's prior in `objective`, which was made for another variance; `began`: seconds of the
     run before the search, which has a limit of its own.
     """
@@ -32,6 +33,7 @@ class SearchModel:
     settings: OptimizerSettings
     evaluator: Evaluator
     data_variance: float
+    noise_variance: float | None
     seed: int
     resume: bool
     penalty_scale: float = 1.0
@@ -78,12 +80,14 @@ class SearchModel:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The best parameter vector, its objective, and the best objective that least squares found at
-    each thickness."""
+    """The best parameter vector, its objective, the best objective that gradients found at each
+    thickness, its mean squared error, and how many starts led to it."""
 
     vector: Float[np.ndarray, " parameters"]
     cost: float
     thickness_costs: dict[int, float] = dataclasses.field(default_factory=dict)
+    mse: float = np.inf
+    starts: int = 0
 
 
 def search_model(
@@ -120,6 +124,7 @@ def search_model(
         settings.optimizer,
         evaluator,
         variance,
+        None if noise is None else noise.variance,
         settings.seed,
         settings.resume,
         began=began,

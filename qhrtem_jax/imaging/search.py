@@ -32,4 +32,6 @@ def reweighed(
     journal: Journal,
 ) -> Found:
     """Least squares from `vector` with another weight of the data against the priors."""
-    return least_squares(model.weighed(data_variance), vector[None], np.zeros(1), journal)
+    return least_squares(
+        model.weighed(data_variance), vector[None], np.zeros(1), journal, go_on=False
+    )

@@ -40,7 +40,7 @@ def shown(value: Any) -> str:
 def typed(kind: type, content: Any, path: str = "") -> Any:
     """`content` as the dataclass `kind`; `path`, its full name in messages.
 
-    A `kind` may have `CHOICES`, the texts that a field takes, and `RANGES`, (low, high) of a
+    A `kind` may have `CHOICES`, the words that a field takes, and `RANGES`, (low, high) of a
     field's numbers, both allowed.
 
     **Raises:** `InputError` that names the field, what was found and what was expected.
@@ -60,7 +60,7 @@ def typed(kind: type, content: Any, path: str = "") -> Any:
         values[key] = _convert(hints[key], value, where)
         choices = getattr(kind, "CHOICES", {}).get(key)
         if choices is not None and values[key] not in choices:
-            expected = ", ".join(choices)
+            expected = ", ".join(str(c).lower() if isinstance(c, bool) else c for c in choices)
             raise InputError(f"{where}: found {shown(value)}, expected one of {expected}")
         limits = getattr(kind, "RANGES", {}).get(key)
         if limits is not None:

@@ -11,8 +11,9 @@ import itertools
 
 import numpy as np
 
-from qhrtem_jax.physics.columns import Columns, Sites
+from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.scattering import atomic_number
+from qhrtem_jax.refine.surfaces import Surfaces
 
 REACH = 2
 """Single changes go this far to either side."""
@@ -38,27 +39,8 @@ def fix_surest(numbers: np.ndarray, covariance: np.ndarray, most: np.ndarray) ->
     return fixed
 
 
-def isolated_surface_atom(sites: Sites, counts: np.ndarray) -> np.ndarray:
-    """Whether a surface ends with a single atom in its last two slices, (...,) for whole `counts`.
-
-    The paper calls a single atom across two consecutive slices energetically unfavourable
-    (section 4.2); it is looked for at the face where chains end, and at both if they are centred.
-    """
-    atoms = sites.per_slice(counts)
-    first, last = sites.extent(counts)
-    index = np.arange(sites.stack)
-    at_exit = (index >= (last - 2)[..., None]) & (index < last[..., None])
-    at_entrance = (index >= first[..., None]) & (index < (first + 2)[..., None])
-    alone = np.zeros(np.shape(first), dtype=bool)
-    if sites.fill in ("entrance", "centre"):
-        alone |= np.sum(atoms * at_exit, axis=-1) == 1
-    if sites.fill in ("exit", "centre"):
-        alone |= np.sum(atoms * at_entrance, axis=-1) == 1
-    return alone
-
-
 REJECTED = 1e6
-"""Chi-square that the surface rule adds to an isolated surface atom: no image outweighs it."""
+"""Chi-square that the surface rule adds to numbers that it rejects: no image outweighs it."""
 
 UNLIKELY = 9.0
 """The same where an image may outweigh it, with three standard deviations of evidence."""
@@ -68,9 +50,9 @@ UNLIKELY = 9.0
 class Constraints:
     """Which numbers of atoms are possible (within the sites, not empty), and which are unlikely."""
 
-    sites: Sites
+    surfaces: Surfaces
     most: np.ndarray
-    isolated: float  # chi-square that an isolated surface atom costs; 0 without the surface rule
+    unlikely: float  # chi-square that numbers cost which the surface rule rejects
     per_cell: np.ndarray  # atoms of each chain in one cell
     roughness_cells: float | None = None  # std, in cells, of the lengths of chains side by side
 
@@ -82,8 +64,8 @@ class Constraints:
     def penalty(self, counts: np.ndarray) -> np.ndarray:
         """What surface rule and roughness add to chi-square, (...,) for `counts` (..., chains)."""
         total = np.zeros(np.shape(counts)[:-1])
-        if self.isolated:
-            total = total + self.isolated * isolated_surface_atom(self.sites, counts)
+        if self.surfaces.rule != "none":
+            total = total + self.unlikely * self.surfaces.unlikely(counts)
         if self.roughness_cells is not None:
             length = counts / self.per_cell
             rough = np.square(length - length.mean(axis=-1, keepdims=True)).sum(axis=-1)
@@ -100,16 +82,10 @@ class Constraints:
         return centred / np.outer(self.per_cell, self.per_cell) / self.roughness_cells**2
 
     def repair(self, counts: np.ndarray) -> np.ndarray:
-        """The nearest possible numbers (chains,) that removing isolated atoms leads to."""
+        """The nearest possible numbers (chains,) that removing rejected atoms leads to."""
         counts = np.clip(np.rint(counts), 0, self.most)
-        while self.isolated and counts.sum() > 1 and isolated_surface_atom(self.sites, counts):
-            taken, per_slice = self.sites.occupied(counts), self.sites.per_slice(counts)
-            outermost = taken & (self.sites.rank == counts[self.sites.chain] - 1)
-            first, last = self.sites.extent(counts)
-            at_exit = per_slice[max(int(last) - 2, 0) : int(last)].sum() == 1
-            face = last - 1 if at_exit and self.sites.fill != "exit" else first
-            near = np.abs(self.sites.slice - face) + 1e6 * ~outermost
-            counts[self.sites.chain[int(np.argmin(near))]] -= 1
+        while counts.sum() > 1 and np.any(lonely := self.surfaces.lonely(counts)):
+            counts[self.surfaces.sites.chain[np.argmax(lonely)]] -= 1
         return counts
 
 

@@ -1,5 +1,7 @@
 """Where least squares starts: the best points of a search that differ from each other."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -7,7 +9,8 @@ DISTINCT = 0.15
 """Starts of least squares differ by this much in some coordinate of the unit cube, or in
 thickness."""
 SAME_THICKNESS = 2
-"""So many starts of least squares may share a thickness: slice counts off by a few are traps."""
+"""So many starts of least squares may share a thickness (as many again each time that further ones
+are taken): slice counts off by a few are traps."""
 
 
 def distinct_starts(
@@ -15,10 +18,12 @@ def distinct_starts(
     thickness: Float[np.ndarray, " n"],
     values: Float[np.ndarray, " n"],
     count: int,
+    taken: Sequence[int] = (),
 ) -> list[int]:
-    """Indices of the best points that differ from each other, best first; points of the unit cube,
-    their thicknesses and objectives."""
-    chosen: list[int] = []
+    """Indices of the best points that differ from each other, and from those `taken` before, best
+    first; points of the unit cube, their thicknesses and objectives."""
+    chosen = list(taken)
+    most = SAME_THICKNESS * (1 + len(chosen) // count)
     for k in np.argsort(np.where(np.isfinite(values), values, np.inf)):
         if not np.isfinite(values[k]):
             break
@@ -27,8 +32,8 @@ def distinct_starts(
             for j in chosen
         ]
         shared = sum(thickness[j] == thickness[k] for j in chosen)
-        if not any(same) and shared < SAME_THICKNESS:
+        if not any(same) and shared < most:
             chosen.append(int(k))
-        if len(chosen) == count:
+        if len(chosen) == len(taken) + count:
             break
-    return chosen
+    return chosen[len(taken) :]

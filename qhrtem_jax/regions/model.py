@@ -17,6 +17,7 @@ from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import Counted
 from qhrtem_jax.refine.integers import REJECTED, Constraints
 from qhrtem_jax.refine.regions import RegionModel, make_region_model
+from qhrtem_jax.refine.surfaces import surfaces_of
 from qhrtem_jax.regions.problem import RegionsProblem
 
 LOCAL = ("C1", "absorption", "A0_x", "A0_y")
@@ -89,9 +90,9 @@ def regions_model(
         problem.sites,
         most,
         Constraints(
-            problem.sites,
+            surfaces_of(columns, problem.sites, settings.reconstruct.surfaces),
             most,
-            REJECTED if settings.reconstruct.surface_rule else 0.0,
+            REJECTED,
             columns.atoms_per_cell(),
             settings.reconstruct.roughness_cells,
         ),

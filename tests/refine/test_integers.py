@@ -9,11 +9,11 @@ from qhrtem_jax.refine.integers import (
     Constraints,
     degenerate_changes,
     fix_surest,
-    isolated_surface_atom,
     marginals,
     paired_changes,
     single_changes,
 )
+from qhrtem_jax.refine.surfaces import surfaces_of
 from tests.physics import crystal as sto
 
 COLUMNS = columns_of(sto.crystal())
@@ -21,8 +21,9 @@ MOST = COLUMNS.most_atoms(5)
 SITES = sites_of(COLUMNS, 5)
 
 
-def constraints(isolated=REJECTED, roughness=None):
-    return Constraints(SITES, MOST, isolated, COLUMNS.atoms_per_cell(), roughness)
+def constraints(rule="isolated", roughness=None):
+    surfaces = surfaces_of(COLUMNS, SITES, rule)
+    return Constraints(surfaces, MOST, REJECTED, COLUMNS.atoms_per_cell(), roughness)
 
 
 def chain(symbol, number=0):
@@ -40,19 +41,41 @@ def test_fixing_the_surest_first_corrects_those_that_hang_on_it():
 
 def test_an_atom_alone_at_the_surface_is_found_and_removed():
     counts = COLUMNS.most_atoms(3)
-    assert not isolated_surface_atom(SITES, counts)
+    assert not constraints().surfaces.unlikely(counts)
     lonely = counts.copy()
     late = next(k for k, c in enumerate(COLUMNS.chains) if c.symbol == "Sr" and c.slices == (2,))
     lonely[late] += 1  # two slices above all others
-    assert isolated_surface_atom(SITES, lonely)
+    assert constraints().surfaces.unlikely(lonely)
     np.testing.assert_array_equal(constraints().repair(lonely), counts)
-    np.testing.assert_array_equal(constraints(isolated=0.0).repair(lonely), lonely)
+    np.testing.assert_array_equal(constraints("none").repair(lonely), lonely)
     assert constraints().penalty(lonely) == REJECTED
     assert constraints().penalty(counts) == 0.0
 
 
+def test_an_atom_without_its_nearest_neighbours_is_rejected_at_either_face():
+    """Sr O Ti crystals: titanium's neighbours are oxygen at half a lattice constant, and those of
+    oxygen titanium. What the other rule sees is two slices at one face only."""
+    rules = constraints("neighbours")
+    counts = COLUMNS.most_atoms(3)
+    assert not rules.surfaces.unlikely(counts)
+    short = counts.copy()
+    short[chain("Ti")] -= 2  # leaves oxygen of its own columns beyond the last titanium beside it
+    beyond = rules.surfaces.lonely(short)
+    symbols = {COLUMNS.chains[c].symbol for c in SITES.chain[beyond]}
+    assert symbols == {"O"}
+    assert rules.penalty(short) == REJECTED
+    mended = rules.repair(short)
+    assert not rules.surfaces.unlikely(mended)
+    assert np.all(mended <= short)
+    assert not constraints("isolated").surfaces.unlikely(short)
+    # at the entrance: oxygen begins where no titanium is left
+    gone = counts.copy()
+    gone[[k for k, c in enumerate(COLUMNS.chains) if c.symbol == "Ti"]] = 0
+    assert set(SITES.slice[rules.surfaces.lonely(gone)]) >= {0, 1}
+
+
 def test_columns_side_by_side_are_about_as_long():
-    rough = constraints(isolated=0.0, roughness=1.0)
+    rough = constraints("none", roughness=1.0)
     flat, hole = COLUMNS.most_atoms(4), COLUMNS.most_atoms(4)
     hole[chain("O")] -= 4
     assert rough.penalty(flat) == 0.0

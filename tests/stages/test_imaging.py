@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.imaging.least_squares import make_solver
 from qhrtem_jax.imaging.model import search_model
+from qhrtem_jax.imaging.solver import make_solver
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
 from qhrtem_jax.stages import run_settings
