@@ -1,6 +1,6 @@
 """Make experiments with known truth: mean images of BaTiO3 [110], simulated with abTEM.
 
-    python -m benchmarks.references.make_experiments --out runs/experiments.npz [--count 60] [--seed 1]
+    python -m benchmarks.references.make_experiments --out runs/experiments.npz [--count 60] [--seed 1] [--wide]
 
 As `make_example`, whose conventions hold here: abTEM's multislice and phase plates, explicit sums over foci and
 illumination, camera and correlated noise. Thickness and imaging parameters are drawn from ranges nearly as wide as the
@@ -27,7 +27,8 @@ FRAME = sto.Frame(45, 64, 0.00887)
 QUADRATURE = sto.Quadrature(foci=25, focus_range=2.8, tilt_step=0.7, tilt_range=2.1)
 SLICES = (6, 48)
 RANGES = {"A1": 2.5, "B2": 90.0, "A2": 70.0, "S3": 1500.0, "A3": 2000.0}
-"""Half-widths of the components of the aberrations, nm."""
+WIDE = {"A1": 4.0, "B2": 120.0, "A2": 120.0, "S3": 6000.0, "A3": 7000.0}
+"""Half-widths of the components of the aberrations, nm: of a corrected microscope, and most of the default bounds."""
 
 
 def cel_text() -> str:
@@ -42,16 +43,18 @@ def cel_text() -> str:
     return "\n".join([*lines, "*", ""])
 
 
-def draw(generator: np.random.Generator) -> sto.Truth:
+def draw(generator: np.random.Generator, wide: bool) -> sto.Truth:
     """Parameters of one experiment."""
 
     def both(half: float) -> complex:
         return complex(*generator.uniform(-half, half, 2))
 
-    aberrations = {name: both(half) for name, half in RANGES.items()}
+    aberrations = {name: both(half) for name, half in (WIDE if wide else RANGES).items()}
     aberrations["A0"] = both(0.03)
-    aberrations["C1"] = complex(generator.uniform(2.5, 9.0))
-    aberrations["C3"] = complex(generator.uniform(-8000.0, -3000.0))
+    aberrations["C1"] = complex(generator.uniform(*((1.0, 9.5) if wide else (2.5, 9.0))))
+    aberrations["C3"] = complex(
+        generator.uniform(*((-13000.0, -1000.0) if wide else (-8000.0, -3000.0)))
+    )
     aberrations["C5"] = complex(generator.uniform(1e6, 6e6))
     return sto.Truth(
         thickness=int(generator.integers(SLICES[0], SLICES[1] + 1)),
@@ -78,6 +81,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--wide", action="store_true", help="nearly all of the default bounds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "cell.cel"
@@ -86,7 +90,7 @@ def main() -> None:
     images, truths = [], []
     for child in np.random.SeedSequence(options.seed).spawn(options.count):
         generator = np.random.default_rng(child)
-        truth = draw(generator)
+        truth = draw(generator, options.wide)
         with abtem.config.set({**DETERMINISTIC, **HARD_APERTURE}):
             images.append(experiment(cell, truth, generator).astype(np.float32))
         truths.append(json.dumps(truth.named_parameters()))
