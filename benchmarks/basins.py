@@ -38,10 +38,14 @@ def settings(folder: Path, k: int, known: dict[str, Any], more: dict[str, Any]) 
             "image": str(image),
             "sampling_nm": float(known["sampling_nm"]),
             "mtf": str(folder / "camera.mtf"),
+            "mtf_scale": float(known.get("mtf_scale", 1.0)),
             "noise_variance": float(known["noise_variance"]),
             "noise_correlation": known["noise_correlation"].tolist(),
         },
-        "specimen": {"structure": str(folder / "cell.cel"), "scattering": "lobato"},
+        "specimen": {
+            "structure": str(folder / "cell.cel"),
+            "scattering": str(known.get("scattering", "lobato")),
+        },
         "microscope": {"aberration_convention": "drprobe"},
     }
     return content | more

@@ -71,14 +71,18 @@ class FieldEntry(RegionEntry):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Integrated:
     """The field as one (the paper's section 4.3): `fit` of the stitched, `fit_refined` of the
-    refined model, both over the union of the regions; C1 and absorption for all; how many slices
-    each region lies above the deepest exit plane; the regions' heights in cells."""
+    refined model, both over the union of the regions, and over the whole image, vacuum and all (as
+    the paper gives it); the C1 (at the deepest exit plane) and the absorption that the stitched
+    image was simulated with; how many slices each region lies above that plane; the regions'
+    heights in cells."""
 
     fit: Fit
+    fit_image: Fit
     C1_global_nm: float
     absorption_global: float
     shifts_slices: tuple[float, ...]
     fit_refined: Fit | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    fit_refined_image: Fit | None = dataclasses.field(default=None, metadata=OPTIONAL)
     C1_global_refined_nm: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
     heights_cells: tuple[int, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
 

@@ -27,6 +27,7 @@ from qhrtem_jax.regions.fit import count, misfit_remarks, relax, start
 from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
 from qhrtem_jax.regions.result import all_correlations, region_entries, summary_fit
 from qhrtem_jax.reporting.result import (
+    figures_of_merit,
     grid_sizes,
     header,
     noise_of,
@@ -49,7 +50,8 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     simulation = image(model, state, journal, absorption)
     integrated = Integrated(
         fit=summary_fit(cut(model, simulation), fit.targets, []),
-        C1_global_nm=float(np.min(c1)),
+        fit_image=figures_of_merit(simulation, experiment, None),
+        C1_global_nm=float(plane_vector(model, state)[INDEX["C1"]]),
         absorption_global=absorption,
         shifts_slices=_shifts(model, state, c1, chosen.rounding),
     )
@@ -80,6 +82,7 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         integrated = dataclasses.replace(
             integrated,
             fit_refined=summary_fit(cut(model, refined), fit.targets, chi2),
+            fit_refined_image=figures_of_merit(refined, experiment, None),
             C1_global_refined_nm=float(vector[INDEX["C1"]]),
             heights_cells=tuple(int(n) for n in state.stack.heights),
         )
@@ -124,8 +127,8 @@ def _counted_regions(problem: FieldProblem, model: RegionsModel, journal: Journa
 def _shifts(
     model: FieldModel, state: JointState, c1: np.ndarray, rounding: str
 ) -> tuple[float, ...]:
-    """The paper's section 4.3: the global C1 is the smallest of the regions', which lie above that
-    plane by the difference; in slices."""
+    """How far the regions end above the deepest exit plane, in slices: in the model, or by their
+    C1 alone (the paper's section 4.3)."""
     if rounding == "cell":
         last = exits(model, state)
         return tuple(float(n) for n in last.max() - last)

@@ -11,6 +11,12 @@ from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.uncertainty import Errors
 from qhrtem_jax.reporting.result import Parameter, parameter_table
 
+FAR = 5.0
+"""A misfit of so many times the noise may be that of a wrong basin."""
+
+LEAST_PROBABILITY = 1e-4
+"""Less is not reported."""
+
 AT_BOUND = 1e-3
 """A parameter within this share of its range from a bound is reported as lying there."""
 
@@ -44,8 +50,10 @@ def estimates(
     return parameter_table(found.vector, free, std_noise, std)
 
 
-def _thickness_error(found: Found, information: float | None, scale: float) -> float | None:
-    """Deviation of the thickness over the likelihood of those that were refined.
+def thickness_probability(
+    found: Found, information: float | None, scale: float
+) -> dict[int, float] | None:
+    """Probabilities of the thicknesses that gradients refined, by the best that each reached.
 
     `information`: -2 log likelihood in units of the objective, None where it is none; `scale`:
     variance in units of the noise's. None where the neighbours of the best were not refined.
@@ -54,11 +62,19 @@ def _thickness_error(found: Found, information: float | None, scale: float) -> f
     costs = found.thickness_costs
     if information is None or not all(best + step in costs for step in (-1, 1)):
         return None
-    steps = np.array(sorted(costs))
-    chi2 = np.array([costs[int(n)] for n in steps]) * information / scale
-    weight = np.exp(-0.5 * (chi2 - np.min(chi2)))
-    deviation = float(np.sqrt(np.sum(weight * (steps - best) ** 2) / np.sum(weight)))
-    return round(deviation, 4)
+    least = min(costs.values())
+    weight = {n: np.exp(-0.5 * (costs[n] - least) * information / scale) for n in sorted(costs)}
+    total = sum(weight.values())
+    return {n: float(w / total) for n, w in weight.items()}
+
+
+def _thickness_error(found: Found, information: float | None, scale: float) -> float | None:
+    """Deviation of the thickness by `thickness_probability`."""
+    known = thickness_probability(found, information, scale)
+    if known is None:
+        return None
+    best = round(float(found.vector[INDEX["thickness"]]))
+    return round(float(np.sqrt(sum(p * (n - best) ** 2 for n, p in known.items()))), 4)
 
 
 def remarks(
@@ -67,6 +83,7 @@ def remarks(
     names: tuple[str, ...],
     errors: Errors,
     noise: NoiseModel,
+    minimum: Found,
 ) -> list[str]:
     """What a reader must know before trusting the numbers."""
     found = []
@@ -90,5 +107,10 @@ def remarks(
         found.append(
             f"the misfit is {errors.chi2_reduced:.1f} times what the noise explains: "
             "`std` is scaled accordingly, and systematic errors may be larger"
+        )
+    if noise.source != "residual" and errors.chi2_reduced > FAR and minimum.tried:
+        found.append(
+            f"the misfit is far above the noise, so the basin may be wrong: {minimum.starts} of "
+            f"{minimum.tried} starts of gradients led to it"
         )
     return found

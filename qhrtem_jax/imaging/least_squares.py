@@ -180,9 +180,11 @@ def _solved(
     if np.isfinite(cost) and cost < found.cost * (1.0 - LEAST_GAIN):
         best = coordinates.place(vector, np.asarray(solution, float))
         best[THICKNESS] = thickness
-        found = Found(best, cost, costs, float(error), again if same else int(start))
+        starts = again if same else int(start)
+        found = Found(best, cost, costs, float(error), starts, found.tried + start)
         journal.note("least squares", found.mse, budget=model.settings.max_evaluations)
     else:
-        found = dataclasses.replace(found, thickness_costs=costs, starts=again)
+        tried = found.tried + start
+        found = dataclasses.replace(found, thickness_costs=costs, starts=again, tried=tried)
         journal.note("least squares", None, budget=model.settings.max_evaluations)
     return found

@@ -81,13 +81,14 @@ class SearchModel:
 @dataclasses.dataclass(frozen=True)
 class Found:
     """The best parameter vector, its objective, the best objective that gradients found at each
-    thickness, its mean squared error, and how many starts led to it."""
+    thickness, its mean squared error, and how many starts led to it of those that were tried."""
 
     vector: Float[np.ndarray, " parameters"]
     cost: float
     thickness_costs: dict[int, float] = dataclasses.field(default_factory=dict)
     mse: float = np.inf
     starts: int = 0
+    tried: int = 0
 
 
 def search_model(

@@ -4,7 +4,13 @@ import dataclasses
 
 import numpy as np
 
-from qhrtem_jax.imaging.estimates import estimates, noise_of_residual, remarks
+from qhrtem_jax.imaging.estimates import (
+    LEAST_PROBABILITY,
+    estimates,
+    noise_of_residual,
+    remarks,
+    thickness_probability,
+)
 from qhrtem_jax.imaging.images import image_model
 from qhrtem_jax.imaging.model import search_model
 from qhrtem_jax.imaging.problem import ImagingProblem
@@ -68,11 +74,12 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         fitted.prior_std[columns],
         model.basis,
     )
+    information = searched.weighed(variance).information
     result = ImagingResult(
         **header(settings, problem.reader),
         warnings=(
             *problem.warnings,
-            *remarks(found.vector, space, names, errors, noise),
+            *remarks(found.vector, space, names, errors, noise, found),
             *noise_remarks(noise),
         ),
         grid=grid_sizes(choice),
@@ -80,7 +87,7 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         fit=figures_of_merit(
             simulation, image, None if noise.source == "residual" else errors.chi2_reduced
         ),
-        parameters=estimates(found, space, names, errors, searched.weighed(variance).information),
+        parameters=estimates(found, space, names, errors, information),
         correlations=correlations_of(errors.strong_correlations(names)),
         cost=Cost(0, 0, 0.0, 0.0),  # until all is done
         arrays={
@@ -90,11 +97,21 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         },
         history=tuple(journal.rows),
         bounds={v.name: (v.low, v.high) for v in (*space.fitted.space.variables, space.thickness)},
+        thickness_probability=_likely(
+            thickness_probability(found, information, max(1.0, errors.chi2_reduced))
+        ),
         slice_nm=problem.crystal.slice_thickness_nm,
     )
     if problem.experiment.others:
         result = _with_means(problem, found.vector, result, journal)
     return dataclasses.replace(result, cost=journal.cost())
+
+
+def _likely(known: dict[int, float] | None) -> dict[str, float] | None:
+    """The probabilities that are reported."""
+    if known is None:
+        return None
+    return {str(n): round(p, 4) for n, p in known.items() if p >= LEAST_PROBABILITY}
 
 
 def _with_means(

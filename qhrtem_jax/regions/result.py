@@ -154,4 +154,4 @@ def summary_fit(
     sim, exp = (a.reshape(-1, a.shape[-1]) for a in (simulations, experiment))
     known = [c for c in chi2 if c is not None]
     merit = figures_of_merit(sim, exp, float(np.mean(known)) if known else None)
-    return dataclasses.replace(merit, ncc_peak_offset_px=None, ssim=None)
+    return dataclasses.replace(merit, ncc_peak=None, ncc_peak_offset_px=None, ssim=None)

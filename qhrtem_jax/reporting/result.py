@@ -88,10 +88,12 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Every criterion of a simulation against the experiment, means and deviations of both."""
+    """Every criterion of a simulation against the experiment, means and deviations of both; `ncc`
+    at zero shift, `ncc_peak` at the best whole-pixel shift."""
 
     mse: float
     ncc: float
+    ncc_peak: float | None
     ncc_peak_offset_px: float | None
     ssim: float | None
     chi2_reduced: float | None
@@ -217,14 +219,15 @@ def figures_of_merit(
     sim, exp = jnp.asarray(simulation), jnp.asarray(experiment)
     difference = simulation - experiment
     small = min(experiment.shape) < 12
-    peak = None
+    peak = offset = None
     if not small:
         ncc_map = np.asarray(criteria.ncc_map(sim, exp, NCC_REACH))
-        peak = float(np.hypot(*_peak(ncc_map)))
+        peak, offset = float(ncc_map.max()), float(np.hypot(*_peak(ncc_map)))
     return Fit(
         mse=float(criteria.mean_squared_error(sim, exp)),
         ncc=float(criteria.normalised_cross_correlation(sim, exp)),
-        ncc_peak_offset_px=peak,
+        ncc_peak=peak,
+        ncc_peak_offset_px=offset,
         ssim=None if small else float(criteria.structural_similarity(sim, exp)),
         chi2_reduced=chi2_reduced,
         r_factor=float(criteria.r_factor(sim, exp)),
