@@ -26,6 +26,7 @@ VARIANTS = {
     "hybrid": ["optimizer=hybrid"],
     "turbo": ["optimizer=turbo"],
     "turbo, nothing profiled": ["optimizer=turbo", "optimizer.profile=[]"],
+    "paper": ["optimizer=paper"],
     "hybrid, priors": ["optimizer=hybrid", "parameters=corrected_microscope"],
 }
 

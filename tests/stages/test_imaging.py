@@ -236,3 +236,31 @@ def test_input_that_belongs_together():
                 }
             )
         )
+
+
+@pytest.mark.parametrize("rounds", [0, 4])
+def test_the_search_goes_on_while_noise_does_not_explain_the_image(tmp_path, monkeypatch, rounds):
+    """From one start of a small sample gradients end in a wrong basin, which is said; further
+    starts lead out of it."""
+    monkeypatch.setattr("qhrtem_jax.imaging.least_squares.ROUNDS", rounds)
+    known, far = truth(), {"C1": 9.5, "A1_x": -4.0, "A1_y": 4.0, "tilt_x": -9.0, "tilt_y": 9.0}
+    parameters = {
+        name: {"free": False, "value": value} for name, value in known.items() if name != "thickness"
+    } | {name: {"value": value} for name, value in far.items()}
+    problem = task(
+        microscope={"aberration_convention": "drprobe"},
+        parameters=parameters,
+        optimizer={"name": "lm", "starts": 1, "batch": 1, "max_evaluations": 1},
+        seed=3,
+    )
+    result, _ = computed(problem, RunFolder(tmp_path))
+    right = result["parameters"]["thickness"]["value"] == known["thickness"]
+    doubted = any("the basin may be wrong" in warning for warning in result["warnings"])
+    assert right == (rounds > 0)
+    assert doubted == (rounds == 0)
+    assert (result["fit"]["mse"] < 1.15 * 1.8e-4) == right
+    assert (result["cost"]["evaluations"] > 1) == right
+    if right:
+        probability = result["thickness_probability"]
+        assert probability[str(known["thickness"])] > 0.99
+        assert sum(probability.values()) == pytest.approx(1.0, abs=1e-3)
