@@ -4,15 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from qhrtem_jax.imaging.model import Found
+from qhrtem_jax.imaging.model import FAR, Found
 from qhrtem_jax.inputs.parameter_space import SHIFT, ParameterSpace
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.uncertainty import Errors
 from qhrtem_jax.reporting.result import Parameter, parameter_table
-
-FAR = 5.0
-"""A misfit of so many times the noise may be that of a wrong basin."""
 
 LEAST_PROBABILITY = 1e-4
 """Less is not reported."""

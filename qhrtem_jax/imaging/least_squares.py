@@ -1,8 +1,9 @@
 """From the points of a search to the best minimum: gradients from many of them, over thicknesses.
 
 A minimum may be that of a wrong basin. Where the noise is known, an image that is not explained
-says so; where it is not, a minimum that only one start has led to may not be the best. The search
-then goes on: more starts each time, random ones among them, and a wider walk over the thickness.
+says so; where it is not, or where a model misses some of every image, a minimum that hardly a start
+has led to may not be the best. The search then goes on: more starts each time, random ones among
+them, and a wider walk over the thickness.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from qhrtem_jax.imaging.model import Found, SearchModel
+from qhrtem_jax.imaging.model import FAR, Found, SearchModel
 from qhrtem_jax.imaging.solver import THICKNESS, Solver, fitted_coordinates, make_solver
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.starts import distinct_starts
@@ -28,6 +29,10 @@ EXPLAINED = 1.15
 
 SAME_MINIMUM = 0.02
 """Objectives that differ by less than this share at the same thickness are of the same minimum."""
+
+AGAIN, AGAIN_MISFIT = 2, 3
+"""So many starts that lead to the same minimum make it the best one: where no noise is known, and
+where the misfit is above the noise, but not `FAR` above."""
 
 ROUNDS = 4
 """Rounds of further starts, at most, each of twice as many as the last."""
@@ -99,8 +104,9 @@ def least_squares(
 def _settled(model: SearchModel, found: Found) -> bool:
     """Whether there is no reason to look for another basin."""
     if model.noise_variance is None:
-        return found.starts > 1
-    return _explained(model, found)
+        return found.starts >= AGAIN
+    usual = found.mse < FAR * model.noise_variance and found.starts >= AGAIN_MISFIT
+    return usual or _explained(model, found)
 
 
 def _explained(model: SearchModel, found: Found) -> bool:

@@ -17,6 +17,9 @@ from qhrtem_jax.matching.criteria import CRITERIA
 from qhrtem_jax.matching.objective import Objective, in_band, make_objective
 from qhrtem_jax.physics.simulator import Simulator
 
+FAR = 5.0
+"""A misfit of so many times the noise may be that of a wrong basin."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SearchModel:

@@ -245,7 +245,9 @@ def test_the_search_goes_on_while_noise_does_not_explain_the_image(tmp_path, mon
     monkeypatch.setattr("qhrtem_jax.imaging.least_squares.ROUNDS", rounds)
     known, far = truth(), {"C1": 9.5, "A1_x": -4.0, "A1_y": 4.0, "tilt_x": -9.0, "tilt_y": 9.0}
     parameters = {
-        name: {"free": False, "value": value} for name, value in known.items() if name != "thickness"
+        name: {"free": False, "value": value}
+        for name, value in known.items()
+        if name != "thickness"
     } | {name: {"value": value} for name, value in far.items()}
     problem = task(
         microscope={"aberration_convention": "drprobe"},
