@@ -8,7 +8,7 @@ import pytest
 from qhrtem_jax.field.counting import certify, settle
 from qhrtem_jax.field.linear import FieldLinear, linearise, situation
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights
-from qhrtem_jax.field.simulate import first_state, objective, residuals, snapped
+from qhrtem_jax.field.simulate import first_state, objective, plane_vector, residuals, snapped
 from qhrtem_jax.field.sweep import explain_unknown
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
@@ -65,6 +65,13 @@ def column(tmp_path_factory):
     state = dataclasses.replace(state, settled=True, points=snapped(model, state))
     state = explain_unknown(model, state, journal, 20)
     return Column(model, state, linearise(model, state, journal), numbers, journal)
+
+
+def test_the_global_focus_is_that_of_the_deepest_exit(column):
+    """With the true numbers and the regions' true C1, at their own exit planes."""
+    deepest = max(wedge.TRUTH["rois"], key=lambda roi: roi["exit_slice"])
+    found = plane_vector(column.model, column.state)[INDEX["C1"]]
+    assert found == pytest.approx(deepest["C1_roi"], abs=0.02)
 
 
 def some_changes(column):

@@ -79,6 +79,17 @@ def test_the_model_explains_the_image_to_its_noise(refined):
     assert merit["mse"] < result["field"]["fit"]["mse"]
     inside = arrays["simulation_refined"][wedge.ROWS :] - arrays["experiment"][wedge.ROWS :]
     assert np.mean(inside**2) == pytest.approx(merit["mse"], rel=1e-4)
+    whole = result["field"]["fit_refined_image"]
+    outside = arrays["simulation_refined"] - arrays["experiment"]
+    assert whole["mse"] == pytest.approx(np.mean(outside**2), rel=1e-4)
+    assert whole["ncc_peak"] == pytest.approx(whole["ncc"], abs=1e-6)
+
+
+def test_the_global_focus_is_that_of_the_deepest_exit(refined):
+    """As it was when the image was taken."""
+    deepest = max(refined.truth, key=lambda region: region["exit_slice"])
+    found = refined.result["field"]["C1_global_refined_nm"]
+    assert abs(found - deepest["C1_roi"]) < wedge.TRUTH["slice_nm"]
 
 
 def test_titanium_is_displaced_as_it_was(refined):
