@@ -114,7 +114,8 @@ def _chain(
     are handed over.
 
     As in the paper, the imaging parameters of the imaging stage are handed to all others (the mean
-    structure of the averaged regions belongs to none of them), and the counts to the stitching.
+    structure of the averaged regions belongs to none of them), by option those that the structure
+    stage refined again to the stages after it; and the counts to the stitching.
     """
     names = [n for n in CHAIN if n != "imaging" or imaging is not None]
     handed = settings
@@ -123,7 +124,7 @@ def _chain(
         chosen = settings_of(handed, name, reader)
         problem = imaging if name == "imaging" else STAGES[name].prepare(chosen, reader)
         _in_part(problem, folder.sub(name), reader, terminal)
-        if name == "imaging":
+        if name in ("imaging", settings.pipeline.handover):
             handed = _with(handed, "imaging", folder.path / name)
         if name == "reconstruct":
             handed = _with(handed, "stitch", folder.path / name)

@@ -4,6 +4,7 @@ A stage is a folder, a row here, and a group in `configs/`.
 """
 
 import dataclasses
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,20 @@ PIPELINE = "pipeline"
 
 
 @dataclasses.dataclass(frozen=True)
+class PipelineOptions:
+    """Which stage's imaging parameters go on to the regions and the field: those of the mean's
+    imaging, or of its structure, which refined them again."""
+
+    handover: str = "imaging"
+
+    CHOICES: typing.ClassVar = {"handover": ("imaging", "structure")}
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSettings(FieldSettings, StructureSettings, SimulationSettings, KnifeEdgeSettings):
     """The options of all stages."""
+
+    pipeline: PipelineOptions = dataclasses.field(default_factory=PipelineOptions)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,16 @@ import json
 import numpy as np
 import pytest
 
+from qhrtem_jax import pipeline
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.handover import imaging_vector, read_result
 from qhrtem_jax.inputs.identity import fingerprint
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.stages import run_settings
+from qhrtem_jax.reporting.progress import ProgressLine
+from qhrtem_jax.stages import STAGES, run_settings
+from tests.runs import example_settings
 
 
 def identity(settings) -> str:
@@ -149,3 +152,24 @@ def test_the_fingerprint_of_other_files_is_that_of_their_bytes(tmp_path):
     assert identity(dataclasses.replace(settings, resume=True)) != first
     path.write_text("C1\n1\n")
     assert identity(dataclasses.replace(settings, resume=True)) == first
+
+
+@pytest.mark.parametrize("source", ["imaging", "structure"])
+def test_the_pipeline_hands_on_what_it_is_told_to(tmp_path, monkeypatch, source):
+    """Imaging parameters of the mean's imaging, or of its structure, to the stages after it."""
+    handed = {}
+
+    def recorded(name):
+        def prepare(settings, reader):
+            handed[name] = settings.imaging.result
+            return settings
+
+        return dataclasses.replace(STAGES[name], prepare=prepare)
+
+    monkeypatch.setattr(pipeline, "STAGES", {name: recorded(name) for name in STAGES})
+    monkeypatch.setattr(pipeline, "_in_part", lambda *_: None)
+    monkeypatch.setattr(pipeline, "_write_chain", lambda *_: None)
+    settings = example_settings({"stage": "pipeline", "pipeline": {"handover": source}})
+    pipeline._chain(settings, settings, RunFolder(tmp_path), Reader(), ProgressLine())
+    assert handed["structure"] == str(tmp_path / "imaging")
+    assert handed["reconstruct"] == handed["stitch"] == str(tmp_path / source)
