@@ -30,6 +30,10 @@ TANGENTS_CPU, TANGENTS_GPU = 4, 16
 Entries = list[list[tuple[int, np.ndarray]]]
 """For the pixels of each region: (which vector, its part there)."""
 
+Together = dict[tuple[int, int, int, int], dict[int, np.ndarray]]
+"""Of a heavier chain, its number, a lighter chain of the column, its number: what the two do beyond
+each alone, to the pixels of each region that sees it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Block:
@@ -74,7 +78,7 @@ def make_vectors(model: FieldModel, state: JointState, journal: Journal) -> Vect
         singles = _changes(model, state, journal, reach)
         assert singles is not None  # nothing is beyond a reach of everywhere
     changes, alone = singles
-    joint, together = _together(model, state, len(changes))
+    joint, together = _together(model, state, journal, reach, singles)
     count = len(changes) + len(np.unique(joint[:, 4]))
     slopes = _derivatives(model, state, journal, reach, count)
     blocks = []
@@ -128,35 +132,95 @@ def _changes(
     return np.array(found), entries
 
 
-def _together(model: FieldModel, state: JointState, first: int) -> tuple[np.ndarray, Entries]:
-    """(`Vectors.joint`, the vectors from the `first` on): what heavier and lighter atoms of a
-    column do together, in the periodic cell of each region, for its own pixels."""
-    counts, fit = model.layout.counts, state.weights.fit
-    shared, points = shared_columns(model.columns), snapped(model, state)
+def _together(
+    model: FieldModel,
+    state: JointState,
+    journal: Journal,
+    reach: _Reach,
+    singles: tuple[np.ndarray, Entries],
+) -> tuple[np.ndarray, Entries]:
+    """(`Vectors.joint`, their vectors): what heavier and lighter atoms of a column do together
+    beyond the `singles`.
+
+    Exchanges, more of one and less of the other, change the image least and are simulated in the
+    field; all else in the periodic cell of each region, for its own pixels.
+    """
+    effects = [_periodic(model, state, k) for k in range(len(state.points))]
+    _simulate_exchanges(model, state, journal, reach, singles, effects)
+    present = whole_numbers(model, state).astype(int)
     found: list[tuple[int, ...]] = []
-    entries: Entries = []
-    vectors = itertools.count(first)
-    for k, present in enumerate(whole_numbers(model, state).astype(int)):
-        entries.append([])
-        row = k * len(present)
-        for i, j in shared:
-            if (j, i) in shared and j < i:  # equally heavy: once
-                continue
-            ends = [n for n in (present[i] - 1, present[i] + 1) if 0 <= n <= model.most[i]]
-            others = _values(model, int(present[j]), j)
-            states = [(n, m) for n in (present[i], *ends) for m in (present[j], *others)]
-            stack = np.tile(points[k], (len(states), 1))
-            stack[:, counts.start + np.array([i, j])] = states
-            white = np.asarray(fit.likelihood.whiten(fit.images(stack)), float)
-            table = white.reshape(1 + len(ends), 1 + len(others), -1)
-            beyond = table - table[:1] - table[:, :1] + table[0, 0]
-            for (a, n), (b, m) in itertools.product(enumerate(ends, 1), enumerate(others, 1)):
-                vector = next(vectors)
-                entries[k].append((vector, beyond[a, b].astype(np.float32)))
-                for often in (1, 2):
-                    value = present[i] + often * (n - present[i])
-                    found.append((row + i, value, row + j, m, vector, often))
+    entries: Entries = [[] for _ in effects]
+    vectors = itertools.count(len(singles[0]))
+    for k, effect in enumerate(effects):
+        row = k * present.shape[1]
+        for (i, n, j, m), parts in effect.items():
+            vector = next(vectors)
+            for b, part in parts.items():
+                entries[b].append((vector, part))
+            for often in (1, 2):
+                value = present[k, i] + often * (n - present[k, i])
+                found.append((row + i, value, row + j, m, vector, often))
     return np.array(found, dtype=int).reshape(-1, 6), entries
+
+
+def _periodic(model: FieldModel, state: JointState, k: int) -> Together:
+    """What the periodic cell of region `k` says."""
+    counts, fit = model.layout.counts, state.weights.fit
+    present = [int(n) for n in whole_numbers(model, state)[k]]
+    point, shared = snapped(model, state)[k], shared_columns(model.columns)
+    found: Together = {}
+    for i, j in shared:
+        if (j, i) in shared and j < i:  # equally heavy: once
+            continue
+        ends = [n for n in (present[i] - 1, present[i] + 1) if 0 <= n <= model.most[i]]
+        others = _values(model, present[j], j)
+        states = [(n, m) for n in (present[i], *ends) for m in (present[j], *others)]
+        stack = np.tile(point, (len(states), 1))
+        stack[:, counts.start + np.array([i, j])] = states
+        white = np.asarray(fit.likelihood.whiten(fit.images(stack)), float)
+        table = white.reshape(1 + len(ends), 1 + len(others), -1)
+        beyond = table - table[:1] - table[:, :1] + table[0, 0]
+        for (a, n), (b, m) in itertools.product(enumerate(ends, 1), enumerate(others, 1)):
+            found[i, n, j, m] = {k: beyond[a, b].astype(np.float32)}
+    return found
+
+
+def _simulate_exchanges(
+    model: FieldModel,
+    state: JointState,
+    journal: Journal,
+    reach: _Reach,
+    singles: tuple[np.ndarray, Entries],
+    effects: list[Together],
+) -> None:
+    """Write into `effects` what exchanges do in the field, to all pixels that see them."""
+    present, base = whole_numbers(model, state).astype(int), residuals(model, state, journal)
+    which = {tuple(change): v for v, change in enumerate(singles[0].tolist())}
+    alone = [dict(block) for block in singles[1]]
+    start = model.layout.counts.start
+    for group in reach.groups:
+        exchanges = [
+            [
+                (i, n, j, m)
+                for i, n, j, m in effects[k]
+                if (n - present[k, i]) * (m - present[k, j]) < 0
+            ]
+            for k in group
+        ]
+        for together in itertools.zip_longest(*exchanges):
+            made = {k: e for k, e in zip(group, together, strict=True) if e is not None}
+            points = state.points.copy()
+            points[:, model.layout.counts] = present
+            for k, (i, n, j, m) in made.items():
+                points[k, [start + i, start + j]] = n, m
+            trial = dataclasses.replace(state, points=points)
+            effect = residuals(model, trial, journal) - base
+            for k, (i, n, j, m) in made.items():
+                one, other = which[k, i, n], which[k, j, m]
+                effects[k][i, n, j, m] = {
+                    int(b): (effect[b] - alone[b][one] - alone[b][other]).astype(np.float32)
+                    for b in np.flatnonzero(reach.near[:, k])
+                }
 
 
 def _derivatives(

@@ -14,6 +14,7 @@ from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.integers import shared_columns
 from qhrtem_jax.regions.fit import start
 from qhrtem_jax.regions.model import RegionState, regions_model
 from tests import wedge
@@ -104,6 +105,25 @@ def test_changes_of_several_regions_add_up(column):
         products[block.index] += block.vectors @ r
     expected = np.sum(here**2) + 2.0 * made @ products[: linear.count] + made @ linear.among @ made
     assert np.sum(there**2) == pytest.approx(expected, abs=0.05 * change)
+
+
+def test_an_exchange_of_a_heavy_atom_for_light_ones_is_foretold_everywhere(column):
+    """The image hardly tells it, so it is foretold to the last bit: in the region's own pixels and
+    in those of its neighbours."""
+    linear, numbers = column.linear, column.numbers.copy()
+    heavy, light = shared_columns(column.model.columns)[0]
+    for region, change in ((1, (-1, 2)), (3, (1, -2))):
+        numbers[region, [heavy, light]] += change
+    here = column.residuals(column.state)
+    there = column.residuals(column.with_numbers(numbers))
+    made = linear.empty.amounts(numbers.reshape(1, -1))[0]
+    foretold = here.copy()
+    for k, block in enumerate(linear.vectors.blocks):
+        changes = block.index < linear.count
+        foretold[k] += made[block.index[changes]] @ block.vectors[changes]
+    beside = np.sum((there[2] - here[2]) ** 2)
+    assert beside > 0.05
+    np.testing.assert_allclose(np.sum((foretold - there) ** 2), 0.0, atol=0.02 * beside)
 
 
 @pytest.mark.parametrize("name", ["C1", "image_spread", "absorption", "shift", "mtf_scale"])
