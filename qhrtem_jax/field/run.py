@@ -132,7 +132,8 @@ def _shifts(
     if rounding == "cell":
         last = exits(model, state)
         return tuple(float(n) for n in last.max() - last)
-    return tuple(float(n) for n in (c1 - c1.min()) / model.columns.slice_nm)
+    lowest = plane_vector(model, state)[INDEX["C1"]]
+    return tuple(float(n) for n in (c1 - lowest) / model.columns.slice_nm)
 
 
 def _mean_adjusted(model: FieldModel, difference: np.ndarray) -> np.ndarray:
@@ -155,6 +156,6 @@ def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionStat
         counts = np.rint(state.points[k, fit.layout.counts])
         if fit.constraints.surfaces.unlikely(counts):
             remarks.append(
-                f"{entry.name}: an isolated surface atom is kept, since the image demands it"
+                f"{entry.name}: a surface atom that is unlikely is kept, since the image demands it"
             )
     return [*remarks, *misfit_remarks(state.noise)]

@@ -29,8 +29,10 @@ def estimates(
     space: ParameterSpace,
     names: tuple[str, ...],
     errors: Errors,
-    information: float | None,
+    information: tuple[float | None, float | None],
 ) -> dict[str, Parameter]:
+    """The `parameters` of a result; `information`: -2 log likelihood in units of the objective, by
+    the noise alone and scaled by the misfit."""
     fitted = space.fitted.space
     widths = dict(zip(fitted.names, fitted.high - fitted.low, strict=True))
     std_noise: dict[str, float | None] = {}
@@ -39,35 +41,33 @@ def estimates(
         known = bool(errors.determined[k])
         std_noise[name] = float(errors.std_noise[k] * widths[name]) if known else None
         std[name] = float(errors.std[k] * widths[name]) if known else None
-    for errors_of, chi2 in ((std_noise, 1.0), (std, max(1.0, errors.chi2_reduced))):
-        errors_of["thickness"] = _thickness_error(found, information, chi2)
+    for errors_of, known_by in zip((std_noise, std), information, strict=True):
+        errors_of["thickness"] = _thickness_error(found, known_by)
     free = set(names) | ({"thickness"} if space.thickness_free else set())
     if space.shift_free:
         free |= set(SHIFT)
     return parameter_table(found.vector, free, std_noise, std)
 
 
-def thickness_probability(
-    found: Found, information: float | None, scale: float
-) -> dict[int, float] | None:
+def thickness_probability(found: Found, information: float | None) -> dict[int, float] | None:
     """Probabilities of the thicknesses that gradients refined, by the best that each reached.
 
-    `information`: -2 log likelihood in units of the objective, None where it is none; `scale`:
-    variance in units of the noise's. None where the neighbours of the best were not refined.
+    `information`: -2 log likelihood in units of the objective, None where it is none. None where
+    the neighbours of the best were not refined.
     """
     best = round(float(found.vector[INDEX["thickness"]]))
     costs = found.thickness_costs
     if information is None or not all(best + step in costs for step in (-1, 1)):
         return None
     least = min(costs.values())
-    weight = {n: np.exp(-0.5 * (costs[n] - least) * information / scale) for n in sorted(costs)}
+    weight = {n: np.exp(-0.5 * (costs[n] - least) * information) for n in sorted(costs)}
     total = sum(weight.values())
     return {n: float(w / total) for n, w in weight.items()}
 
 
-def _thickness_error(found: Found, information: float | None, scale: float) -> float | None:
+def _thickness_error(found: Found, information: float | None) -> float | None:
     """Deviation of the thickness by `thickness_probability`."""
-    known = thickness_probability(found, information, scale)
+    known = thickness_probability(found, information)
     if known is None:
         return None
     best = round(float(found.vector[INDEX["thickness"]]))
@@ -105,9 +105,9 @@ def remarks(
             f"the misfit is {errors.chi2_reduced:.1f} times what the noise explains: "
             "`std` is scaled accordingly, and systematic errors may be larger"
         )
-    if noise.source != "residual" and errors.chi2_reduced > FAR and minimum.tried:
+    if minimum.misfit is not None and minimum.misfit > FAR:
         found.append(
             f"the misfit is far above the noise, so the basin may be wrong: {minimum.starts} of "
-            f"{minimum.tried} starts of gradients led to it"
+            f"{len(minimum.ends)} starts of gradients led to it"
         )
     return found

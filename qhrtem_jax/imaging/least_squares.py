@@ -15,7 +15,7 @@ from jaxtyping import Float
 from qhrtem_jax.imaging.model import FAR, Found, SearchModel
 from qhrtem_jax.imaging.solver import THICKNESS, Solver, fitted_coordinates, make_solver
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.refine.starts import distinct_starts
+from qhrtem_jax.refine.starts import SAME_THICKNESS, distinct_starts
 
 WALK, WIDE_WALK = (-1, 1, -2, 2, -4, 4), (-1, 1, -2, 2, -3, 3, -4, 4, -6, 6, -8, 8)
 WALK_ROUNDS = 6
@@ -24,11 +24,15 @@ WALK_ROUNDS = 6
 LEAST_GAIN = 1e-4
 """Share of the objective that a better one must be lower by."""
 
-EXPLAINED = 1.15
-"""A mean squared error of so many times the noise's variance is explained by the noise."""
+DECISIVE = 0.1
+"""A fall of -2 log likelihood that is a gain, however small its share."""
 
-SAME_MINIMUM = 0.02
-"""Objectives that differ by less than this share at the same thickness are of the same minimum."""
+EXPLAINED = 1.15
+"""An objective of so many times that of a perfect model is explained by the noise."""
+
+NEAR, NEAR_SLICES = 0.1, 2
+"""Two minima are of the same basin where half of the parameters are within this share of their
+bounds, and the thicknesses within so many slices."""
 
 AGAIN, AGAIN_MISFIT = 2, 3
 """So many starts that lead to the same minimum make it the best one: where no noise is known, and
@@ -87,30 +91,49 @@ def least_squares(
             more = _sample(model, SAMPLED * count, number, journal)
             vectors, values = np.concatenate([vectors, more[0]]), np.concatenate([values, more[1]])
         unit = fitted_coordinates(model).to_unit(vectors)
-        starts = distinct_starts(unit, vectors[:, THICKNESS], values, count, taken)
+        most = SAME_THICKNESS * (1 + number) if model.space.thickness_free else None
+        starts = distinct_starts(unit, vectors[:, THICKNESS], values, count, taken, most)
         taken = [*taken, *starts]
         before = found
         for k in starts:
             found = _solved(model, solver, vectors[k], found, journal, start=True)
             if model.out_of_time(journal):
-                return found
+                return _assessed(model, found)
             if number > 0 and _explained(model, found):
                 break
         if found.cost < before.cost and model.space.thickness_free:
             found = _walked(model, solver, found, WIDE_WALK if number else WALK, journal)
-    return found
+    return _assessed(model, found)
 
 
 def _settled(model: SearchModel, found: Found) -> bool:
     """Whether there is no reason to look for another basin."""
-    if model.noise_variance is None:
-        return found.starts >= AGAIN
-    usual = found.mse < FAR * model.noise_variance and found.starts >= AGAIN_MISFIT
+    again = _led_to(model, found)
+    if model.expected is None:
+        return again >= AGAIN
+    usual = found.cost < FAR * model.expected and again >= AGAIN_MISFIT
     return usual or _explained(model, found)
 
 
 def _explained(model: SearchModel, found: Found) -> bool:
-    return model.noise_variance is not None and found.mse < EXPLAINED * model.noise_variance
+    return model.expected is not None and found.cost < EXPLAINED * model.expected
+
+
+def _assessed(model: SearchModel, found: Found) -> Found:
+    """With what is to be said of its basin."""
+    misfit = None if model.expected is None else found.cost / model.expected
+    return dataclasses.replace(found, starts=_led_to(model, found), misfit=misfit)
+
+
+def _led_to(model: SearchModel, found: Found) -> int:
+    """How many starts ended in the basin of the best minimum."""
+    to_unit = fitted_coordinates(model).to_unit
+    best = to_unit(found.vector)
+    return sum(
+        bool(np.median(np.abs(to_unit(end) - best)) < NEAR)
+        and abs(_thickness(end) - _thickness(found.vector)) <= NEAR_SLICES
+        for end in found.ends
+    )
 
 
 def _sample(
@@ -125,6 +148,9 @@ def _sample(
         vectors.append(np.asarray(filled))
         values.append(np.asarray(objective))
         journal.count(model.batch)
+        journal.note("further starts", budget=model.settings.max_evaluations)
+        if model.out_of_time(journal):
+            break
     return np.concatenate(vectors), np.concatenate(values)
 
 
@@ -180,17 +206,17 @@ def _solved(
     cost = float(data_cost) + model.thickness_penalty(thickness)
     known = found.thickness_costs.get(thickness, np.inf)
     costs = found.thickness_costs | {thickness: float(np.fmin(known, cost))}
-    same = thickness == _thickness(found.vector)
-    same = same and abs(cost - found.cost) < SAME_MINIMUM * found.cost
-    again = found.starts + (start and same)
-    if np.isfinite(cost) and cost < found.cost * (1.0 - LEAST_GAIN):
-        best = coordinates.place(vector, np.asarray(solution, float))
-        best[THICKNESS] = thickness
-        starts = again if same else int(start)
-        found = Found(best, cost, costs, float(error), starts, found.tried + start)
-        journal.note("least squares", found.mse, budget=model.settings.max_evaluations)
+    end = coordinates.place(vector, np.asarray(solution, float))
+    end[THICKNESS] = thickness
+    ends = (*found.ends, end) if start and np.isfinite(cost) else found.ends
+    least_gain = LEAST_GAIN * found.cost if np.isfinite(found.cost) else 0.0
+    if model.information is not None:
+        least_gain = min(least_gain, DECISIVE / model.information)
+    better = bool(np.isfinite(cost) and cost < found.cost - least_gain)
+    if better:
+        found = Found(end, cost, costs, ends)
     else:
-        tried = found.tried + start
-        found = dataclasses.replace(found, thickness_costs=costs, starts=again, tried=tried)
-        journal.note("least squares", None, budget=model.settings.max_evaluations)
+        found = dataclasses.replace(found, thickness_costs=costs, ends=ends)
+    mse = float(error) if better else None
+    journal.note("least squares", mse, budget=model.settings.max_evaluations)
     return found

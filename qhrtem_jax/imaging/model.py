@@ -25,8 +25,8 @@ FAR = 5.0
 class SearchModel:
     """Everything that is constant during a search.
 
-    `data_variance`: variance of a pixel, which weighs the priors; `noise_variance`: that of the
-    noise, None where it is not known; `penalty_scale`: factor to the
+    `data_variance`: variance of a pixel, which weighs the priors; `expected`: objective of a
+    perfect model, None where no noise is known; `penalty_scale`: factor to the
     thickness's prior in `objective`, which was made for another variance; `began`: seconds of the
     run before the search, which has a limit of its own.
     """
@@ -36,7 +36,7 @@ class SearchModel:
     settings: OptimizerSettings
     evaluator: Evaluator
     data_variance: float
-    noise_variance: float | None
+    expected: float | None
     seed: int
     resume: bool
     penalty_scale: float = 1.0
@@ -84,14 +84,18 @@ class SearchModel:
 @dataclasses.dataclass(frozen=True)
 class Found:
     """The best parameter vector, its objective, the best objective that gradients found at each
-    thickness, its mean squared error, and how many starts led to it of those that were tried."""
+    thickness, and where each of the starts of gradients ended.
+
+    Once all is done, `starts` says how many of these ended near it, and `misfit`, what its
+    objective is in units of a perfect model's (None where that is not known).
+    """
 
     vector: Float[np.ndarray, " parameters"]
     cost: float
     thickness_costs: dict[int, float] = dataclasses.field(default_factory=dict)
-    mse: float = np.inf
+    ends: tuple[Float[np.ndarray, " parameters"], ...] = ()
     starts: int = 0
-    tried: int = 0
+    misfit: float | None = None
 
 
 def search_model(
@@ -128,7 +132,7 @@ def search_model(
         settings.optimizer,
         evaluator,
         variance,
-        None if noise is None else noise.variance,
+        None if noise is None else objective.expected(noise),
         settings.seed,
         settings.resume,
         began=began,

@@ -56,7 +56,10 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         misfit = misfit_variance(residual, image)
         if noise is None or misfit > MISFIT_MATTERS * variance:
             variance = misfit
-            found = reweighed(searched, found.vector, variance, journal)
+            again = reweighed(searched, found.vector, variance, journal)
+            found = dataclasses.replace(
+                again, starts=found.starts, ends=found.ends, misfit=found.misfit
+            )
             simulation = model.image(found.vector)
             residual = simulation - image
     names = model.names
@@ -74,7 +77,11 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         fitted.prior_std[columns],
         model.basis,
     )
-    information = searched.weighed(variance).information
+    by_noise = searched.weighed(effective_variance(noise, image)).information
+    if variance > effective_variance(noise, image):  # the misfit weighed the pixels already
+        scaled = searched.weighed(variance).information
+    else:
+        scaled = None if by_noise is None else by_noise / max(1.0, errors.chi2_reduced)
     result = ImagingResult(
         **header(settings, problem.reader),
         warnings=(
@@ -87,7 +94,7 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         fit=figures_of_merit(
             simulation, image, None if noise.source == "residual" else errors.chi2_reduced
         ),
-        parameters=estimates(found, space, names, errors, information),
+        parameters=estimates(found, space, names, errors, (by_noise, scaled)),
         correlations=correlations_of(errors.strong_correlations(names)),
         cost=Cost(0, 0, 0.0, 0.0),  # until all is done
         arrays={
@@ -97,9 +104,7 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         },
         history=tuple(journal.rows),
         bounds={v.name: (v.low, v.high) for v in (*space.fitted.space.variables, space.thickness)},
-        thickness_probability=_likely(
-            thickness_probability(found, information, max(1.0, errors.chi2_reduced))
-        ),
+        thickness_probability=_likely(thickness_probability(found, scaled)),
         slice_nm=problem.crystal.slice_thickness_nm,
     )
     if problem.experiment.others:
@@ -139,6 +144,7 @@ def _with_means(
         parameters=parameter_table(fit.vectors[0], free, std_noise, std),
         fit=figures_of_merit(fit.simulations[0], images[0], chi2),
         means=means,
+        thickness_probability=None,  # that of one image alone
         correlations=correlations_of(
             strong_correlations(fit.covariance, fit.shared, fit.determined)
         ),

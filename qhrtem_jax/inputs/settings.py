@@ -276,25 +276,20 @@ def read_settings(kind: type[S], content: object) -> S:
 
 
 def _check_criterion(settings: Settings) -> None:
-    """Priors are weighed against likelihoods, the composite surrogate models residuals, and
-    imaging parameters that are handed over are not searched."""
+    """Priors are weighed against likelihoods, and the composite surrogate models residuals."""
     criterion, optimizer = settings.objective.criterion, settings.optimizer
-    squares = issubclass(CRITERIA[criterion], SumOfSquares)
+    kind = CRITERIA[criterion]
+    squares = issubclass(kind, SumOfSquares)
+    weighs = issubclass(kind, SumOfSquares) and kind.absolute
     priors = [n for n, known in settings.parameters.items() if known.prior_std is not None]
     for name, found, expected, wrong in (
-        (
-            "imaging.result",
-            settings.imaging.result,
-            "none",
-            criterion != "mse" and settings.imaging.result is not None,
-        ),
         (
             "optimizer.surrogate",
             optimizer.surrogate,
             "auto, scalar or gpjax",
             optimizer.surrogate == "composite" and not squares,
         ),
-        ("parameters", f"priors of {', '.join(priors)}", "none", bool(priors) and not squares),
+        ("parameters", f"priors of {', '.join(priors)}", "none", bool(priors) and not weighs),
     ):
         if wrong:
             raise InputError(

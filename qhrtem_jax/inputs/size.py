@@ -17,6 +17,7 @@ from qhrtem_jax.inputs.memory import free_bytes
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.matching.band import MOST_PIXELS
+from qhrtem_jax.matching.criteria import CRITERIA, SumOfSquares
 from qhrtem_jax.physics.autogrid import FINEST_NYQUIST, REFERENCE_NYQUIST
 from qhrtem_jax.physics.specimen import Crystal
 
@@ -184,7 +185,9 @@ def imaging(
     bayesian, descending = chosen.name != "lm", chosen.name != "turbo"
     capacity = chosen.max_evaluations if bayesian else 4 * chosen.starts
     training = min(chosen.most_training_points, capacity) if bayesian else 0
-    kept = data + d if bayesian and chosen.surrogate in ("auto", "composite") else 0
+    squares = issubclass(CRITERIA[settings.objective.criterion], SumOfSquares)
+    composite = chosen.surrogate == "composite" or (chosen.surrogate == "auto" and squares)
+    kept = data + d if bayesian and composite else 0
     batch = min(chosen.batch, chosen.max_evaluations)
     budget = {
         "optimizer.max_evaluations": (chosen.max_evaluations, capacity / 256.0),

@@ -10,6 +10,7 @@ from qhrtem_jax.matching.band import Band
 from qhrtem_jax.matching.criteria import Criterion, SumOfSquares
 from qhrtem_jax.matching.image_shift import ImageShift, Range, make_image_shift
 from qhrtem_jax.matching.likelihood import Likelihood, mean_square
+from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
 
@@ -88,6 +89,12 @@ class Objective(eqx.Module):
         if isinstance(self.criterion, SumOfSquares):
             return self.criterion.information(self.experiment, variance)
         return self.pixels / variance
+
+    def expected(self, noise: NoiseModel) -> float | None:
+        """The cost of a perfect model; None where the criterion does not say."""
+        if isinstance(self.criterion, SumOfSquares):
+            return self.criterion.expected(self.experiment, noise)
+        return noise.variance if self.criterion is None else None
 
     def errors(self, images: Float[Array, "n rows cols"]) -> Float[Array, " n"]:
         """Mean squared error of each image."""

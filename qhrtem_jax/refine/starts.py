@@ -9,8 +9,7 @@ DISTINCT = 0.15
 """Starts of least squares differ by this much in some coordinate of the unit cube, or in
 thickness."""
 SAME_THICKNESS = 2
-"""So many starts of least squares may share a thickness (as many again each time that further ones
-are taken): slice counts off by a few are traps."""
+"""So many starts of least squares may share a thickness: slice counts off by a few are traps."""
 
 
 def distinct_starts(
@@ -19,11 +18,12 @@ def distinct_starts(
     values: Float[np.ndarray, " n"],
     count: int,
     taken: Sequence[int] = (),
+    most: int | None = SAME_THICKNESS,
 ) -> list[int]:
     """Indices of the best points that differ from each other, and from those `taken` before, best
-    first; points of the unit cube, their thicknesses and objectives."""
+    first; points of the unit cube, their thicknesses and objectives. `most`: so many may share a
+    thickness, those taken among them; None: any number."""
     chosen = list(taken)
-    most = SAME_THICKNESS * (1 + len(chosen) // count)
     for k in np.argsort(np.where(np.isfinite(values), values, np.inf)):
         if not np.isfinite(values[k]):
             break
@@ -32,7 +32,7 @@ def distinct_starts(
             for j in chosen
         ]
         shared = sum(thickness[j] == thickness[k] for j in chosen)
-        if not any(same) and shared < most:
+        if not any(same) and (most is None or shared < most):
             chosen.append(int(k))
         if len(chosen) == len(taken) + count:
             break

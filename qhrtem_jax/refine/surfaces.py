@@ -15,6 +15,9 @@ from qhrtem_jax.physics.columns import Columns, Sites
 
 Rule = Literal["isolated", "neighbours", "none"]
 
+SAME_PLACE_NM = 0.05
+"""Species closer than this share a place."""
+
 NEAREST = 1.15
 """Neighbours are nearest within so many times the least distance."""
 
@@ -58,7 +61,7 @@ def surfaces_of(columns: Columns, sites: Sites, rule: Rule) -> Surfaces:
     apart = place[:, None] - place[None, :]
     apart[..., :2] -= np.rint(apart[..., :2] / size[:2]) * size[:2]
     distance = np.linalg.norm(apart, axis=-1)
-    np.fill_diagonal(distance, np.inf)
+    distance[distance < SAME_PLACE_NM] = np.inf  # itself, and what shares its place
     least = np.full(sites.chains, np.inf)
     np.minimum.at(least, sites.chain, distance.min(axis=1))  # in the bulk
     return Surfaces(sites, rule, distance <= NEAREST * least[sites.chain][:, None])

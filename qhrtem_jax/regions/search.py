@@ -1,5 +1,7 @@
 """Bayesian optimization of the numbers of atoms of all regions at once."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -79,13 +81,13 @@ def _space(model: RegionsModel) -> Space:
 
 def _turbo(model: RegionsModel) -> Turbo:
     settings = model.problem.settings
-    chosen = settings.optimizer
-    return Turbo(
-        dimensions=model.layout.chains + 2,
-        batch=BATCH,
-        max_evaluations=max(BATCH, BATCH * (settings.reconstruct.max_evaluations // BATCH)),
-        options=turbo_options(chosen, "gpjax" if chosen.surrogate == "gpjax" else "scalar"),
-    )
+    chosen, dimensions = settings.optimizer, model.layout.chains + 2
+    budget = max(BATCH, BATCH * (settings.reconstruct.max_evaluations // BATCH))
+    options = turbo_options(chosen, "gpjax" if chosen.surrogate == "gpjax" else "scalar")
+    wanted = chosen.initial_points or chosen.initial_per_parameter * dimensions
+    # the budget of a region is small: at least half of it is for the model
+    options = dataclasses.replace(options, initial_points=min(wanted, max(BATCH, budget // 2)))
+    return Turbo(dimensions, BATCH, budget, options=options)
 
 
 def _candidates(model: RegionsModel, points: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -140,6 +140,19 @@ def test_its_information_is_that_of_the_noise(name, pair):
     assert likelihood == pytest.approx(np.sum(change**2) / variance, rel=0.05)
 
 
+@pytest.mark.parametrize("name", SQUARES)
+def test_what_it_expects_of_a_perfect_model(name):
+    """Against images that differ by noise alone."""
+    rng, exp = np.random.default_rng(5), np.ones((64, 80))
+    exp += 0.2 * np.sin(np.arange(80) / 3.0)
+    white = NoiseModel(1e-3)
+    noisy = exp + rng.normal(scale=white.variance**0.5, size=exp.shape)
+    criterion = made(name, noisy, white)
+    assert isinstance(criterion, SumOfSquares)
+    cost = float(criterion(jnp.asarray(exp), jnp.asarray(noisy)))
+    assert cost == pytest.approx(criterion.expected(jnp.asarray(noisy), white), rel=0.1)
+
+
 @pytest.mark.parametrize("name", [None, *SQUARES])
 def test_the_objective_s_slopes_are_those_of_its_residual(name):
     simulator = crystal.simulator(image_shape=(36, 48))

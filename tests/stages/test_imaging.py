@@ -1,5 +1,6 @@
 """The imaging stage on the embedded example, which abTEM simulated."""
 
+import dataclasses
 import json
 from importlib import resources
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.imaging.model import search_model
+from qhrtem_jax.imaging.least_squares import _settled
+from qhrtem_jax.imaging.model import Found, search_model
 from qhrtem_jax.imaging.solver import make_solver
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
+from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.stages import run_settings
 from tests.runs import computed, example_settings, prepared
 from tests.schema import check
@@ -266,3 +269,31 @@ def test_the_search_goes_on_while_noise_does_not_explain_the_image(tmp_path, mon
         probability = result["thickness_probability"]
         assert probability[str(known["thickness"])] > 0.99
         assert sum(probability.values()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_when_a_search_is_content():
+    """With an image that the noise explains; else with a minimum that several starts have led to,
+    unless the misfit is far above the noise."""
+    problem = task(optimizer=QUICK)
+    model = search_model(problem, problem.simulator()[0], 3e-3)
+    assert model.expected == pytest.approx(problem.experiment.noise.variance)
+    low, high = (problem.space.base.copy() for _ in range(2))
+    high[[INDEX["C1"], INDEX["A1_x"], INDEX["tilt_x"]]] += 1e-3
+    for name in problem.space.space.names:
+        variable = problem.space.space.variables[problem.space.space.names.index(name)]
+        low[INDEX[name]] = variable.low
+    best = problem.space.base
+
+    def content(misfit, ends, expected=model.expected):
+        found = Found(best, misfit * model.expected, ends=tuple(ends))
+        return _settled(dataclasses.replace(model, expected=expected), found)
+
+    assert content(1.1, [])
+    assert not content(3.0, [best, best, low])
+    assert content(3.0, [best, high, best, low])
+    assert not content(6.0, [best] * 10)
+    assert content(6.0, [best, best], expected=None)
+    assert not content(1.0, [best, low], expected=None)
+    thinner = best.copy()
+    thinner[INDEX["thickness"]] -= 3
+    assert not content(3.0, [best, best, thinner])

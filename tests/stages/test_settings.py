@@ -45,12 +45,8 @@ def settings(**groups):
             r"optimizer\.surrogate: found composite, expected auto, scalar",
         ),
         (
-            {"imaging": {"result": "known"}, "objective": {"criterion": "ncc"}},
-            r"imaging\.result: found known, expected none with objective\.criterion=ncc",
-        ),
-        (
             {
-                "objective": {"criterion": "r_factor"},
+                "objective": {"criterion": "ncc"},
                 "parameters": {"C1": {"prior_mean": 4.0, "prior_std": 1.0}},
             },
             r"parameters: found priors of C1, expected none",

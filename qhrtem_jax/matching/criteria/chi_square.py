@@ -32,3 +32,7 @@ class ChiSquare(SumOfSquares):
     def information(self, experiment: Image, variance: float) -> float:
         """Pixels, less where a misfit has raised the `variance`."""
         return experiment.size * self.variance / variance
+
+    def expected(self, experiment: Image, noise: NoiseModel) -> float:
+        """1: each whitened pixel has unit variance."""
+        return 1.0

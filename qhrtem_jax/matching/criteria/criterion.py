@@ -33,7 +33,10 @@ class Criterion(eqx.Module):
 
 
 class SumOfSquares(Criterion):
-    """A criterion that least squares can make small, and that can be weighed against priors."""
+    """A criterion that least squares can make small, and that can be weighed against priors, where
+    it is `absolute`: not blind to what priors would have to be weighed against."""
+
+    absolute: ClassVar[bool] = True
 
     @abc.abstractmethod
     def residual(self, simulation: Image, experiment: Image) -> Float[Array, " residuals"]:
@@ -47,3 +50,7 @@ class SumOfSquares(Criterion):
         """-2 log likelihood in units of the criterion, near its minimum, where white noise of
         `variance` would hide the image's structure as much as its noise does."""
         return experiment.size / variance
+
+    def expected(self, experiment: Image, noise: NoiseModel) -> float:
+        """The criterion of a perfect model."""
+        return experiment.size / self.information(experiment, noise.variance)

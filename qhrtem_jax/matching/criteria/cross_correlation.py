@@ -1,5 +1,7 @@
 """The normalised cross-correlation, at zero shift and at others."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -43,6 +45,8 @@ def ncc_map(simulation: Image, experiment: Image, reach: int) -> Float[Array, "s
 
 class CrossCorrelation(SumOfSquares):
     """1 - NCC: blind to the level and the scale of the intensities."""
+
+    absolute: ClassVar[bool] = False
 
     def residual(self, simulation: Image, experiment: Image) -> Float[Array, " residuals"]:
         """Half the squared distance of the images, both of mean 0 and length 1, is 1 - NCC."""
