@@ -117,12 +117,8 @@ def _changes(
             values = [_values(model, int(present[k, chain]), chain) for k in group]
             for numbers in itertools.zip_longest(*values):
                 changed = {k: n for k, n in zip(group, numbers, strict=True) if n is not None}
-                points = state.points.copy()
-                for k, number in changed.items():
-                    points[k, model.layout.counts] = present[k]
-                    points[k, model.layout.counts.start + chain] = number
-                trial = dataclasses.replace(state, points=points)
-                effect = residuals(model, trial, journal) - base
+                made = {k: {chain: n} for k, n in changed.items()}
+                effect = residuals(model, _with_numbers(model, state, made), journal) - base
                 if np.sum(effect[beyond] ** 2) > UNSEEN * len(changed):
                     return None
                 for k, number in changed.items():
@@ -130,6 +126,18 @@ def _changes(
                         entries[b].append((len(found), effect[b].astype(np.float32)))
                     found.append((k, chain, number))
     return np.array(found), entries
+
+
+def _with_numbers(
+    model: FieldModel, state: JointState, numbers: dict[int, dict[int, int]]
+) -> JointState:
+    """The state with other whole `numbers` of some chains of some regions."""
+    points, counts = state.points.copy(), model.layout.counts
+    points[list(numbers), counts] = whole_numbers(model, state)[list(numbers)]
+    for region, changed in numbers.items():
+        for chain, number in changed.items():
+            points[region, counts.start + chain] = number
+    return dataclasses.replace(state, points=points)
 
 
 def _together(
@@ -197,7 +205,6 @@ def _simulate_exchanges(
     present, base = whole_numbers(model, state).astype(int), residuals(model, state, journal)
     which = {tuple(change): v for v, change in enumerate(singles[0].tolist())}
     alone = [dict(block) for block in singles[1]]
-    start = model.layout.counts.start
     for group in reach.groups:
         exchanges = [
             [
@@ -209,12 +216,8 @@ def _simulate_exchanges(
         ]
         for together in itertools.zip_longest(*exchanges):
             made = {k: e for k, e in zip(group, together, strict=True) if e is not None}
-            points = state.points.copy()
-            points[:, model.layout.counts] = present
-            for k, (i, n, j, m) in made.items():
-                points[k, [start + i, start + j]] = n, m
-            trial = dataclasses.replace(state, points=points)
-            effect = residuals(model, trial, journal) - base
+            numbers = {k: {i: n, j: m} for k, (i, n, j, m) in made.items()}
+            effect = residuals(model, _with_numbers(model, state, numbers), journal) - base
             for k, (i, n, j, m) in made.items():
                 one, other = which[k, i, n], which[k, j, m]
                 effects[k][i, n, j, m] = {

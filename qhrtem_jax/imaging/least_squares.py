@@ -42,7 +42,7 @@ ROUNDS = 4
 """Rounds of further starts, at most, each of twice as many as the last."""
 
 SAMPLED = 4
-"""So many random points are evaluated for each further start."""
+"""So many random points are evaluated for each start that is taken from them."""
 
 
 def random_starts(
@@ -50,19 +50,27 @@ def random_starts(
 ) -> tuple[Float[np.ndarray, "n parameters"], Float[np.ndarray, " n"]]:
     """Starts for least squares alone: parameter vectors and objectives of a random sample; the
     first carries the values that the user gave."""
-    rng, batch, chosen = np.random.default_rng(model.seed), model.batch, model.settings
+    wanted = min(model.settings.max_evaluations, SAMPLED * model.settings.starts)
+    return _sample(model, wanted, 0, journal)
+
+
+def _sample(
+    model: SearchModel, count: int, number: int, journal: Journal
+) -> tuple[Float[np.ndarray, "n parameters"], Float[np.ndarray, " n"]]:
+    """Random points: (vectors, objectives); another sample for each `number`, of which the first
+    begins with the values that the user gave."""
+    rng = np.random.default_rng((model.seed, number) if number else model.seed)
     vectors, values = [], []
-    wanted = min(chosen.max_evaluations, 4 * chosen.starts)
-    for k in range(max(wanted // batch, 1)):
-        unit = rng.uniform(size=(batch, len(model.space.space)))
-        if k == 0:
+    for k in range(max(count // model.batch, 1)):
+        unit = rng.uniform(size=(model.batch, len(model.space.space)))
+        if number == 0 and k == 0:
             unit[0] = model.with_given_values(unit[0])
         objective, _, mse, filled = model.evaluator(jnp.asarray(unit))
         vectors.append(np.asarray(filled))
         values.append(np.asarray(objective))
-        journal.count(batch)
+        journal.count(model.batch)
         best = float(np.nanmin([journal.best, np.nanmin(np.asarray(mse))]))
-        journal.note("starts", best, budget=chosen.max_evaluations)
+        journal.note("starts", best, budget=model.settings.max_evaluations)
         if model.out_of_time(journal):
             break
     return np.concatenate(vectors), np.concatenate(values)
@@ -134,24 +142,6 @@ def _led_to(model: SearchModel, found: Found) -> int:
         and abs(_thickness(end) - _thickness(found.vector)) <= NEAR_SLICES
         for end in found.ends
     )
-
-
-def _sample(
-    model: SearchModel, count: int, number: int, journal: Journal
-) -> tuple[np.ndarray, np.ndarray]:
-    """Random points: (vectors, objectives); another sample for each `number`."""
-    rng = np.random.default_rng((model.seed, number))
-    vectors, values = [], []
-    for _ in range(max(1, count // model.batch)):
-        unit = rng.uniform(size=(model.batch, len(model.space.space)))
-        objective, _, _, filled = model.evaluator(jnp.asarray(unit))
-        vectors.append(np.asarray(filled))
-        values.append(np.asarray(objective))
-        journal.count(model.batch)
-        journal.note("further starts", budget=model.settings.max_evaluations)
-        if model.out_of_time(journal):
-            break
-    return np.concatenate(vectors), np.concatenate(values)
 
 
 def _walked(
