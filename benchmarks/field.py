@@ -40,34 +40,61 @@ def run(field: Path, index: int, bto: Path, out: Path) -> dict:
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
+def claims(result: dict, truth: dict) -> list[tuple[float, bool]]:
+    """Of each number of atoms: the probability that it is claimed with, and whether it is right."""
+    return [
+        (entry["probability"].get(str(entry["n"]), 0.0), entry["n"] == n)
+        for found, true in _pairs(result, truth)
+        for entry, n in zip(found["counts"], _numbers(found, true, truth), strict=True)
+    ]
+
+
+def _pairs(result: dict, truth: dict) -> list[tuple[dict, dict]]:
+    """(region found, its truth)."""
+    rois = {tuple(roi["origin_px"]): roi for roi in truth["rois"]}
+    return [(found, rois[tuple(found["origin_px"])]) for found in result["rois"]]
+
+
+def _numbers(found: dict, true: dict, truth: dict) -> list[int]:
+    """True numbers of atoms, in the order of those found."""
+    names = [label.split() for label in truth["column_order"]]
+    numbers = []
+    for entry in found["counts"]:
+        (k,) = (
+            k
+            for k, (symbol, x, y) in enumerate(names)
+            if symbol == entry["species"]
+            and np.hypot(float(x) - entry["x"], float(y) - entry["y"]) < 1e-3
+        )
+        numbers.append(true["counts"][k])
+    return numbers
+
+
+def _columns_of(species: str, truth: dict) -> list[int]:
+    """Which positions of the truth are columns of one species alone."""
+    names = [label.split() for label in truth["column_order"]]
+    return [
+        k
+        for k, place in enumerate(truth["position_order"])
+        if {s for s, x, y in names if [float(x), float(y)] == list(place)} == {species}
+    ]
+
+
 def compare(result: dict, truth: dict) -> dict:
     """Share of exact numbers and of those within 1, height and displacement errors, log loss."""
-    rois = {tuple(roi["origin_px"]): roi for roi in truth["rois"]}
-    names = [label.split() for label in truth["column_order"]]
     wrong, loss, heights, polar = [], [], [], []
-    for found in result["rois"]:
-        true = rois[tuple(found["origin_px"])]
-        for entry in found["counts"]:
-            (k,) = (
-                k
-                for k, (symbol, x, y) in enumerate(names)
-                if symbol == entry["species"]
-                and np.hypot(float(x) - entry["x"], float(y) - entry["y"]) < 1e-3
-            )
-            wrong.append(abs(entry["n"] - true["counts"][k]))
-            probability = entry["probability"].get(str(true["counts"][k]), 0.0)
-            loss.append(-np.log(max(probability, 1e-4)))
+    cations, anions = _columns_of("Ti", truth), _columns_of("O", truth)
+    for found, true in _pairs(result, truth):
+        for entry, n in zip(found["counts"], _numbers(found, true, truth), strict=True):
+            wrong.append(abs(entry["n"] - n))
+            loss.append(-np.log(max(entry["probability"].get(str(n), 0.0), 1e-4)))
         heights.append((found["parameters"]["C1"]["value"] - true["C1_roi"]) / truth["slice_nm"])
         places = np.array(truth["position_order"])
         shifts = np.array(true["shift_pm"])
         ours = {(round(c["x"], 3), round(c["y"], 3)): c for c in found["columns"]}
         moved = np.array([[ours[tuple(p)][k] for k in ("dx_pm", "dy_pm")] for p in places])
-        cations, anions = (2, 3), (4, 5)  # Ti and pure O, in the truth's order
-
-        def displacement(rows: np.ndarray, a=cations, b=anions) -> np.ndarray:
-            return rows[list(a)].mean(axis=0) - rows[list(b)].mean(axis=0)
-
-        polar.append(displacement(moved) - displacement(shifts))
+        off = moved - shifts
+        polar.append(off[cations].mean(axis=0) - off[anions].mean(axis=0))
     return {
         "exact": float(np.mean(np.array(wrong) == 0)),
         "within_1": float(np.mean(np.array(wrong) <= 1)),

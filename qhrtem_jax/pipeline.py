@@ -28,7 +28,9 @@ class PipelineResult(FieldResult):
 
 CHAIN = ("imaging", "structure", "reconstruct", "stitch")
 
-IMAGING_FIRST = "no imaging.result given: the imaging stage ran first, see the folder imaging"
+IMAGING_FIRST = (
+    "no imaging parameters were handed over: the imaging stage ran first, see its folder"
+)
 
 
 @runtime_checkable

@@ -168,12 +168,14 @@ def abtem_projected_potential(
     sampling = (size[0] / gpts[0], size[1] / gpts[1])
     integrals = ScatteringFactorProjectionIntegrals(parametrization)
     spectrum = np.zeros((cell.n_slices, *gpts), dtype=np.complex128)
+    alike: dict[tuple[int, int], list[Atom]] = {}
     for atom in cell.atoms:
-        factor = integrals.get_scattering_factor(
-            chemical_symbols[atom.number], gpts, sampling, "cpu"
-        )
-        ramp = _phase_ramp(atom.x, gpts[0])[:, None] * _phase_ramp(atom.y, gpts[1])[None, :]
-        spectrum[atom.slice_index] += factor * ramp
+        alike.setdefault((atom.slice_index, atom.number), []).append(atom)
+    for (index, number), atoms in alike.items():
+        factor = integrals.get_scattering_factor(chemical_symbols[number], gpts, sampling, "cpu")
+        along_x = np.stack([_phase_ramp(atom.x, gpts[0]) for atom in atoms], axis=1)
+        along_y = np.stack([_phase_ramp(atom.y, gpts[1]) for atom in atoms], axis=0)
+        spectrum[index] += factor * (along_x @ along_y)
     return np.fft.ifft2(spectrum).real / (sampling[0] * sampling[1])
 
 

@@ -26,15 +26,13 @@ class Variable:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise InputError(
-                f"parameters.{self.name}: found bounds low={self.low}, high={self.high}, "
+                f"found bounds low={self.low}, high={self.high}, "
                 "expected finite numbers with low < high (free=false and value fix a parameter)"
             )
         if self.prior_std is not None and not (
             math.isfinite(self.prior_std) and self.prior_std > 0.0
         ):
-            raise InputError(
-                f"parameters.{self.name}.prior_std: found {self.prior_std}, expected above 0"
-            )
+            raise InputError(f"found prior_std={self.prior_std}, expected above 0")
 
 
 @dataclasses.dataclass(frozen=True)

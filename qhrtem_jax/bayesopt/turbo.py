@@ -74,7 +74,7 @@ class TurboOptions:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
-                    f"optimizer.{name}: found {getattr(self, name)!r}, expected one of {allowed}"
+                    f"{name}: found {getattr(self, name)!r}, expected one of {allowed}"
                 )
 
 

@@ -66,7 +66,7 @@ def field_layout(field: Experiment, regions: Sequence[Region], columns: Columns)
         other = region_of.setdefault(tuple(int(n) for n in place), k)
         if other != k:
             raise InputError(
-                f"data.rois: {regions[other].name} at {list(regions[other].origin)} and "
+                f"{regions[other].name} at {list(regions[other].origin)} and "
                 f"{regions[k].name} at {list(regions[k].origin)} show the same cell of "
                 "the lattice, expected each cell once"
             )

@@ -9,6 +9,7 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.layout import field_layout
 from qhrtem_jax.field.settings import FieldSettings
+from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
@@ -52,7 +53,8 @@ def prepare(settings: FieldSettings, reader: Reader) -> FieldProblem:
                 f"expected one of {sorted(species)} each"
             )
     # refuses regions that cannot be stitched, before any work
-    field_layout(regions.field, regions.regions, regions.specimen.columns)
+    with named("data.rois"):
+        field_layout(regions.field, regions.regions, regions.specimen.columns)
     counted = None if chosen.result is None else _read_counts(Path(chosen.result), regions)
     return FieldProblem(settings, regions, counted)
 

@@ -19,12 +19,15 @@ from qhrtem_jax.field.model import (
 )
 from qhrtem_jax.field.simulate import content, cut, difference, image, snapped
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.matching.weights import pixel_weights
+from qhrtem_jax.matching.weights import pixel_weights, same_weights
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.unknown_cells import fit_unknown
 
 ITERATIONS = 6
 """Steps of the regions' least squares in a sweep."""
+
+CLOSE = 0.1
+"""Weights stay where the misfit differs by less than this share from what they were made of."""
 
 Fixed = Bool[np.ndarray, "regions chains"]
 
@@ -98,8 +101,7 @@ def _weighed(
     model: FieldModel, state: JointState, missed: Float[np.ndarray, "regions rows cols"]
 ) -> JointState:
     noise, present = pixel_weights(model.given_noise, missed, model.targets), state.weights.noise
-    close = np.isclose(noise.variance, present.variance, rtol=0.1)
-    if noise.is_noise == present.is_noise and close:
+    if same_weights(noise, present, CLOSE):
         return state
     return dataclasses.replace(state, weights=weights(model, noise))
 

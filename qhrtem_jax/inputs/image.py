@@ -17,7 +17,7 @@ from qhrtem_jax.inputs.rois import (
     roi_shape,
 )
 from qhrtem_jax.inputs.settings import DataSettings
-from qhrtem_jax.io.images import crop, read_image
+from qhrtem_jax.io.images import RAW, crop, read_image
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.physics.camera import Frame
 
@@ -44,10 +44,8 @@ def load_field(data: DataSettings, reader: Reader) -> Experiment:
 
 
 def _read_field(data: DataSettings, reader: Reader) -> Experiment:
-    if data.image is None:
-        raise InputError("data.image: none given, expected an image file")
     sampling = data.sampling
-    whole = read_image(Path(data.image), data.shape)
+    whole = read_image(image_file(data, "an image file"), data.shape, "data.image")
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
     check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)
@@ -58,6 +56,19 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
             "no data.vacuum or data.noise_variance given: the noise is taken from the residual"
         )
     return Experiment(image, Frame(image.shape, sampling), noise)  # type: ignore[arg-type]
+
+
+def image_file(data: DataSettings, expected: str) -> Path:
+    """The file that `data.image` names; `expected` is said where none is.
+
+    **Raises:** `InputError` for none, and for a raw file without its shape.
+    """
+    if data.image is None:
+        raise InputError(f"data.image: none given, expected {expected}")
+    path = Path(data.image)
+    if data.shape is None and path.suffix.lower() in RAW:
+        raise InputError(f"data.shape: needed as [rows,cols] to read the raw file {path}")
+    return path
 
 
 def _of_noise(data: DataSettings) -> tuple:

@@ -27,7 +27,10 @@ def load_crystal(settings: Settings, reader: Reader) -> Crystal:
     if name is None:
         raise InputError("specimen.structure: none given, expected a .cel or .cif file")
     with named("specimen.structure"):
-        crystal = reader.once(("crystal", name, slices), lambda: read_structure(Path(name), slices))
+        crystal = reader.once(
+            ("crystal", name, slices),
+            lambda: read_structure(Path(name), slices, "specimen.structure"),
+        )
     size.check_cell(crystal, name)
     return crystal
 
@@ -38,7 +41,7 @@ def load_microscope(settings: Settings, reader: Reader) -> Microscope:
     mtf = None
     if name is not None:
         with named("data.mtf"):
-            mtf = reader.once(("mtf", name, scale), lambda: read_mtf(Path(name), scale))
+            mtf = reader.once(("mtf", name, scale), lambda: read_mtf(Path(name), scale, "data.mtf"))
     else:
         reader.warn("no data.mtf given: the camera is taken as perfect but for its pixels")
     return Microscope(

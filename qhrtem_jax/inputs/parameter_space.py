@@ -6,6 +6,7 @@ import numpy as np
 
 from qhrtem_jax.bayesopt.space import Space, Variable
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
 from qhrtem_jax.physics.parameters import INDEX, NAMES, UNITS, default_vector
@@ -186,15 +187,16 @@ def parameter_space(settings: Settings, *, may_be_empty: bool = False) -> Parame
             value = getattr(known, what)
             if value is not None:
                 check_magnitude(name, value, f"parameters.{name}.{what}")
-        variable = Variable(
-            name,
-            low,
-            high,
-            UNITS[name],
-            known.prior_mean,
-            known.prior_std,
-            integer=name == "thickness",
-        )
+        with named(f"parameters.{name}"):
+            variable = Variable(
+                name,
+                low,
+                high,
+                UNITS[name],
+                known.prior_mean,
+                known.prior_std,
+                integer=name == "thickness",
+            )
         _check_widths(variable)
         free = searched if known.free is None else known.free
         if free:

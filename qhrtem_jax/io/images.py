@@ -15,7 +15,8 @@ from qhrtem_jax.io.mrc import read_mrc
 from qhrtem_jax.io.numpy_files import read_npy, read_npz
 from qhrtem_jax.io.tiff import read_tiff
 
-OPTION = "data.image"
+RAW = (".dat", ".raw")
+"""Endings of files of pixels alone, whose shape is not in them."""
 
 MEAN_RANGE = (0.3, 3.0)
 """Mean intensity of an image that is normalised to its vacuum."""
@@ -27,17 +28,21 @@ LEAST_PEAK_TO_PEAK = 1e-9
 """Peak to peak of an image, against its mean; the last digit of a float32 is 1e-7."""
 
 
-def read_image(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """A vacuum-normalised image, (rows, cols), float64.
+def read_image(
+    path: Path, shape: tuple[int, int] | None = None, option: str = "image"
+) -> np.ndarray:
+    """A vacuum-normalised image, (rows, cols), float64; `option` is named in errors.
 
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
-    image = read_pixels(path, shape)
-    _check_normalised(image, f"data.image: {path}")
+    image = read_pixels(path, shape, option)
+    _check_normalised(image, f"{option}: {path}")
     return image
 
 
-def read_pixels(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
+def read_pixels(
+    path: Path, shape: tuple[int, int] | None = None, option: str = "image"
+) -> np.ndarray:
     """An image in any unit, (rows, cols), float64, all of it finite.
 
     By its ending: .dat or .raw (float32, needs `shape`), .npy, .npz (its array `image`, or its only
@@ -46,42 +51,35 @@ def read_pixels(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
 
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
-    if shape is not None:
-        _check_shape(shape)
-    file_size(path, OPTION)
+    if shape is not None and (min(shape) < 1 or math.prod(shape) > MOST_PIXELS):
+        raise InputError(
+            f"{option}: found the shape {list(shape)}, expected [rows,cols] above 0 of at most "
+            f"{MOST_PIXELS} pixels"
+        )
+    file_size(path, option)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
-            f"data.image: {path} ends with {path.suffix!r}, expected one of {', '.join(_READERS)}"
+            f"{option}: {path} ends with {path.suffix!r}, expected one of {', '.join(_READERS)}"
         )
-    with reading(path, OPTION), warnings.catch_warnings():
+    with reading(path, option), warnings.catch_warnings():
         # numbers that overflow in a damaged file; the image itself is checked afterwards
         warnings.simplefilter("ignore", RuntimeWarning)
-        image = reader(path, shape)
+        image = reader(path, shape, option)
     if np.ma.is_masked(image):
-        raise InputError(f"data.image: {path} has masked pixels, expected a whole image")
+        raise InputError(f"{option}: {path} has masked pixels, expected a whole image")
     if image.ndim != 2 or min(image.shape) < 1:
-        raise InputError(f"data.image: {path} has shape {image.shape}, expected rows and columns")
+        raise InputError(f"{option}: {path} has shape {image.shape}, expected rows and columns")
     if image.dtype.kind not in "fiu":
-        raise InputError(
-            f"data.image: {path} holds {image.dtype} numbers, expected real intensities"
-        )
+        raise InputError(f"{option}: {path} holds {image.dtype} numbers, expected real intensities")
     if shape is not None and image.shape != tuple(shape):
-        raise InputError(f"data.image: {path} has shape {image.shape}, data.shape says {shape}")
+        raise InputError(f"{option}: {path} has shape {image.shape}, expected {tuple(shape)}")
     with np.errstate(over="ignore", invalid="ignore"):  # is refused below
         image = np.asarray(image, dtype=np.float64)
     if not np.all(np.isfinite(image)):
         count = int(np.sum(~np.isfinite(image)))
-        raise InputError(f"data.image: {path} has {count} pixels that are NaN or infinite")
+        raise InputError(f"{option}: {path} has {count} pixels that are NaN or infinite")
     return image
-
-
-def _check_shape(shape: tuple[int, int]) -> None:
-    if min(shape) < 1 or math.prod(shape) > MOST_PIXELS:
-        raise InputError(
-            f"data.shape: found {list(shape)}, expected [rows,cols] above 0 "
-            f"of at most {MOST_PIXELS} pixels"
-        )
 
 
 def _check_normalised(image: np.ndarray, where: str) -> None:
@@ -104,28 +102,27 @@ def _check_normalised(image: np.ndarray, where: str) -> None:
         )
 
 
-def _read_raw(path: Path, shape: tuple[int, int] | None) -> np.ndarray:
+def _read_raw(path: Path, shape: tuple[int, int] | None, option: str) -> np.ndarray:
     if shape is None:
-        raise InputError(f"data.shape: needed as [rows,cols] to read the raw file {path}")
-    size, expected = file_size(path, OPTION), 4 * shape[0] * shape[1]
+        raise InputError(f"{option}: {path} is a raw file: its shape [rows,cols] is needed")
+    size, expected = file_size(path, option), 4 * shape[0] * shape[1]
     if size != expected:
         raise InputError(
-            f"data.image: {path} has {size} bytes, expected {expected} "
-            f"for {shape[0]} x {shape[1]} float32 numbers (data.shape)"
+            f"{option}: {path} has {size} bytes, expected {expected} "
+            f"for {shape[0]} x {shape[1]} float32 numbers"
         )
-    check_declared(f"data.image: {path}", shape, np.dtype("<f4"), size)
+    check_declared(f"{option}: {path}", shape, np.dtype("<f4"), size)
     return np.fromfile(path, "<f4").reshape(shape)
 
 
 def _by_header(reader: Callable[[Path, str], np.ndarray]) -> Callable:
-    return lambda path, shape: reader(path, OPTION)
+    return lambda path, shape, option: reader(path, option)
 
 
 _READERS = {
-    ".dat": _read_raw,
-    ".raw": _read_raw,
+    **dict.fromkeys(RAW, _read_raw),
     ".npy": _by_header(read_npy),
-    ".npz": lambda path, shape: read_npz(path, OPTION, "image"),
+    ".npz": lambda path, shape, option: read_npz(path, option, "image"),
     ".tif": _by_header(read_tiff),
     ".tiff": _by_header(read_tiff),
     ".mrc": _by_header(read_mrc),

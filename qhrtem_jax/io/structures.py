@@ -17,29 +17,28 @@ _RIGHT_ANGLE_TOLERANCE_DEG = 0.01
 _READERS = {".cel": read_cel, ".cif": read_cif}
 
 
-def read_unit_cell(path: Path) -> UnitCell:
-    """The crystal of a .cel or .cif file as it is, whatever its cell's shape.
+def read_unit_cell(path: Path, option: str = "structure") -> UnitCell:
+    """The crystal of a .cel or .cif file as it is, whatever its cell's shape;
+    `option` is named in errors.
 
     **Raises:** `InputError` for a missing, too large or damaged file, and for one that contradicts
     itself or leaves open what the crystal is.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(
-            f"specimen.structure: {path} ends with {path.suffix!r}, expected .cel or .cif"
-        )
-    cell = reader(path, read_bytes(path, "specimen.structure", MAX_BYTES))
+        raise InputError(f"{option}: {path} ends with {path.suffix!r}, expected .cel or .cif")
+    cell = reader(path, read_bytes(path, option, MAX_BYTES))
     if not np.any(cell.atoms.occupancy > 0.0):
         raise InputError(f"{path}: found no atom whose occupancy is above 0")
     return cell
 
 
-def read_structure(path: Path, slices: int) -> Crystal:
+def read_structure(path: Path, slices: int, option: str = "structure") -> Crystal:
     """A right-angled cell, beam along z, cut into `slices` slices.
 
     **Raises:** `InputError` as `read_unit_cell`, and for a skew cell.
     """
-    cell = read_unit_cell(path)
+    cell = read_unit_cell(path, option)
     if any(abs(angle - 90.0) > _RIGHT_ANGLE_TOLERANCE_DEG for angle in cell.angles_deg):
         raise InputError(
             f"{path}: found cell angles {list(cell.angles_deg)} degrees, expected right angles: "

@@ -9,14 +9,13 @@ from qhrtem_jax.io.csv_files import read_numbers
 from qhrtem_jax.io.files import MIB
 from qhrtem_jax.physics.parameters import NAMES
 
-OPTION = "simulate.table"
-
 LARGEST_FILE = 32 * MIB
 MOST_ROWS = 100_000
 
 
-def read_table(path: Path) -> tuple[list[str], np.ndarray]:
-    """Names of the columns, and the rows' values (rows, columns), of a table with a header.
+def read_table(path: Path, option: str = "table") -> tuple[list[str], np.ndarray]:
+    """Names of the columns, and the rows' values (rows, columns), of a table with a header;
+    `option` is named in errors.
 
     **Raises:** `InputError` that names the file, and the line and column of what is wrong.
     """
@@ -25,9 +24,9 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
         if len(set(record)) < len(record) or not set(record) <= set(NAMES):
             shown = [column[:40] for column in record[: len(NAMES)]]
             raise InputError(
-                f"{OPTION}: {path} has the columns {shown}, "
+                f"{option}: {path} has the columns {shown}, "
                 f"expected some of {', '.join(NAMES)}, each once"
             )
         return record
 
-    return read_numbers(path, OPTION, LARGEST_FILE, MOST_ROWS, columns_of)
+    return read_numbers(path, option, LARGEST_FILE, MOST_ROWS, columns_of)

@@ -72,7 +72,7 @@ def find_edge(image: Float[np.ndarray, "rows cols"]) -> Edge:
         raise InputError(
             f"found no single edge between a dark and a bright side ({crossed.size} of "
             f"{changes.size} lines cross one, {np.count_nonzero(changes > 1)} more than one), "
-            f"expected one that crosses at least {LEAST_ROWS} lines: cut it out with data.frame"
+            f"expected one that crosses at least {LEAST_ROWS} lines: cut out one that does"
         )
     start, slope, centre = _line(crossed, _crossings(smooth[crossed], 0.5 * (dark + bright)))
     rows = int(crossed[0]), int(crossed[-1]) + 1
@@ -114,7 +114,7 @@ def _line(y: np.ndarray, x: np.ndarray) -> tuple[float, float, float]:
     if rms > STRAIGHT_PX:
         raise InputError(
             f"found an edge that scatters by {rms:.1f} pixels (rms) about a straight line, "
-            f"expected at most {STRAIGHT_PX:g}: cut a straight part out with data.frame"
+            f"expected at most {STRAIGHT_PX:g}: cut out a straight part"
         )
     return float(start), float(slope), centre
 

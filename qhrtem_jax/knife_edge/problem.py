@@ -1,13 +1,12 @@
 """What stage `mtf` reads and checks."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.image import image_file
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.images import crop, read_pixels
@@ -44,13 +43,12 @@ def prepare(settings: KnifeEdgeSettings, reader: Reader) -> KnifeEdgeProblem:
     **Raises:** `InputError` for input that cannot be used.
     """
     data = settings.data
-    if data.image is None:
-        raise InputError("data.image: none given, expected the image of a knife edge")
-    image = read_pixels(Path(data.image), data.shape)
+    path = image_file(data, "the image of a knife edge")
+    image = read_pixels(path, data.shape, "data.image")
     if data.frame is not None:
         image = crop(image, data.frame, "data.frame")
     size.require(size.knife_edge(image.shape, settings.mtf.reach_px), settings)
-    with named(f"data.image: {data.image}"):
+    with named(f"data.image: {path}, or data.frame of it"):
         edge = find_edge(image)
         transfer = measure(image, edge, settings.mtf.reach_px)
     for option in UNUSED:

@@ -36,10 +36,12 @@ def pixel_weights(
     return NoiseModel(max(float(np.mean(misfits)), mse), (), "misfit")
 
 
-def same_weights(one: NoiseModel, other: NoiseModel) -> bool:
-    """Whether two noises weigh pixels alike (within 5 %)."""
-    close = np.isclose(one.variance, other.variance, rtol=0.05)
-    return bool(close) and one.lags == other.lags and one.source == other.source
+def same_weights(one: NoiseModel, other: NoiseModel, share: float = 0.05) -> bool:
+    """Whether two noises weigh pixels alike: variances within `share`, correlations within 0.05."""
+    longest = max(len(one.lags), len(other.lags))
+    lags = [np.pad(noise.lags, (0, longest - len(noise.lags))) for noise in (one, other)]
+    close = np.isclose(one.variance, other.variance, rtol=share)
+    return bool(close and np.allclose(*lags, rtol=0.0, atol=0.05)) and one.source == other.source
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,7 +84,9 @@ def _vectors(settings: SimulationSettings) -> np.ndarray:
     """Parameter vectors of the table; columns that it lacks take the configuration's values."""
     defaults = default_values(settings)
     name = settings.simulate.table
-    columns, rows = ([], np.zeros((1, 0))) if name is None else read_table(Path(name))
+    columns, rows = (
+        ([], np.zeros((1, 0))) if name is None else read_table(Path(name), "simulate.table")
+    )
     vectors = np.tile(defaults, (len(rows), 1))
     vectors[:, [INDEX[column] for column in columns]] = rows
     for number, vector in enumerate(vectors, start=1):

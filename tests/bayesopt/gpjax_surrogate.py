@@ -11,7 +11,10 @@ import jax.numpy as jnp  # noqa: E402  (after the switch to 64 bits)
 import numpy as np  # noqa: E402
 
 from qhrtem_jax.bayesopt import gp, surrogate_gpjax  # noqa: E402
+from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS  # noqa: E402
+from qhrtem_jax.bayesopt.surrogate import ScalarSurrogate  # noqa: E402
 from qhrtem_jax.bayesopt.turbo import Turbo, TurboOptions  # noqa: E402
+from tests.bayesopt.contract import stays_in_its_box_and_beats_random_points  # noqa: E402
 
 USED, ROWS, DIMENSIONS = 20, 24, 3
 
@@ -38,6 +41,16 @@ def predictions() -> None:
     )
 
 
+def contract() -> None:
+    """What the tests ask of every acquisition on our own surrogates."""
+    x = jnp.asarray(np.random.default_rng(2).uniform(size=(60, DIMENSIONS)))
+    y = -jnp.sum((x - 0.5) ** 2, axis=1, keepdims=True)
+    h = gp.Hyperparameters(jnp.zeros(DIMENSIONS), jnp.zeros(()), jnp.log(1e-4), jnp.mean(y))
+    surrogate = ScalarSurrogate(surrogate_gpjax.condition(x, y, jnp.ones(60, bool), h))
+    for name in ACQUISITIONS:
+        stays_in_its_box_and_beats_random_points(name, surrogate, x)
+
+
 def search() -> None:
     """Finds the bottom of a bowl."""
     turbo = Turbo(
@@ -59,4 +72,5 @@ def search() -> None:
 
 if __name__ == "__main__":
     predictions()
+    contract()
     search()

@@ -161,7 +161,7 @@ def write_all(folder):
     for name in ("ImageData", "", "ImageList"):
         image = [writer.tag(name, 20, writer.group(image))]
     sparse(add("sparse.dm4", "10000000000 pixels"), 50 * GIB, dm4(image))
-    sparse(add("sparse.dat", "data.shape"), 40 * GIB)
+    sparse(add("sparse.dat", "found the shape"), 40 * GIB)
     for name in ("sparse.mtf", "sparse.csv", "sparse.json"):
         sparse(add(name, "expected at most"), 40 * GIB)
     add("deep.json", "nested too deeply").write_text("[" * 10**6)

@@ -63,7 +63,7 @@ def test_numbers_of_every_size_and_order_are_read(tmp_path, dtype):
 @pytest.mark.parametrize("shape", [(0, 13), (-9, -13), (2**40, 2**40), (-(2**63), 4)])
 def test_shapes_that_cannot_be_are_named(tmp_path, shape):
     GOOD.astype("<f4").tofile(tmp_path / "image.dat")
-    with pytest.raises(InputError, match=r"data\.shape"):
+    with pytest.raises(InputError, match="found the shape"):
         read_image(tmp_path / "image.dat", shape)
 
 

@@ -1,0 +1,211 @@
+"""Make wedges with known truth: fields of BaTiO3 [110] below vacuum, simulated with abTEM.
+
+    python -m benchmarks.references.make_wedges --out runs/wedges.npz [--seed 1] [--count 12]
+
+As `make_experiments` and `make_field`, whose conventions hold here. A wedge is a row of vacuum above 3 x 3 regions; more
+crystal stands below and on both sides. Depth, roughness, tilt, imaging parameters and noise are drawn. Eight wedges are
+as the cell and the camera say that come with them; four are not (`OTHERWISE`). The file has `noisy` (n, rows, cols);
+`truth`, a JSON each, with the names of `synthetic_field.npz`; `cel`, `mtf`, `sampling_nm`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import abtem
+import numpy as np
+from ase.data import atomic_numbers
+
+from benchmarks.references import make_example as sto
+from benchmarks.references import make_experiments as bto
+from benchmarks.references.abtem_exit_wave import DETERMINISTIC, HARD_APERTURE, Atom, Cell
+from benchmarks.references.make_field import Chain, Region, sites_below
+
+ROI_PX = (45, 64)
+SAMPLING_NM = 0.00887
+SHOWN = (3, 3)
+CELLS = (6, 5)  # rows (vacuum, those shown, one more, vacuum) and columns (one more on either side)
+GPTS_PER_CELL = (96, 68)  # x and y
+SIZE_NM = (2.0**0.5 * bto.LATTICE_NM, bto.LATTICE_NM)
+SLICE_NM = SIZE_NM[0] / sto.SLICES_PER_CELL
+NOISE_VARIANCE = (1e-4, 8e-4)
+THICKNESS, STEP = (6, 12), (2, 5)  # slices of the first row, and how many more each row has
+MOST = 26  # slices of a region
+ROUGHNESS = (0.1, 0.6)  # share of the chains that have an atom more or less
+DISPLACED_PM = (2.0, 5.0)  # of Ti along y, per row
+SCATTER_PM = 3.0
+CONFIGURATIONS = 12  # of frozen phonons
+
+OTHERWISE = {8: "mtf", 9: "debye_waller", 10: "phonons", 11: "mtf"}
+"""What a model lacks of these wedges: a camera whose MTF is read at frequencies 2 % off; Debye-Waller factors that are
+15 % larger; thermal diffuse scattering (frozen phonons in place of Debye-Waller factors)."""
+
+CHAINS: tuple[Chain, ...] = tuple(sorted({(s, x, y) for s, x, y, _ in sto.SITES}))
+
+
+def named(symbol: str) -> str:
+    """The element on the place of one of the embedded example's."""
+    return "Ba" if symbol == "Sr" else symbol
+
+
+@dataclasses.dataclass(frozen=True)
+class Wedge:
+    """One experiment: `regions` by (row, column) of the supercell."""
+
+    kind: str
+    truth: sto.Truth
+    regions: dict[tuple[int, int], Region]
+    noise_variance: float
+    mtf_scale: float = 1.0
+    b_scale: float = 1.0
+
+    @property
+    def slices(self) -> int:
+        """Down to the last atom."""
+        return max(region.exit for region in self.regions.values())
+
+
+def draw(generator: np.random.Generator, kind: str) -> Wedge:
+    """A wedge."""
+    truth = bto.draw(generator, wide=False)
+    rough = generator.uniform(*ROUGHNESS)
+    first, step = generator.integers(*THICKNESS, endpoint=True), generator.uniform(*STEP)
+    displaced = generator.uniform(*DISPLACED_PM)
+    regions = {}
+    for row in range(1, CELLS[0] - 1):
+        for col in range(CELLS[1]):
+            entrance = sto.SLICES_PER_CELL * int(generator.integers(0, 2))
+            flat = min(int(first + step * (row - 1) + generator.integers(-1, 2)), MOST)
+            counts = {}
+            for chain in CHAINS:
+                full = sum(s < entrance + flat for s in sites_below(chain, entrance, 40))
+                change = generator.choice((-1, 1)) if generator.uniform() < rough else 0
+                counts[chain] = max(int(full + change), 1)
+            shifts = {}
+            for x, y in sorted({(x, y) for _, x, y in CHAINS}):
+                dx, dy = SCATTER_PM * generator.standard_normal(2)
+                along = displaced * row if ("Ti", x, y) in CHAINS else 0.0
+                shifts[x, y] = (float(dx), float(dy - along))
+            regions[row, col] = Region(entrance, counts, shifts)
+    wedge = Wedge(kind, truth, regions, float(np.exp(generator.uniform(*np.log(NOISE_VARIANCE)))))
+    aberrations = {**truth.aberrations, "A0": 0j}
+    return dataclasses.replace(
+        wedge,
+        truth=dataclasses.replace(truth, thickness=wedge.slices, aberrations=aberrations),
+        mtf_scale=float(generator.choice((0.98, 1.02))) if kind == "mtf" else 1.0,
+        b_scale=1.15 if kind == "debye_waller" else 1.0,
+    )
+
+
+def supercell(wedge: Wedge, vibration: np.random.Generator | None = None) -> Cell:
+    """The specimen; with `vibration`, a configuration of displaced atoms without Debye-Waller factors. The first region
+    of the frame stands in the second row and the first column."""
+    rows, cols = CELLS
+    atoms = []
+    for (row, col), region in wedge.regions.items():
+        for chain in CHAINS:
+            symbol, x, y = chain
+            b_factor = wedge.b_scale * bto.B_FACTORS_NM2[named(symbol)]
+            for index in region.slices(chain):
+                shift = 1e-3 * np.array(region.shift_pm[x, y])
+                if vibration is not None:
+                    shift = shift + np.sqrt(b_factor / 8.0) / np.pi * vibration.standard_normal(2)
+                atoms.append(
+                    Atom(
+                        atomic_numbers[named(symbol)],
+                        (col - 1 + x + shift[0] / SIZE_NM[0]) / cols % 1.0,
+                        (row + y + shift[1] / SIZE_NM[1]) / rows % 1.0,
+                        index,
+                        0.0 if vibration is not None else b_factor,
+                    )
+                )
+    size = (cols * SIZE_NM[0], rows * SIZE_NM[1], wedge.slices * SLICE_NM)
+    return Cell(size, wedge.slices, tuple(atoms))
+
+
+def record(wedge: Wedge, generator: np.random.Generator) -> np.ndarray:
+    """The camera's image without noise."""
+    gpts = (GPTS_PER_CELL[0] * CELLS[1], GPTS_PER_CELL[1] * CELLS[0])
+    thermal = wedge.kind == "phonons"
+    cells = [supercell(wedge, generator) for _ in range(CONFIGURATIONS)] if thermal else []
+    cells = cells or [supercell(wedge)]
+    intensity = np.mean(
+        [
+            sto.image_intensity(
+                sto.exit_wave(cell, wedge.truth, gpts), cell, wedge.truth, bto.QUADRATURE
+            )
+            for cell in cells
+        ],
+        axis=0,
+    )
+    frame = sto.Frame(ROI_PX[0] * (SHOWN[0] + 1), ROI_PX[1] * SHOWN[1], SAMPLING_NM)
+    mtf = sto.camera_mtf()
+    f = np.linspace(0.0, 1.0, len(mtf))
+    return sto.record(
+        intensity, cells[0], wedge.truth, frame, np.interp(f * wedge.mtf_scale, f, mtf)
+    )
+
+
+def description(wedge: Wedge) -> dict:
+    """The truth, C1 and A0 at the plane behind the last slice."""
+    c1 = wedge.truth.aberrations["C1"].real
+    places = sorted({(x, y) for _, x, y in CHAINS})
+    return {
+        "made_by": f"make_wedges.py, abTEM {abtem.__version__}",
+        "kind": wedge.kind,
+        "aberration_convention": "drprobe",
+        "parameters": wedge.truth.named_parameters(),
+        "noise_variance": wedge.noise_variance,
+        "mtf_scale": wedge.mtf_scale,
+        "b_scale": wedge.b_scale,
+        "exit_reference_slice": wedge.slices,
+        "slice_nm": SLICE_NM,
+        "column_order": [f"{named(s)} {x} {y}" for s, x, y in CHAINS],
+        "position_order": places,
+        "rois": [
+            {
+                "origin_px": [ROI_PX[0] * row, ROI_PX[1] * (col - 1)],
+                "counts": [region.counts[chain] for chain in CHAINS],
+                "entrance_slice": region.entrance,
+                "exit_slice": region.exit,
+                "C1_roi": c1 + (wedge.slices - region.exit) * SLICE_NM,
+                "shift_pm": [[round(s, 4) for s in region.shift_pm[place]] for place in places],
+            }
+            for (row, col), region in wedge.regions.items()
+            if 1 <= row <= SHOWN[0] and 1 <= col <= SHOWN[1]
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=12)
+    options = parser.parse_args()
+    images, truths = [], []
+    for k, child in enumerate(np.random.SeedSequence(options.seed).spawn(options.count)):
+        generator = np.random.default_rng(child)
+        wedge = draw(generator, OTHERWISE.get(k, "as modelled"))
+        with abtem.config.set({**DETERMINISTIC, **HARD_APERTURE}):
+            clean = record(wedge, generator)
+        noisy = clean + sto.correlated_noise(clean.shape, wedge.noise_variance, generator)
+        images.append(noisy.astype(np.float32))
+        truths.append(json.dumps(description(wedge)))
+        print(f"{k + 1} of {options.count}", flush=True)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            options.out,
+            noisy=np.array(images),
+            truth=np.array(truths),
+            cel=bto.cel_text(),
+            mtf=sto.camera_mtf(),
+            sampling_nm=SAMPLING_NM,
+        )
+
+
+if __name__ == "__main__":
+    main()
