@@ -5,10 +5,10 @@
         [--result JSON] [--figure PNG]
 
 Another program simulated the wedges; of some, the model that fits them knows too little. Each is
-counted from its noisy image alone, with the cell and the camera that come with it. Prints, of each
-wedge and of both kinds, the share of exact numbers, the mean log loss of the probabilities, and
-what was claimed of numbers that are wrong; writes how often numbers were right, by the probability
-that they were claimed with. Runs that are done are not repeated.
+counted from its noisy image alone, with the cell, the camera and the camera's noise that come with
+it. Prints, of each wedge and of both kinds, the share of exact numbers, the mean log loss of the
+probabilities, and what was claimed of numbers that are wrong; writes how often numbers were right,
+by the probability that they were claimed with. Runs that are done are not repeated.
 """
 
 import argparse
@@ -41,13 +41,15 @@ def run(content: np.lib.npyio.NpzFile, index: int, out: Path, options: list[str]
         cel.write_text(str(content["cel"]), encoding="utf-8")
         lines = [str(len(content["mtf"])), *(f"{value:.10f}" for value in content["mtf"])]
         mtf.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        variance = json.loads(str(content["truth"][index]))["noise_variance"]
         command = [
             "+stage=pipeline",
             f"data.image={image}",
             f"data.sampling_nm={float(content['sampling_nm'])}",
             f"data.mtf={mtf}",
             "data.roi_shape=[45,64]",
-            f"data.vacuum=[0,0,38,{content['noisy'].shape[2]}]",
+            f"data.noise_variance={variance}",
+            f"data.noise_correlation={content['noise_correlation'].tolist()}",
             f"specimen.structure={cel}",
             "specimen.scattering=lobato",
             "microscope.aberration_convention=drprobe",

@@ -5,7 +5,8 @@
 As `make_experiments` and `make_field`, whose conventions hold here. A wedge is a row of vacuum above 3 x 3 regions; more
 crystal stands below and on both sides. Depth, roughness, tilt, imaging parameters and noise are drawn. Eight wedges are
 as the cell and the camera say that come with them; four are not (`OTHERWISE`). The file has `noisy` (n, rows, cols);
-`truth`, a JSON each, with the names of `synthetic_field.npz`; `cel`, `mtf`, `sampling_nm`.
+`truth`, a JSON each, with the names of `synthetic_field.npz`; `cel`, `mtf`,
+`noise_correlation` by lag, `sampling_nm`.
 """
 
 from __future__ import annotations
@@ -203,6 +204,7 @@ def main() -> None:
             truth=np.array(truths),
             cel=bto.cel_text(),
             mtf=sto.camera_mtf(),
+            noise_correlation=np.array(sto.noise_correlation()),
             sampling_nm=SAMPLING_NM,
         )
 

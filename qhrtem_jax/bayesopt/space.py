@@ -57,29 +57,33 @@ class Space:
         return np.array([v.high for v in self.variables])
 
     @property
+    def width(self) -> np.ndarray:
+        """From `low` to `high`."""
+        return self.high - self.low
+
+    @property
     def integer(self) -> np.ndarray:
         return np.array([v.integer for v in self.variables], dtype=bool)
 
     @property
     def prior_mean(self) -> np.ndarray:
         """Means in the unit cube; 0.5 where there is no prior."""
-        low, width = self.low, self.high - self.low
         means = [np.nan if v.prior_mean is None else v.prior_mean for v in self.variables]
-        unit = (np.array(means, dtype=float) - low) / width
+        unit = self.to_unit(np.array(means, dtype=float))
         return np.where(np.isnan(unit), 0.5, unit)
 
     @property
     def prior_std(self) -> np.ndarray:
         """Standard deviations in the unit cube; infinite where there is no prior."""
         stds = [np.inf if v.prior_std is None else v.prior_std for v in self.variables]
-        return np.array(stds, dtype=float) / (self.high - self.low)
+        return np.array(stds, dtype=float) / self.width
 
     def to_unit(self, values: np.ndarray) -> np.ndarray:
-        return (np.asarray(values, dtype=float) - self.low) / (self.high - self.low)
+        return (np.asarray(values, dtype=float) - self.low) / self.width
 
     def from_unit(self, unit: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         dtype = unit.dtype
-        return jnp.asarray(self.low, dtype) + unit * jnp.asarray(self.high - self.low, dtype)
+        return jnp.asarray(self.low, dtype) + unit * jnp.asarray(self.width, dtype)
 
     def realise(self, key: jax.Array, unit: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """Values of points of the unit cube, with integers drawn as in the paper's Eq. 3.

@@ -22,6 +22,7 @@ from qhrtem_jax.field.simulate import difference, objective
 from qhrtem_jax.field.sweep import Fixed, explain_unknown, pool, weigh
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.damping import Descent, Halving, begin, descend
+from qhrtem_jax.refine.integers import Belief
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,11 @@ HALVED = 2
 
 @dataclasses.dataclass(frozen=True)
 class FieldCounts:
-    """Probabilities of the numbers of each chain of each region; and whether, in the linearised
-    field, no single, paired or degenerate change improves on a region's numbers, but for those that
-    a simulation has refused."""
+    """What is believed of the numbers of each region (exits in the field's stack); and whether, in
+    the linearised field, no single, paired or degenerate change improves on a region's numbers, but
+    for those that a simulation has refused."""
 
-    probabilities: list[list[dict[int, float]]]
+    beliefs: list[Belief]
     certified: Bool[np.ndarray, " regions"]
 
 
@@ -72,7 +73,9 @@ def certify(
     state, _ = settle(linear, state, journal, "final")
     state = pool(model, state, journal, fixed)
     search = _search(linear, state, journal)
-    return state, FieldCounts(search.probabilities(), search.certified(refused, SETTLED))
+    return state, FieldCounts(
+        search.beliefs(state.stack.heights), search.certified(refused, SETTLED)
+    )
 
 
 def settle(

@@ -85,7 +85,7 @@ def refined_entries(
             simulations[k],
             std,
             chi2,
-            counts.probabilities[k],
+            counts.beliefs[k],
             exit_vector(model.regions, state.points[k]),
             ("C1", "absorption", "A0_x", "A0_y"),
         )

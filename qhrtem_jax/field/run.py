@@ -25,7 +25,7 @@ from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.fit import count, misfit_remarks, relax, start
 from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
-from qhrtem_jax.regions.result import all_correlations, region_entries, summary_fit
+from qhrtem_jax.regions.result import all_correlations, exit_remarks, region_entries, summary_fit
 from qhrtem_jax.reporting.result import (
     figures_of_merit,
     grid_sizes,
@@ -158,4 +158,4 @@ def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionStat
             remarks.append(
                 f"{entry.name}: a surface atom that is unlikely is kept, since the image demands it"
             )
-    return [*remarks, *misfit_remarks(state.noise)]
+    return [*remarks, *exit_remarks(entries), *misfit_remarks(state.noise)]

@@ -4,21 +4,24 @@ import dataclasses
 import functools
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.field.model import FieldModel
 from qhrtem_jax.refine.counting import LEAST_GAIN
 from qhrtem_jax.refine.integer_least_squares import IntegerModel, nearest_integers, probabilities
-from qhrtem_jax.refine.integers import degenerate_changes, paired_changes, single_changes
+from qhrtem_jax.refine.integers import (
+    Belief,
+    degenerate_changes,
+    paired_changes,
+    shares,
+    single_changes,
+)
 
 BREADTH = 4096
 """Whole fields of numbers that are looked at around the best relaxed ones."""
 
 SWEEPS, COMPETITIVE = 200, 40.0
 """Of the Markov chain for the probabilities, and the objective up to which states give it steps."""
-
-LEAST_PROBABILITY = 1e-4
-"""Less is not reported."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +116,9 @@ class Search:
         changed = np.any(states.reshape(-1, *self.present.shape) != self.present, axis=2)
         return ~np.any(changed & better[:, None], axis=0)
 
-    def probabilities(self) -> list[list[dict[int, float]]]:
-        """Of the numbers of each chain of each region, all others open."""
+    def beliefs(self, heights: Int[np.ndarray, " regions"]) -> list[Belief]:
+        """Of the numbers of each region, all others open, and of its last slice in the stack of the
+        field; `heights` of the regions in that, in repeating units."""
         states, costs = self.candidates()
         here = self.present.ravel()
         order = np.argsort(costs)
@@ -123,11 +127,11 @@ class Search:
         steps = steps[np.any(steps != 0.0, axis=1)]
         rng = np.random.default_rng(self.model.problem.settings.seed)
         found = probabilities(self.integers, self.penalty, here, steps, SWEEPS, rng)
-        tables = found.reshape(*self.present.shape, -1)
+        tables = found.probability.reshape(*self.present.shape, -1)
+        states = found.states.reshape(-1, *self.present.shape)
+        exits = self.model.sites.extent(states)[1] + heights * self.model.columns.slices
+        alike, numbers = np.full(len(states), 1.0 / len(states)), np.arange(tables.shape[2])
         return [
-            [
-                {n: float(p) for n, p in enumerate(chain) if p >= LEAST_PROBABILITY}
-                for chain in region
-            ]
-            for region in tables
+            Belief([shares(numbers, chain) for chain in region], shares(ends, alike))
+            for region, ends in zip(tables, exits.T, strict=True)
         ]

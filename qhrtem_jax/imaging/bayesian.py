@@ -112,10 +112,9 @@ def _with_drawn_integers(
     space = model.space.space
     if not np.any(space.integer):
         return points
-    low, width = jnp.asarray(space.low), jnp.asarray(space.high - space.low)
-    values = space.realise(key, points)
-    inside = jnp.clip(values, jnp.ceil(low), jnp.floor(low + width))
-    return jnp.where(jnp.asarray(space.integer), (inside - low) / width, points)
+    values = np.asarray(space.realise(key, points))
+    inside = np.clip(values, np.ceil(space.low), np.floor(space.high))
+    return jnp.where(jnp.asarray(space.integer), jnp.asarray(space.to_unit(inside)), points)
 
 
 def _save(state: BayesianState, journal: Journal) -> None:

@@ -34,7 +34,7 @@ def estimates(
     """The `parameters` of a result; `information`: -2 log likelihood in units of the objective, by
     the noise alone and scaled by the misfit."""
     fitted = space.fitted.space
-    widths = dict(zip(fitted.names, fitted.high - fitted.low, strict=True))
+    widths = dict(zip(fitted.names, fitted.width, strict=True))
     std_noise: dict[str, float | None] = {}
     std: dict[str, float | None] = {}
     for k, name in enumerate(names):
@@ -85,8 +85,13 @@ def remarks(
     """What a reader must know before trusting the numbers."""
     found = []
     fitted = space.fitted.space
-    for k, variable in enumerate(v for v in fitted.variables if v.name != "thickness"):
-        share = (vector[INDEX[variable.name]] - variable.low) / (variable.high - variable.low)
+    shares = fitted.to_unit(vector[[INDEX[name] for name in fitted.names]])
+    searched = [
+        (variable, share)
+        for variable, share in zip(fitted.variables, shares, strict=True)
+        if variable.name != "thickness"
+    ]
+    for k, (variable, share) in enumerate(searched):
         for edge, text in ((share, "low"), (1.0 - share, "high")):
             if edge < AT_BOUND:
                 found.append(

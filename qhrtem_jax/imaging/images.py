@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from qhrtem_jax.bayesopt.space import Space
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.matching.band import Band, band_of
 from qhrtem_jax.physics.simulator import Simulator
@@ -52,7 +53,7 @@ def image_model(simulator: Simulator, space: ParameterSpace) -> ImageModel:
         simulator if band is None else band.of(simulator),
         band,
         tuple(v.name for v in variables),
-        np.array([v.high - v.low for v in variables]),
+        Space(tuple(variables)).width,
     )
 
 

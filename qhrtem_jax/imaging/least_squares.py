@@ -34,9 +34,10 @@ NEAR, NEAR_SLICES = 0.1, 2
 """Two minima are of the same basin where half of the parameters are within this share of their
 bounds, and the thicknesses within so many slices."""
 
-AGAIN, AGAIN_MISFIT = 2, 3
-"""So many starts that lead to the same minimum make it the best one: where no noise is known, and
-where the misfit is above the noise, but not `FAR` above."""
+AGAIN, AGAIN_MISFIT, AGAIN_FAR = 2, 3, 8
+"""So many starts that lead to the same minimum make it the best one: where no noise is known, where
+the misfit is above the noise, and where it is `FAR` above, as for the mean of regions that differ.
+"""
 
 ROUNDS = 4
 """Rounds of further starts, at most, each of twice as many as the last."""
@@ -119,8 +120,8 @@ def _settled(model: SearchModel, found: Found) -> bool:
     again = _led_to(model, found)
     if model.expected is None:
         return again >= AGAIN
-    usual = found.cost < FAR * model.expected and again >= AGAIN_MISFIT
-    return usual or _explained(model, found)
+    enough = AGAIN_MISFIT if found.cost < FAR * model.expected else AGAIN_FAR
+    return again >= enough or _explained(model, found)
 
 
 def _explained(model: SearchModel, found: Found) -> bool:

@@ -88,10 +88,7 @@ def spanning_vectors(space: ParameterSpace, seed: int, count: int = 6) -> np.nda
     vectors = np.tile(space.base, (count, 1))
     fitted = space.fitted.space
     unit = rng.uniform(size=(count, len(fitted)))
-    for k, variable in enumerate(fitted.variables):
-        vectors[:, INDEX[variable.name]] = variable.low + unit[:, k] * (
-            variable.high - variable.low
-        )
+    vectors[:, [INDEX[name] for name in fitted.names]] = fitted.low + unit * fitted.width
     low, high = space.thickness_range
     vectors[:, INDEX["thickness"]] = np.rint(np.linspace(low, high, count))
     return vectors

@@ -104,7 +104,7 @@ class ParameterSpace:
         return Coordinates(
             tuple(INDEX[name] for name in names),
             space.low[kept],
-            (space.high - space.low)[kept],
+            space.width[kept],
             space.prior_mean[kept],
             space.prior_std[kept] * prior_scale,
         )

@@ -5,15 +5,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.integer_least_squares import at_least, nearest_integers
 from qhrtem_jax.refine.integers import (
+    Belief,
     Constraints,
     degenerate_changes,
-    marginals,
     paired_changes,
+    shares,
     single_changes,
+    weighed,
 )
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.refine.regions import RegionModel, Tick, Variations, silent
@@ -40,9 +42,11 @@ class Counted:
     chi2: list[np.ndarray]
     certified: np.ndarray
 
-    def probabilities(self, region: int) -> list[dict[int, float]]:
-        """Of each number of each chain."""
-        return marginals(self.states[region], self.chi2[region])
+    def belief(self, region: int, sites: Sites) -> Belief:
+        """What the states that were compared say."""
+        states, weight = weighed(self.states[region], self.chi2[region])
+        numbers = [shares(column, weight) for column in states.T]
+        return Belief(numbers, shares(sites.extent(states)[1], weight))
 
 
 def search(

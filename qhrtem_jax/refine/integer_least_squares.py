@@ -160,6 +160,15 @@ def _surest_first(precision: np.ndarray) -> np.ndarray:
     return np.array(order)
 
 
+@dataclasses.dataclass(frozen=True)
+class Sampled:
+    """What a Markov chain says: the probability of each value (n, values) of each number, and the
+    states (k, n) that it went through, one after each sweep."""
+
+    probability: np.ndarray
+    states: np.ndarray
+
+
 def probabilities(
     model: IntegerModel,
     penalty: Callable[[np.ndarray], np.ndarray],
@@ -167,19 +176,19 @@ def probabilities(
     steps: np.ndarray,
     sweeps: int,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Probability of each value (n, values) of each number, all others open: exp(-objective / 2).
+) -> Sampled:
+    """Probability of each value of each number, all others open: exp(-objective / 2).
 
     A Markov chain from `start` (n,). A sweep draws every number from its distribution given the
-    others (heat bath), whose mean over the chain is returned, and proposes as many of `steps`
-    (k, n), differences of good states, added or taken away (Metropolis): numbers that trade against
-    each other only change together. `penalty` maps states (k, n) to what is added to the objective,
-    infinite for what is not allowed.
+    others (heat bath), whose mean over the chain is its probability, and proposes as many of
+    `steps` (k, n), differences of good states, added or taken away (Metropolis): numbers that trade
+    against each other only change together. `penalty` maps states (k, n) to what is added to the
+    objective, infinite for what is not allowed.
     """
     state = start.astype(float).copy()
     x, values = model.amounts(state[None])[0], model.which.shape[1]
     slope, extra = model.slope(state), float(penalty(state[None])[0])
-    found = np.zeros((len(state), values))
+    found, visited = np.zeros((len(state), values)), []
     quiet = sweeps // 5  # not counted: the chain forgets where it began
 
     def costs(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -218,4 +227,6 @@ def probabilities(
             change, moved, added = costs(to[None])
             if np.log(rng.random()) < -0.5 * change[0]:
                 go(to, moved[0], float(added[0]))
-    return found / (sweeps - quiet)
+        if sweep >= quiet:
+            visited.append(state)
+    return Sampled(found / (sweeps - quiet), np.array(visited))

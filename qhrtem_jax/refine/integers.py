@@ -10,8 +10,9 @@ import dataclasses
 import itertools
 
 import numpy as np
+from jaxtyping import Float, Num
 
-from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.physics.scattering import atomic_number
 from qhrtem_jax.refine.surfaces import Surfaces
 
@@ -148,13 +149,43 @@ def degenerate_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -
     return np.array(rows).reshape(-1, len(most))
 
 
-def marginals(counts: np.ndarray, chi2: np.ndarray, floor: float = 1e-4) -> list[dict[int, float]]:
-    """Probability of each number of each chain, from states (k, chains) and their objectives."""
+SURE = 0.95
+"""A number that is claimed with less is doubtful."""
+
+LEAST_PROBABILITY = 1e-4
+"""Less is not reported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Belief:
+    """Of a region: the probability of each number of each chain, and of each slice that its last
+    atom may be in (counted from 1; 0 where it is empty)."""
+
+    numbers: list[dict[int, float]]
+    exits: dict[int, float]
+
+
+def doubtful_exit(sites: Sites, counts: Float[np.ndarray, " chains"], belief: Belief) -> int | None:
+    """The chain whose last atom alone makes the exit of a region, where its number is believed with
+    less than `SURE`; None where several do, or the number is sure."""
+    last = sites.extent(counts)[1]
+    chains = np.unique(sites.chain[sites.occupied(counts) & (sites.slice == last - 1)])
+    if len(chains) != 1:
+        return None
+    chain = int(chains[0])
+    return chain if belief.numbers[chain].get(int(counts[chain]), 0.0) < SURE else None
+
+
+def weighed(
+    counts: Num[np.ndarray, "k chains"], chi2: Float[np.ndarray, " k"]
+) -> tuple[Num[np.ndarray, "s chains"], Float[np.ndarray, " s"]]:
+    """(the different states, their probabilities), from states and their objectives."""
     states, first = np.unique(counts, axis=0, return_index=True)
     weight = np.exp(-0.5 * (chi2[first] - np.min(chi2)))
-    weight = weight / weight.sum()
-    table = []
-    for k in range(counts.shape[1]):
-        known = {int(n): float(weight[states[:, k] == n].sum()) for n in np.unique(states[:, k])}
-        table.append({n: p for n, p in known.items() if p >= floor})
-    return table
+    return states, weight / weight.sum()
+
+
+def shares(values: Num[np.ndarray, " s"], weight: Float[np.ndarray, " s"]) -> dict[int, float]:
+    """Probability of each whole number among `values`, those of little probability left out."""
+    known = {int(n): float(weight[values == n].sum()) for n in np.unique(values)}
+    return {n: p for n, p in known.items() if p >= LEAST_PROBABILITY}

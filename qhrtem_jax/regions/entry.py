@@ -10,7 +10,10 @@ from qhrtem_jax.reporting.result import OPTIONAL, Correlation, Fit, Parameter
 class RegionEntry:
     """A region of interest: where it is, how well it fits, its own imaging parameters (at its exit
     plane), the numbers of atoms, the columns; `thickness_nm` from the first to the last atom's
-    slice; `certified`: no change of numbers that was looked at improves it."""
+    slice; `certified`: no change of numbers that was looked at improves it; `exit_probability`: of
+    each slice that the last atom may be in, counted from 1 in the stack (after the joint
+    refinement, in that of the field); `exit_rests_on`: the chain whose last atom, if it is there,
+    alone makes the exit."""
 
     name: str
     origin_px: tuple[int, int]
@@ -24,3 +27,5 @@ class RegionEntry:
     correlations: tuple[Correlation, ...] | None = dataclasses.field(
         default=None, metadata=OPTIONAL
     )
+    exit_probability: dict[str, float] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    exit_rests_on: str | None = dataclasses.field(default=None, metadata=OPTIONAL)

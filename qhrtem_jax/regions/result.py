@@ -10,6 +10,7 @@ from jaxtyping import Float
 from qhrtem_jax.matching.weights import error_scale
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.integers import Belief, doubtful_exit
 from qhrtem_jax.refine.uncertainty import (
     determined_std,
     known_without_image,
@@ -73,7 +74,7 @@ def region_entries(model: RegionsModel, state: RegionState) -> tuple[RegionEntry
             np.asarray(lin.image[k]),
             std,
             chi2,
-            state.counted.probabilities(k),
+            state.counted.belief(k, model.sites),
             exit_vector(model, state.points[k]),
         )
         entries.append(dataclasses.replace(entry, correlations=correlations_of(correlations)))
@@ -87,7 +88,7 @@ def region_entry(
     simulation: Float[np.ndarray, "rows cols"],
     std: Float[np.ndarray, " point"],
     chi2: float,
-    probabilities: list[dict[int, float]],
+    belief: Belief,
     vector: Float[np.ndarray, " parameters"],
     free: tuple[str, ...] = LOCAL,
 ) -> RegionEntry:
@@ -112,11 +113,29 @@ def region_entry(
         origin_px=region.origin,
         fit=figures_of_merit(simulation, region.image, known_chi2),
         parameters=parameter_table(vector, set(free), std_noise, scaled),
-        counts=counts_table(columns, counts, probabilities),
+        counts=counts_table(columns, counts, belief.numbers),
         columns=columns_table(columns, layout, point, std, scale.misfit),
         thickness_nm=float((int(last) - int(first)) * columns.slice_nm),
         certified=bool(state.counted.certified[k]) if state.counted is not None else None,
         mtf_scale=scales,
+        exit_probability={str(n): round(p, 4) for n, p in belief.exits.items()},
+        exit_rests_on=_named_chain(columns, doubtful_exit(model.sites, counts, belief)),
+    )
+
+
+def _named_chain(columns: Columns, chain: int | None) -> str | None:
+    if chain is None:
+        return None
+    x, y = columns.xy[columns.chains[chain].column]
+    return f"{columns.chains[chain].symbol} at {x:.3f}, {y:.3f}"
+
+
+def exit_remarks(entries: Sequence[RegionEntry]) -> tuple[str, ...]:
+    """Exits that are doubtful."""
+    return tuple(
+        f"{entry.name}: its exit rests on one doubtful atom ({entry.exit_rests_on})"
+        for entry in entries
+        if entry.exit_rests_on is not None
     )
 
 

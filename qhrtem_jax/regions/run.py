@@ -9,6 +9,7 @@ from qhrtem_jax.regions.problem import RegionsProblem
 from qhrtem_jax.regions.result import (
     RegionsResult,
     all_correlations,
+    exit_remarks,
     region_entries,
     region_models,
     summary_fit,
@@ -34,7 +35,12 @@ def run(problem: RegionsProblem, journal: Journal) -> RegionsResult:
     experiment, noise = model.targets, state.noise
     return RegionsResult(
         **header(problem.settings, problem.reader),
-        warnings=(*problem.warnings, *state.remarks, *noise_remarks(noise)),
+        warnings=(
+            *problem.warnings,
+            *state.remarks,
+            *exit_remarks(entries),
+            *noise_remarks(noise),
+        ),
         grid=grid_sizes(model.choice),
         noise=noise_of(noise),
         fit=summary_fit(simulations, experiment, [e.fit.chi2_reduced for e in entries]),

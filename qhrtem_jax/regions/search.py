@@ -12,6 +12,7 @@ from qhrtem_jax.bayesopt.space import Space, Variable
 from qhrtem_jax.bayesopt.turbo import Turbo
 from qhrtem_jax.inputs.search import turbo_options
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.matching.likelihood import mean_square
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.model import RegionsModel, fitter
 
@@ -39,6 +40,7 @@ def bayesian_starts(
     design = _designs(model, start, np.asarray(states.design), space)
     states = eqx.tree_at(lambda s: s.design, states, jnp.asarray(design))
     ask, tell = jax.jit(jax.vmap(turbo.ask)), jax.jit(jax.vmap(turbo.tell))
+    error = mean_square(model.targets[0].size, model.simulator.dtype)
     least, best = np.full(regions, np.inf), points.copy()
     for k in range(turbo.max_evaluations // BATCH):
         keys = jax.random.split(jax.random.fold_in(key, k), regions)
@@ -49,9 +51,8 @@ def bayesian_starts(
         candidates = _candidates(model, points, drawn)
         images = images_of(candidates.reshape(regions * BATCH, -1))
         images = images.reshape(regions, BATCH, *images.shape[1:])
-        mse = np.mean((images - model.targets[:, None]) ** 2, axis=(2, 3))
-        unit = (drawn - space.low) / (space.high - space.low)
-        states, _ = tell(states, jnp.asarray(unit), jnp.asarray(mse))
+        mse = np.asarray(error.objective(images, model.targets[:, None]), float)
+        states, _ = tell(states, jnp.asarray(space.to_unit(drawn)), jnp.asarray(mse))
         ranked = np.where(np.isfinite(mse), mse, np.inf)
         first = np.argmin(ranked, axis=1)
         value = ranked[np.arange(regions), first]
@@ -108,12 +109,11 @@ def _designs(
     Most of the numbers' cube is far from any specimen, since columns side by side are about as
     long; a Latin hypercube over all of it would be spent in vain.
     """
-    width = space.high - space.low
     chains = model.layout.chains
     per_cell = model.columns.atoms_per_cell()
     around = 2.0 * (designs - 0.5)
     values = np.repeat(start[:, None], designs.shape[1], axis=1)
     values[:, 1:, :chains] += 1.5 * per_cell * around[:, 1:, :chains]
     values[:, 1:, chains] += C1_HALF_WIDTH_NM * around[:, 1:, chains]
-    values[:, 1:, chains + 1] = (space.low + designs * width)[:, 1:, chains + 1]
-    return np.clip((values - space.low) / width, 0.0, 1.0)
+    values[:, 1:, chains + 1] = np.asarray(space.from_unit(jnp.asarray(designs)))[:, 1:, chains + 1]
+    return np.clip(space.to_unit(values), 0.0, 1.0)

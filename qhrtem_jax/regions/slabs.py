@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from qhrtem_jax.inputs.lattice import lattice_drift
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.matching.criteria.mean_square import mean_squared_error
 from qhrtem_jax.matching.image_shift import ImageShift, make_image_shift
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import StructuredSimulator, moved_plane
@@ -91,7 +92,7 @@ def _scan(
             spectrum = formation.spectrum(wave, parameters)[None]
             best = shift.best(formation.camera, spectrum, parameters)
             image = formation.camera((spectrum * shift.ramp(best))[0], parameters)
-            return jnp.mean((image - shift.experiment) ** 2), best[0]
+            return mean_squared_error(image, shift.experiment), best[0]
 
         return jax.lax.map(one, heights)
 

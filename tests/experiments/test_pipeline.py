@@ -1,14 +1,17 @@
 """The whole pipeline on the embedded example, interrupted and resumed."""
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qhrtem_jax.io.structures import read_unit_cell
+from qhrtem_jax.pipeline import IMAGING_FIRST
 from qhrtem_jax.reporting.progress import ProgressLine
 from tests import crash
-from tests.experiments.commands import finish
+from tests.experiments.commands import commanded, finish
 from tests.schema import check
 
 
@@ -46,9 +49,14 @@ def test_every_stage_leaves_its_folder(whole):
 def test_the_counted_crystal_is_the_one_that_was_simulated(whole):
     # abTEM's crystal: 18 slices of full columns, entrance at the first
     (roi,) = result(whole)["rois"]
-    full = {"Sr": (4, 5), "Ti": (4, 5), "O": (4, 5, 9)}
+    atoms = read_unit_cell(
+        Path(str(resources.files("qhrtem_jax") / "example/SrTiO3_110.cel"))
+    ).atoms
+    first = np.floor(4.0 * atoms.positions[:, 2]).astype(int)
     for entry in roi["counts"]:
-        assert entry["n"] in full[entry["species"]]
+        here = np.array(atoms.symbols) == entry["species"]
+        here &= np.all(np.isclose(atoms.positions[:, :2], (entry["x"], entry["y"])), axis=1)
+        assert entry["n"] == sum(len(range(k, 18, 4)) for k in first[here])
         assert sum(entry["probability"].values()) == pytest.approx(1.0, abs=0.01)
     assert roi["thickness_nm"] == pytest.approx(18 * 0.3905 / 2**0.5 / 2, abs=0.15)
     refined = result(whole)["field"]["fit_refined"]
@@ -109,3 +117,21 @@ def test_an_interrupted_pipeline_goes_on_to_the_same_result(whole, truth, tmp_pa
             entry["value"], rel=1e-3, abs=1e-6
         )
     assert one["fit"]["mse"] == pytest.approx(other["fit"]["mse"], rel=1e-3)
+
+
+def test_a_stage_without_imaging_parameters_finds_them_first(truth, tmp_path):
+    folder = tmp_path / "run"
+    _, _, _, *arguments = crash.arguments("structure", folder, truth)
+    arguments = [a for a in arguments if not a.startswith("imaging.result")]
+    status, error = commanded(*arguments, "optimizer=lm")
+    assert status == 0, error
+    found, first = result(folder), result(folder / "imaging")
+    assert first["stage"] == "imaging"
+    assert (folder / "imaging" / "report.html").is_file()
+    assert IMAGING_FIRST in found["warnings"]
+    assert found["settings"]["imaging"]["result"] is None
+    fixed = [name for name, entry in found["parameters"].items() if not entry["free"]]
+    assert "A2_x" in fixed
+    for name in fixed:
+        assert found["parameters"][name]["value"] == first["parameters"][name]["value"]
+    assert found["fit"]["mse"] < 1.02 * first["fit"]["mse"]

@@ -146,7 +146,7 @@ def test_probabilities_are_those_of_all_states(seed):
     assert np.sum(expected > 0.05) > 7  # most numbers are open
     best = states[np.argsort(costs)[:40]]
     rng = np.random.default_rng(7)
-    found = probabilities(model, penalty, best[0], best[1:] - best[0], 3000, rng)
+    found = probabilities(model, penalty, best[0], best[1:] - best[0], 3000, rng).probability
     np.testing.assert_allclose(found, expected, atol=0.03)
 
 
@@ -166,7 +166,9 @@ def test_many_independent_doubts_do_not_vanish():
         np.ones(size),
     )
     rng, none = np.random.default_rng(0), np.zeros((0, size))
-    found = probabilities(model, lambda s: np.zeros(len(s)), np.zeros(size), none, 20, rng)
+    found = probabilities(
+        model, lambda s: np.zeros(len(s)), np.zeros(size), none, 20, rng
+    ).probability
     np.testing.assert_allclose(found[:, 1], 0.28, atol=1e-6)
 
 
@@ -189,7 +191,9 @@ def test_steps_lead_where_single_changes_do_not():
 
     def share(steps):
         rng, start = np.random.default_rng(3), np.array([1.0, 0.0])
-        return probabilities(model, lambda s: np.zeros(len(s)), start, steps, 2000, rng)[0, 1]
+        return probabilities(
+            model, lambda s: np.zeros(len(s)), start, steps, 2000, rng
+        ).probability[0, 1]
 
     assert share(np.zeros((0, 2))) > 0.99
     assert share(np.array([[-1.0, 1.0]])) == pytest.approx(0.5, abs=0.05)

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.physics.columns import columns_of, sites_of
+from qhrtem_jax.refine.counting import Counted
 from qhrtem_jax.refine.integers import (
     REJECTED,
+    Belief,
     Constraints,
     degenerate_changes,
+    doubtful_exit,
     fix_surest,
-    marginals,
     paired_changes,
+    shares,
     single_changes,
+    weighed,
 )
 from qhrtem_jax.refine.surfaces import surfaces_of
 from tests.physics import crystal as sto
@@ -119,8 +123,38 @@ def test_changes_cover_singles_pairs_and_degenerate_states():
 def test_probabilities_are_those_of_the_objectives():
     states = np.array([[3, 5], [4, 5], [3, 6], [3, 5]])
     chi2 = np.array([10.0, 12.0, 14.0, 10.0])  # the repeated state counts once
-    first, second = marginals(states, chi2)
+    different, likely = weighed(states, chi2)
+    assert len(different) == 3
+    first, second = (shares(column, likely) for column in different.T)
     weight = np.exp([0.0, -1.0, -2.0])
     assert first[4] == pytest.approx(weight[1] / weight.sum())
     assert second[6] == pytest.approx(weight[2] / weight.sum())
     assert sum(first.values()) == pytest.approx(1.0)
+
+
+def test_an_exit_that_rests_on_one_doubtful_atom_is_told():
+    counts = COLUMNS.most_atoms(3).astype(float)
+    late = next(k for k, c in enumerate(COLUMNS.chains) if c.symbol == "Sr" and c.slices == (2,))
+    lonely = counts.copy()
+    lonely[late] += 1.0
+    sure = [{int(n): 1.0} for n in lonely]
+    assert doubtful_exit(SITES, lonely, Belief(sure, {})) is None
+    sure[late] = {int(counts[late]): 0.2, int(lonely[late]): 0.8}
+    assert doubtful_exit(SITES, lonely, Belief(sure, {})) == late
+    sure[late] = {int(counts[late]): 0.6, int(lonely[late]): 0.4}
+    assert doubtful_exit(SITES, counts, Belief(sure, {})) is None  # several atoms end there
+
+
+def test_exits_are_as_probable_as_the_states_that_end_there():
+    flat = COLUMNS.numbers_of_slices(8).astype(float)
+    longer = flat + COLUMNS.atoms_per_cell()
+    counted = Counted(
+        flat[None],
+        np.zeros(1),
+        [np.array([flat, longer])],
+        [np.array([0.0, 2.0])],
+        np.ones(1, dtype=bool),
+    )
+    belief = counted.belief(0, SITES)
+    assert set(belief.exits) == {8, 12}
+    assert belief.exits[12] == pytest.approx(np.exp(-1.0) / (1.0 + np.exp(-1.0)))

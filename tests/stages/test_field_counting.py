@@ -205,7 +205,7 @@ def test_several_wrong_numbers_are_found_together(column):
     assert objective(model, state, journal) < at_truth + 1.0
     probability = np.array(
         [
-            counts.probabilities[k][c].get(int(n), 0.0)
+            counts.beliefs[k].numbers[c].get(int(n), 0.0)
             for k, row in enumerate(column.numbers)
             for c, n in enumerate(row)
         ]

@@ -227,7 +227,7 @@ def test_keys_are_names():
         ({"C1": {"value": 1e300, "free": False}}, r"parameters\.C1\.value: found 1e\+300"),
         ({"C1": {"low": 10.0}}, r"parameters\.C1: found bounds low=10\.0, high=10\.0"),
         ({"C1": {"low": 9.9999999}}, r"parameters\.C1: found bounds low=9\.9999999"),
-        ({"C1": {"prior_mean": 4.0, "prior_std": -1.0}}, r"C1\.prior_std: found -1\.0"),
+        ({"C1": {"prior_mean": 4.0, "prior_std": -1.0}}, r"C1: found prior_std=-1\.0"),
         ({"C1": {"prior_mean": 4.0, "prior_std": 1e-300}}, r"C1\.prior_std: found 1e-300"),
         ({"C1": {"prior_mean": 4.0, "prior_std": 1e300}}, r"C1\.prior_std: found 1e\+300"),
         ({"thickness": {"high": 1e9}}, r"parameters\.thickness\.high: found 1e\+09"),

@@ -70,6 +70,14 @@ def test_heights_and_exit_planes_are_found(refined):
     np.testing.assert_array_equal(first - first.min(), entrance - entrance.min())
 
 
+def test_exits_are_those_of_the_atoms_with_their_probabilities(refined):
+    for roi in refined.result["rois"]:
+        last = max(surface["last_slice"] for surface in roi["surfaces"])
+        known = roi["exit_probability"]
+        assert max(known, key=known.get) == str(last)
+        assert sum(known.values()) == pytest.approx(1.0, abs=1e-3)
+
+
 def test_the_model_explains_the_image_to_its_noise(refined):
     result, arrays = refined.result, refined.arrays
     merit = result["field"]["fit_refined"]
@@ -89,7 +97,8 @@ def test_the_global_focus_is_that_of_the_deepest_exit(refined):
     """As it was when the image was taken."""
     deepest = max(refined.truth, key=lambda region: region["exit_slice"])
     found = refined.result["field"]["C1_global_refined_nm"]
-    assert abs(found - deepest["C1_roi"]) < wedge.TRUTH["slice_nm"]
+    std = refined.result["parameters"]["C1"]["std"]
+    assert abs(found - deepest["C1_roi"]) < min(3.0 * std, wedge.TRUTH["slice_nm"])
 
 
 def test_titanium_is_displaced_as_it_was(refined):
