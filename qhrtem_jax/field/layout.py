@@ -1,10 +1,12 @@
 """Cells of the supercell that a field is simulated in: known, unknown, vacuum."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.image import Experiment
@@ -26,26 +28,45 @@ class FieldLayout:
     """`shape` (rows, cols) of the supercell; the index of each region's cell; and of the cells with
     crystal that no region shows, each with the region that it is first taken to be like.
 
-    `near` (regions, regions): whose pixels (first index) see the atoms of whose cell.
+    `near`: whose pixels (first index) see the atoms of whose cell; `near_unknown`: of which of the
+    unknown cells.
     """
 
     shape: tuple[int, int]
     region_cells: np.ndarray  # (regions,)
     unknown_cells: np.ndarray
     nearest_region: np.ndarray  # (unknown,)
-    near: np.ndarray
+    near: Bool[np.ndarray, "regions regions"]
+    near_unknown: Bool[np.ndarray, "regions unknown"]
 
-    def apart(self) -> list[list[int]]:
-        """The regions in groups, in which no two are seen by the same region."""
-        groups: list[list[int]] = []
-        for k in range(len(self.near)):
-            seen = self.near[:, k]
-            group = next((g for g in groups if not self.near[seen][:, g].any()), None)
-            if group is None:
-                groups.append([k])
-            else:
-                group.append(k)
-        return groups
+
+def apart(near: Bool[np.ndarray, "regions cells"]) -> list[list[int]]:
+    """Cells in groups, in which no two are seen by the same region; those that none sees are left
+    out. `near`: whose pixels see the atoms of which cell."""
+    groups: list[list[int]] = []
+    for k in np.flatnonzero(near.any(axis=0)):
+        seen = near[:, k]
+        group = next((g for g in groups if not near[seen][:, g].any()), None)
+        if group is None:
+            groups.append([int(k)])
+        else:
+            group.append(int(k))
+    return groups
+
+
+def pixels_beside(
+    layout: FieldLayout, frame: Frame, columns: Columns
+) -> Bool[np.ndarray, "unknown rows cols"]:
+    """Whether each pixel of the frame lies within `REACH_NM` of each unknown cell."""
+    places = np.stack(np.unravel_index(layout.unknown_cells, layout.shape), axis=1)
+    along = []
+    for axis, count in enumerate(frame.shape):
+        size, period = columns.size_nm[1 - axis], layout.shape[axis]
+        at = np.arange(count) * frame.sampling_nm[axis]
+        turns = places[:, axis, None] + np.array([-period, 0, period])
+        low = (turns * size)[:, :, None]
+        along.append(np.any(np.maximum(low - at, at - (low + size)) < REACH_NM, axis=1))
+    return along[0][:, :, None] & along[1][:, None, :]
 
 
 def field_layout(field: Experiment, regions: Sequence[Region], columns: Columns) -> FieldLayout:
@@ -94,24 +115,33 @@ def field_layout(field: Experiment, regions: Sequence[Region], columns: Columns)
             distance = np.hypot(*((places - [row, col]) * size).T)
             unknown.append(i * shape[1] + j)
             nearest.append(int(np.argmin(distance)))
+    beyond = np.stack(np.unravel_index(np.array(unknown, dtype=int), shape), axis=1)
     return FieldLayout(
         shape,
         np.array([p[0] * shape[1] + p[1] for p in places], dtype=int),
         np.array(unknown, dtype=int),
         np.array(nearest, dtype=int),
-        _near(frame, regions, places * size, size),
+        _near(frame, regions, places, size, shape),
+        _near(frame, regions, beyond, size, shape),
     )
 
 
 def _near(
-    frame: Frame, regions: Sequence[Region], cells: np.ndarray, size: np.ndarray
-) -> np.ndarray:
-    """Whether the pixels of each region lie within `REACH_NM` of the cell of each; `cells`: corners
-    (regions, 2) in nm. The pixels of a region need not cover its cell."""
+    frame: Frame,
+    regions: Sequence[Region],
+    places: Int[np.ndarray, "cells 2"],
+    size: Float[np.ndarray, " 2"],
+    shape: tuple[int, int],
+) -> Bool[np.ndarray, "regions cells"]:
+    """Whether the pixels of each region lie within `REACH_NM` of each cell, at (row, col) of a
+    periodic supercell of `shape` cells of `size` nm. The pixels of a region need not cover its
+    cell."""
     sampling = np.array(frame.sampling_nm)
-    first = np.array([r.origin for r in regions]) * sampling
+    first = (np.array([r.origin for r in regions]) * sampling)[:, None]
     last = first + np.array(regions[0].image.shape) * sampling
-    below = cells[None] - last[:, None]
-    above = first[:, None] - (cells + size)[None]
-    gap = np.maximum(below, above).max(axis=2)
-    return np.asarray(gap < REACH_NM)
+    found = np.zeros((len(regions), len(places)), dtype=bool)
+    for turn in itertools.product((-1, 0, 1), repeat=2):
+        corners = ((places + np.array(turn) * shape) * size)[None]
+        gap = np.maximum(corners - last, first - (corners + size)).max(axis=2)
+        found |= gap < REACH_NM
+    return found

@@ -4,7 +4,7 @@ With the vectors of all changes and nuisances at once (`field.vectors`) the best
 follow from integer least squares, and the best nuisances from a linear system of equations. The
 vectors stay valid while numbers and parameters move a little, so further steps cost a few
 simulations each. What a region's own atoms and parameters do is looked at in the pixels near it;
-cells that no region shows stay as they are.
+the numbers of cells that no region shows are nuisances, too.
 """
 
 import dataclasses
@@ -17,6 +17,8 @@ from qhrtem_jax.field.simulate import residuals
 from qhrtem_jax.field.vectors import Vectors, lighter_chains, make_vectors
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.integer_least_squares import IntegerModel
+from qhrtem_jax.refine.unknown_cells import deviations
+from qhrtem_jax.refine.unknown_cells import moved as moved_unknown
 
 REACH = 2
 """Numbers are looked at within so many atoms of those that the vectors were made for; those of
@@ -30,7 +32,9 @@ EDGE = 1e-6
 class FieldLinear:
     """A field around the whole numbers `base`, with the pixels weighed by `weights`.
 
-    `gram`: products of all vectors; `precision`: of the priors of the nuisances; `empty`: the
+    `gram`: products of all vectors; `precision`: of what is known of the nuisances besides the
+    pixels of the regions: priors, and what other pixels say of unknown cells, whose numbers are
+    taken to agree with these at `unknown` (standard deviations of their prior); `empty`: the
     integer model without a residual.
     """
 
@@ -39,7 +43,8 @@ class FieldLinear:
     base: Float[np.ndarray, "regions chains"]
     vectors: Vectors
     gram: Float[np.ndarray, "v v"]
-    precision: Float[np.ndarray, " n"]
+    precision: Float[np.ndarray, "n n"]
+    unknown: Float[np.ndarray, "unknown chains"]
     empty: IntegerModel
     _known: dict[bytes, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
@@ -65,7 +70,7 @@ class FieldLinear:
         key = held.tobytes()
         if key not in self._known:
             free = np.flatnonzero(~held)
-            hessian = self.gram[self.count :, self.count :] + np.diag(self.precision)
+            hessian = self.gram[self.count :, self.count :] + self.precision
             inverse = np.zeros_like(hessian)
             part = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True)
             inverse[np.ix_(free, free)] = part
@@ -96,7 +101,10 @@ class Situation:
 def linearise(model: FieldModel, state: JointState, journal: Journal) -> FieldLinear:
     """The field around a state whose heights are settled."""
     base, vectors = whole_numbers(model, state), make_vectors(model, state, journal)
-    precision = _flat(model, np.tile(model.nuisances.coordinates.host().precision, (len(base), 1)))
+    known = np.tile(model.nuisances.coordinates.host().precision, (len(base), 1))
+    unknown = deviations(state.unknown, model.per_cell)
+    precision = np.diag(_flat(model, known, np.ones_like(unknown)))
+    precision[len(precision) - unknown.size :, len(precision) - unknown.size :] += vectors.outside
     size = vectors.count + len(precision)
     gram = np.zeros((size, size))
     for block in vectors.blocks:
@@ -111,7 +119,7 @@ def linearise(model: FieldModel, state: JointState, journal: Journal) -> FieldLi
         np.zeros((vectors.count, vectors.count)),
         *_limits(model, base),
     )
-    return FieldLinear(model, state.weights, base, vectors, gram, precision, empty)
+    return FieldLinear(model, state.weights, base, vectors, gram, precision, unknown, empty)
 
 
 def best_step(
@@ -128,13 +136,20 @@ def best_step(
 
 def moved(linear: FieldLinear, state: JointState, step: Step, share: float = 1.0) -> JointState:
     """The state with the numbers of a step, and the nuisances moved by a share of it."""
-    free, regions = linear.model.nuisances, len(linear.base)
-    own = step.nuisances[: regions * free.own].reshape(regions, free.own)
-    shared = np.tile(step.nuisances[regions * free.own :], (regions, 1))
-    both = share * np.concatenate([own, shared], axis=1)
-    points = free.coordinates.step(state.points, both)
-    points[:, linear.model.layout.counts] = step.numbers
-    return dataclasses.replace(state, points=points)
+    model, free, regions = linear.model, linear.model.nuisances, len(linear.base)
+    cut = regions * free.own, len(step.nuisances) - linear.unknown.size
+    own, shared, beyond = np.split(share * step.nuisances, cut)
+    own, shared = own.reshape(regions, free.own), np.tile(shared, (regions, 1))
+    points = free.coordinates.step(state.points, np.concatenate([own, shared], axis=1))
+    points[:, model.layout.counts] = step.numbers
+    unknown = moved_unknown(
+        state.unknown,
+        beyond.reshape(linear.unknown.shape),
+        state.first,
+        model.most,
+        model.per_cell,
+    )
+    return dataclasses.replace(state, points=points, unknown=unknown)
 
 
 def integer_model(linear: FieldLinear, state: JointState, journal: Journal) -> IntegerModel:
@@ -168,8 +183,12 @@ def situation(linear: FieldLinear, state: JointState, journal: Journal) -> Situa
     products = products - linear.gram[:, :count] @ made
     coordinates = model.nuisances.coordinates.host()
     places = coordinates.to_unit(state.points)
-    unit = _flat(model, places)
-    pull = _flat(model, coordinates.pull(places) / coordinates.prior_std)
+    room = (state.first + np.asarray(state.unknown.numbers, float)) / model.most
+    unit = _flat(model, places, room)
+    unknown = deviations(state.unknown, model.per_cell)
+    seen = linear.vectors.outside @ (unknown - linear.unknown).ravel()
+    pull = _flat(model, coordinates.pull(places) / coordinates.prior_std, unknown)
+    pull[len(pull) - unknown.size :] += seen
     slope = products[count:] + pull
     held = np.zeros(len(slope), dtype=bool)
     for _ in range(3):
@@ -217,7 +236,11 @@ def _limits(
     return low.ravel(), high.ravel()
 
 
-def _flat(model: FieldModel, values: Float[np.ndarray, "regions p"]) -> Float[np.ndarray, " n"]:
-    """Nuisances in one row: those of each region, then the shared ones."""
+def _flat(
+    model: FieldModel,
+    values: Float[np.ndarray, "regions p"],
+    unknown: Float[np.ndarray, "unknown chains"],
+) -> Float[np.ndarray, " n"]:
+    """Nuisances in one row: those of each region, the shared ones, the unknown cells' numbers."""
     own = model.nuisances.own
-    return np.concatenate([values[:, :own].ravel(), values[0, own:]])
+    return np.concatenate([values[:, :own].ravel(), values[0, own:], unknown.ravel()])

@@ -22,7 +22,7 @@ from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import moved_plane
-from qhrtem_jax.refine.unknown_cells import UnknownCells
+from qhrtem_jax.refine.unknown_cells import UnknownCells, deviations
 from qhrtem_jax.refine.whole_field import Placement, WholeField, missed, simulated
 from qhrtem_jax.regions.model import RegionState
 
@@ -217,7 +217,7 @@ def whole_field(model: FieldModel, state: JointState) -> WholeField:
 
 def objective(model: FieldModel, state: JointState, journal: Journal) -> float:
     """What is minimised: whitened misfit of the regions in the simulation of the field, with the
-    priors of their own parameters and, where all are whole, of their numbers."""
+    priors of their own parameters, of unknown cells and, where all are whole, of their numbers."""
     missed, free = residuals(model, state, journal), free_coordinates(model, state)
     pulls = free.coordinates.pull(free.coordinates.to_unit(state.points))
     counts = whole_numbers(model, state)
@@ -226,5 +226,6 @@ def objective(model: FieldModel, state: JointState, journal: Journal) -> float:
         np.sum(missed**2)
         + np.sum(pulls[:, : free.own] ** 2)
         + np.sum(pulls[0, free.own :] ** 2)
+        + np.sum(deviations(state.unknown, model.per_cell) ** 2)
         + np.sum(model.constraints.penalty(counts)[whole])
     )

@@ -11,13 +11,15 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
+from qhrtem_jax.field.layout import apart, pixels_beside
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.simulate import residuals, snapped, whole_field
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.integers import shared_columns
-from qhrtem_jax.refine.whole_field import push
+from qhrtem_jax.refine.unknown_cells import COUNT_STD_CELLS
+from qhrtem_jax.refine.whole_field import push, push_unknown
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +48,19 @@ class Block:
 @dataclasses.dataclass(frozen=True)
 class Vectors:
     """Vectors of a field: first the changes of single numbers, then what heavier and lighter atoms
-    of a column do together beyond that, then the nuisances, those of each region first.
+    of a column do together beyond that, then the nuisances: those of each region, the shared ones,
+    the numbers of cells that no region shows (in units of their prior's deviation).
 
     `changes`: region, chain, number of atoms; `joint`: as `IntegerModel.joint`, two heavier atoms
-    do twice as much as one; `count`: how many vectors are no nuisances.
+    do twice as much as one; `count`: how many vectors are no nuisances; `outside`: what the pixels
+    of no region say of the numbers of unknown cells, J^T J.
     """
 
     changes: Int[np.ndarray, "m 3"]
     joint: Int[np.ndarray, "t 6"]
     count: int
     blocks: tuple[Block, ...]
+    outside: Float[np.ndarray, "u u"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +73,7 @@ class _Reach:
 
 def make_vectors(model: FieldModel, state: JointState, journal: Journal) -> Vectors:
     """The vectors around a state."""
-    reach = _Reach(model.cells.near, model.cells.apart())
+    reach = _Reach(model.cells.near, apart(model.cells.near))
     singles = _changes(model, state, journal, reach)
     if singles is None:
         log.info("atoms reach further than thought: regions are simulated one by one")
@@ -81,11 +86,14 @@ def make_vectors(model: FieldModel, state: JointState, journal: Journal) -> Vect
     joint, together = _together(model, state, journal, reach, singles)
     count = len(changes) + len(np.unique(joint[:, 4]))
     slopes = _derivatives(model, state, journal, reach, count)
+    known = count + len(state.points) * model.nuisances.own
+    known += len(model.nuisances.coordinates.free) - model.nuisances.own
+    unknown, outside = _beyond(model, state, journal, known)
     blocks = []
-    for parts in zip(alone, together, slopes, strict=True):
+    for parts in zip(alone, together, slopes, unknown, strict=True):
         index, vectors = zip(*itertools.chain(*parts), strict=True)
         blocks.append(Block(np.array(index), np.array(vectors)))
-    return Vectors(changes, joint, count, tuple(blocks))
+    return Vectors(changes, joint, count, tuple(blocks), outside)
 
 
 def lighter_chains(model: FieldModel) -> list[int]:
@@ -253,3 +261,34 @@ def _derivatives(
                         entries[b].append((first + k * own + p, effect[b]))
     journal.count(gradients=len(tangents))
     return entries
+
+
+def _beyond(
+    model: FieldModel, state: JointState, journal: Journal, first: int
+) -> tuple[Entries, np.ndarray]:
+    """(the vectors of the numbers of unknown cells, from the `first` on, the diagonal of
+    `Vectors.outside`)."""
+    near, std = model.cells.near_unknown, COUNT_STD_CELLS * model.per_cell
+    cells, chains = near.shape[1], len(std)
+    entries: Entries = [[] for _ in state.points]
+    tangents = [(group, c) for group in apart(near) for c in range(chains)]
+    points, field = jnp.asarray(state.points, model.dtype), whole_field(model, state)
+    outside = np.zeros((cells * chains, cells * chains))
+    beside = pixels_beside(model.cells, model.problem.field.frame, model.columns)
+    chunk = TANGENTS_CPU if jax.default_backend() == "cpu" else TANGENTS_GPU
+    for start in range(0, len(tangents), chunk):
+        part = tangents[start : start + chunk]
+        directions = np.zeros((chunk, cells, chains))
+        for k, (group, c) in enumerate(part):
+            directions[k, group, c] = std[c]
+        directions = jnp.asarray(directions, model.dtype)
+        moved, rest = push_unknown(field, points, state.weights.whole, directions)
+        moved, rest = np.asarray(moved, np.float32), np.asarray(rest, float)
+        for (group, c), effect, free in zip(part, moved, rest, strict=False):
+            for cell in group:
+                at = cell * chains + c
+                for b in np.flatnonzero(near[:, cell]):
+                    entries[b].append((first + at, effect[b]))
+                outside[at, at] = float(np.sum(free[beside[cell].ravel()] ** 2))
+    journal.count(gradients=len(tangents))
+    return entries, outside

@@ -111,10 +111,14 @@ class WholeField(eqx.Module):
 
     def residuals(self, points: Float[Array, "regions point"]) -> Float[Array, "regions pixels"]:
         """What the field misses of each region."""
+        return self.likelihood.residual(self.cut(self.image(points)), self.targets)
+
+    def cut(
+        self, image: Float[Array, "field_rows field_cols"]
+    ) -> Float[Array, "regions rows cols"]:
+        """The regions of an image of the field."""
         rows, cols = self.targets.shape[1:]
-        image = self.image(points)
-        cut = jnp.stack([image[r : r + rows, c : c + cols] for r, c in self.corners])
-        return self.likelihood.residual(cut, self.targets)
+        return jnp.stack([image[r : r + rows, c : c + cols] for r, c in self.corners])
 
 
 @eqx.filter_jit
@@ -143,6 +147,35 @@ def push(
 ) -> Float[Array, "k regions pixels"]:
     """What small changes of the points do to the residuals, several at once."""
     return jax.vmap(lambda t: jax.jvp(model.residuals, (points,), (t,))[1])(tangents)
+
+
+@eqx.filter_jit
+def push_unknown(
+    model: WholeField,
+    points: Float[Array, "regions point"],
+    whole: Likelihood,
+    tangents: Float[Array, "k unknown chains"],
+) -> tuple[Float[Array, "k regions pixels"], Float[Array, "k outside"]]:
+    """What small changes of the numbers of unknown cells do to the residuals of the regions, and to
+    the pixels of no region, which `whole` weighs; several at once."""
+    here, corners = model.placement.unknown, model.corners
+    inside = jnp.zeros(model.simulator.formation.camera.pixels, bool)
+    rows, cols = model.targets.shape[1:]
+    for r, c in corners:
+        inside = inside.at[r : r + rows, c : c + cols].set(True)
+
+    def image(numbers: Array) -> Array:
+        placed = eqx.tree_at(
+            lambda m: m.placement.unknown, model, UnknownCells(numbers, here.shifts)
+        )
+        return placed.image(points)
+
+    def one(tangent: Array) -> tuple[Array, Array]:
+        change = jax.jvp(image, (here.numbers,), (tangent,))[1]
+        seen = model.likelihood.whiten(model.cut(change)).reshape(len(corners), -1)
+        return seen, jnp.where(inside, 0.0, whole.whiten(change)).ravel()
+
+    return jax.vmap(one)(tangents)
 
 
 class Eliminated(eqx.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.field.layout import field_layout
+from qhrtem_jax.field.layout import apart, field_layout
 from qhrtem_jax.field.properties import displacements, polarisation
 from qhrtem_jax.inputs.image import Experiment
 from qhrtem_jax.inputs.lattice import lattice_drift
@@ -62,7 +62,7 @@ def test_regions_change_together_where_nothing_sees_both():
     layout = tiled(TILE)
     assert layout.near[:, 5].sum() == 9  # ROI6 and all around it
     assert layout.near[:, 0].sum() == 4  # a corner
-    groups = layout.apart()
+    groups = apart(layout.near)
     assert sorted(k for group in groups for k in group) == list(range(24))
     assert len(groups) == 9
     for group in groups:
@@ -75,7 +75,7 @@ def test_pixels_that_left_their_cells_see_further():
     last = 5 * 4
     assert not straight.near[last, last - 8]
     assert drifting.near[last, last - 8]  # two rows below, but its pixels begin above its cell
-    for group in drifting.apart():
+    for group in apart(drifting.near):
         assert drifting.near[:, group].sum(axis=1).max() == 1
 
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from qhrtem_jax.field.counting import certify, settle
-from qhrtem_jax.field.linear import FieldLinear, linearise, situation
+from qhrtem_jax.field.layout import apart, pixels_beside
+from qhrtem_jax.field.linear import FieldLinear, Step, linearise, moved, situation
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights
 from qhrtem_jax.field.simulate import first_state, objective, plane_vector, residuals, snapped
 from qhrtem_jax.field.sweep import explain_unknown
@@ -15,6 +17,7 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import shared_columns
+from qhrtem_jax.refine.unknown_cells import COUNT_STD_CELLS
 from qhrtem_jax.regions.fit import start
 from qhrtem_jax.regions.model import RegionState, regions_model
 from tests import wedge
@@ -154,6 +157,47 @@ def test_derivatives_are_those_of_the_field(column, name):
         np.testing.assert_allclose(found[0], numeric[k], atol=0.01 * np.max(np.abs(numeric)))
 
 
+def test_unknown_cells_are_nuisances(column):
+    """Below the last region, and above the first, which is vacuum: their numbers act on the pixels
+    beside them, in units of their prior's deviation."""
+    model, state, linear = column.model, column.state, column.linear
+    cells, chains = linear.unknown.shape
+    std = COUNT_STD_CELLS * model.per_cell
+    first = len(linear.gram) - cells * chains
+    block = linear.vectors.blocks[-1]
+    strongest = np.argmax(np.sum(block.vectors**2, axis=1) * (block.index >= first))
+    below = int(block.index[strongest] - first) // chains
+    assert not model.cells.near_unknown[0, below]
+    seen = 0
+    for chain in range(chains):
+        ends = []
+        for sign in (1.0, -1.0):
+            numbers = np.array(state.unknown.numbers)
+            numbers[below, chain] += sign * 0.02
+            unknown = dataclasses.replace(state.unknown, numbers=jnp.asarray(numbers))
+            ends.append(column.residuals(dataclasses.replace(state, unknown=unknown)))
+        numeric = (ends[0] - ends[1]) / 0.04 * std[chain]
+        (found,) = block.vectors[block.index == first + below * chains + chain]
+        np.testing.assert_allclose(found, numeric[-1], atol=0.02 * np.max(np.abs(numeric[-1])))
+        seen += np.sum(numeric[-1] ** 2) > 1.0
+    assert seen > chains // 2
+    # the frame's last line is one of pixels beside it
+    beside = pixels_beside(model.cells, model.problem.field.frame, model.columns)[below]
+    assert beside[-1].all()
+    assert not beside[: -wedge.ROWS].any()
+
+
+def test_steps_move_unknown_cells_as_far_as_there_is_room(column):
+    linear, state = column.linear, column.state
+    nothing = np.zeros(len(linear.gram) - linear.count)
+    step = nothing.copy()
+    step[-linear.unknown.size :] = -100.0
+    empty = moved(linear, state, Step(column.numbers, step))
+    np.testing.assert_allclose(state.first + np.asarray(empty.unknown.numbers), 0.0, atol=1e-12)
+    same = moved(linear, state, Step(column.numbers, nothing))
+    np.testing.assert_array_equal(same.unknown.numbers, state.unknown.numbers)
+
+
 def test_other_weights_need_other_vectors(column):
     other = weights(column.model, NoiseModel(2e-4))
     state = dataclasses.replace(column.state, weights=other)
@@ -179,9 +223,9 @@ def test_steps_end_where_the_model_sees_no_more_gain(column):
 
 def test_changes_that_reach_further_than_thought_are_simulated_alone(column):
     cells, own = column.model.cells, REGIONS * column.model.nuisances.own
-    assert [0, 3] in cells.apart()
+    assert [0, 3] in apart(cells.near)
     nothing = dataclasses.replace(cells, near=np.eye(REGIONS, dtype=bool))
-    assert nothing.apart() == [[0, 1, 2, 3]]
+    assert apart(nothing.near) == [[0, 1, 2, 3]]
     model = dataclasses.replace(column.model, cells=nothing)
     blind = linearise(model, column.state, column.journal)
     changes = blind.vectors.changes
