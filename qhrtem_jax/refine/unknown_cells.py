@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Num
 
 from qhrtem_jax.matching.likelihood import Likelihood
 from qhrtem_jax.physics.field import FieldSimulator, FieldState
@@ -27,9 +27,13 @@ class UnknownCells(eqx.Module):
 
 
 def put(
-    state: FieldState, cells: Array, first: Array, most: Array, unknown: UnknownCells
+    state: FieldState,
+    cells: Int[Array, " unknown"],
+    first: Float[Array, "unknown chains"],
+    most: Float[Array, " chains"],
+    unknown: UnknownCells,
 ) -> FieldState:
-    """`state` with the unknown cells in it; `first` (unknown, chains) are their first numbers."""
+    """`state` with the unknown cells in it; `first` are their first numbers."""
     numbers = jnp.clip(first + unknown.numbers, 0.0, most)
     return eqx.tree_at(
         lambda s: (s.counts, s.shifts_nm),
@@ -44,12 +48,12 @@ def put(
 def fit_unknown(
     field: FieldSimulator,
     likelihood: Likelihood,
-    image: Array,
+    image: Float[Array, "field_rows field_cols"],
     state: FieldState,
-    cells: np.ndarray,
-    first: Array,
-    most: np.ndarray,
-    per_cell: np.ndarray,
+    cells: Int[np.ndarray, " unknown"],
+    first: Float[Array, "unknown chains"],
+    most: Num[np.ndarray, " chains"],
+    per_cell: Int[np.ndarray, " chains"],
     unknown: UnknownCells,
     steps: int,
 ) -> UnknownCells:
