@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.image import Experiment
@@ -26,14 +27,14 @@ class FieldLayout:
     """`shape` (rows, cols) of the supercell; the index of each region's cell; and of the cells with
     crystal that no region shows, each with the region that it is first taken to be like.
 
-    `near` (regions, regions): whose pixels (first index) see the atoms of whose cell.
+    `near`: whose pixels (first index) see the atoms of whose cell.
     """
 
     shape: tuple[int, int]
-    region_cells: np.ndarray  # (regions,)
-    unknown_cells: np.ndarray
-    nearest_region: np.ndarray  # (unknown,)
-    near: np.ndarray
+    region_cells: Int[np.ndarray, " regions"]
+    unknown_cells: Int[np.ndarray, " unknown"]
+    nearest_region: Int[np.ndarray, " unknown"]
+    near: Bool[np.ndarray, "regions regions"]
 
     def apart(self) -> list[list[int]]:
         """The regions in groups, in which no two are seen by the same region."""
