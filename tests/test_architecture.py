@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -231,3 +232,62 @@ def test_options_are_known_at_the_edge_only():
     assert list(options(ast.parse("raise E('data.mtf_scale: no')"))) == ["data.mtf_scale"]
     assert list(options(ast.parse("f'optimizer.{name}: no'"))) == ["optimizer."]
     assert not list(options(ast.parse("'see mtf.csv'")))
+
+
+GENERIC = ("Coordinates",)
+"""Classes whose parameter says which arrays they hold; their fields carry the shapes."""
+
+
+def is_public(name: str) -> bool:
+    return not name.startswith("_") or name.endswith("__")
+
+
+def is_bare(annotation: ast.AST | None) -> bool:
+    """Whether an annotation names an array, wherever in it, but no shape."""
+    if annotation is None:
+        return False
+    if isinstance(annotation, ast.Subscript):
+        name = ast.unparse(annotation.value).split(".")[-1]
+        kind = getattr(jaxtyping, name, None)
+        shaped = isinstance(kind, type) and issubclass(kind, jaxtyping.AbstractDtype)
+        if shaped or name in ("Literal", *GENERIC):
+            return False
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return is_bare(ast.parse(annotation.value, mode="eval").body)
+    if isinstance(annotation, ast.Name | ast.Attribute):
+        name = ast.unparse(annotation).split(".")[-1]
+        return name in ("Array", "ArrayLike", "NDArray", "ndarray")
+    return any(is_bare(part) for part in ast.iter_child_nodes(annotation))
+
+
+def without_shapes(body: list[ast.stmt]):
+    """Parameters, results (by the function's name) and fields that are public, and bare arrays."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and is_public(node.name):
+            yield from without_shapes(node.body)
+            fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+            names = [(ast.unparse(n.target), n.annotation) for n in fields]
+        elif isinstance(node, ast.FunctionDef) and is_public(node.name):
+            arguments = [n for n in ast.walk(node.args) if isinstance(n, ast.arg)]
+            names = [(n.arg, n.annotation) for n in arguments] + [(f"{node.name}()", node.returns)]
+        else:
+            continue
+        yield from (name for name, given in names if is_public(name) and is_bare(given))
+
+
+def test_public_arrays_carry_shapes():
+    public = [
+        p for p in MODULES if all(map(is_public, p.relative_to(PACKAGE).with_suffix("").parts))
+    ]
+    found = {name_of(p): list(without_shapes(tree(p).body)) for p in public}
+    assert {name: names for name, names in found.items() if names} == {}
+    wrong = (
+        "def f(a: np.ndarray, *b: jax.Array, c: Float[Array, ' n']) -> tuple[Array, int]:\n"
+        " def inner(d: Array): ...\n"
+        "class C:\n e: dict[str, 'NDArray[int]'] | None\n _own: Array\n g: Coordinates[Array]\n"
+        " def __call__(self, h: Callable[[Array], int], i: Union[Array, int]): ...\n"
+        " def own(self, key: PRNGKeyArray): ...\n"
+        " def _own(self, j: Array): ...\n"
+        "def _f(k: Array): ...\n"
+    )
+    assert set(without_shapes(ast.parse(wrong).body)) == {"a", "b", "f()", "e", "h", "i"}

@@ -14,7 +14,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from qhrtem_jax.bayesopt import lbfgs
 from qhrtem_jax.bayesopt.positive_definite import factorise
@@ -33,7 +33,9 @@ class Effort:
     base_samples: int = 32  # pairs, see `antithetic_normal`
 
 
-def antithetic_normal(key: jax.Array, pairs: int, shape: tuple[int, ...]) -> Float[Array, "s ..."]:
+def antithetic_normal(
+    key: PRNGKeyArray, pairs: int, shape: tuple[int, ...]
+) -> Float[Array, "s ..."]:
     """2 * pairs standard normal samples, each with its mirror image: their mean is exactly 0."""
     half = jax.random.normal(key, (pairs, *shape), jnp.float64)
     return jnp.concatenate([half, -half])
@@ -71,7 +73,7 @@ def log_probability_of_improvement(
 def propose(
     name: str,
     surrogate: Surrogate,
-    key: jax.Array,
+    key: PRNGKeyArray,
     raw: Float[Array, "raw d"],
     low: Float[Array, " d"],
     high: Float[Array, " d"],

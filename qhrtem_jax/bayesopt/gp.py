@@ -131,6 +131,13 @@ def log_marginal_likelihood(
     return _log_density(_covariance(x, mask, h), centred) - constant
 
 
+LogLikelihood = Callable[
+    [Float[Array, "n d"], Float[Array, "n outputs"], Bool[Array, " n"], Hyperparameters],
+    Float[Array, ""],
+]
+"""As `log_marginal_likelihood`."""
+
+
 def fit(
     x: Float[Array, "n d"],
     y: Float[Array, "n outputs"],
@@ -138,9 +145,7 @@ def fit(
     start: Hyperparameters,
     prior: Prior,
     evaluations: int | Int[Array, ""],
-    log_likelihood: Callable[[Array, Array, Array, Hyperparameters], Array] = (
-        log_marginal_likelihood
-    ),
+    log_likelihood: LogLikelihood = log_marginal_likelihood,
 ) -> Hyperparameters:
     """Maximum a posteriori hyperparameters, from `start`, by `evaluations` gradient calls.
 

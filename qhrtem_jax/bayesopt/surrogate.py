@@ -15,7 +15,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qhrtem_jax.bayesopt.gp import Posterior
 from qhrtem_jax.bayesopt.positive_definite import factorise
@@ -60,7 +60,7 @@ class Surrogate(eqx.Module):
         return self.score(self.posterior.mean(points) + jnp.einsum("ij,sjo->sio", factor, base))
 
     def paths(
-        self, key: jax.Array, count: int
+        self, key: PRNGKeyArray, count: int
     ) -> Callable[[Int[Array, ""], Float[Array, " d"]], Float[Array, ""]]:
         """`count` independent sample functions: called with an index and a point.
 
@@ -137,8 +137,13 @@ class CompositeSurrogate(Surrogate):
 
 def principal_components(
     residuals: Float[Array, "n pixels"], mask: Bool[Array, " n"], count: int
-) -> tuple[Array, Array, Array, Array]:
-    """(scores (n, count) of unit deviation, offset, scale, floor) for `CompositeSurrogate`.
+) -> tuple[
+    Float[Array, "n components"],
+    Float[Array, " components"],
+    Float[Array, " components"],
+    Float[Array, ""],
+]:
+    """(scores of unit deviation, offset, scale, floor) for `CompositeSurrogate`.
 
     Residuals are scaled so that their sum of squares is the objective.
     """

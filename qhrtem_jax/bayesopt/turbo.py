@@ -17,7 +17,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qhrtem_jax.bayesopt import gp, surrogate_gpjax, trust_region
 from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS, Effort, propose
@@ -140,7 +140,7 @@ class Turbo(eqx.Module):
     def capacity(self) -> int:
         return self.batch * (self.max_evaluations // self.batch)
 
-    def init(self, key: jax.Array) -> TurboState:
+    def init(self, key: PRNGKeyArray) -> TurboState:
         """State before the first evaluation."""
         if not jax.config.read("jax_enable_x64"):
             raise ValueError(
@@ -164,7 +164,9 @@ class Turbo(eqx.Module):
         )
 
     @eqx.filter_jit
-    def ask(self, state: TurboState, key: jax.Array) -> tuple[Float[Array, "batch d"], TurboState]:
+    def ask(
+        self, state: TurboState, key: PRNGKeyArray
+    ) -> tuple[Float[Array, "batch d"], TurboState]:
         """The next points to evaluate, and the state with the hyperparameters that chose them."""
         designing = state.design_left > 0
         points, hyperparameters = jax.lax.cond(
@@ -184,7 +186,7 @@ class Turbo(eqx.Module):
         points: Float[Array, "batch d"],
         values: Float[Array, " batch"],
         residuals: Float[Array, "batch outputs"] | None = None,
-        key: jax.Array | None = None,
+        key: PRNGKeyArray | None = None,
     ) -> tuple[TurboState, TurboInfo]:
         """Add a batch; a row with a number that is not finite counts as failed. `key` draws the
         initial design of a restart (default: from the count).
@@ -246,7 +248,7 @@ class Turbo(eqx.Module):
         return state, info
 
     def step(
-        self, evaluate: Evaluate, state: TurboState, key: jax.Array
+        self, evaluate: Evaluate, state: TurboState, key: PRNGKeyArray
     ) -> tuple[TurboState, TurboInfo]:
         """Ask, evaluate, tell. `evaluate` maps (batch, d) to (values, residuals)."""
         k_ask, k_tell = jax.random.split(key)
@@ -254,7 +256,7 @@ class Turbo(eqx.Module):
         values, residuals = evaluate(points)
         return self.tell(state, points, values, residuals, k_tell)
 
-    def _design(self, key: jax.Array) -> Float[Array, "initial d"]:
+    def _design(self, key: PRNGKeyArray) -> Float[Array, "initial d"]:
         """A Latin hypercube."""
         n, d = self.initial_points, self.dimensions
         k_cell, k_place = jax.random.split(key)
@@ -276,7 +278,7 @@ class Turbo(eqx.Module):
         return ~jnp.isfinite(self._centre(state)[1])
 
     def _from_design(
-        self, state: TurboState, key: jax.Array
+        self, state: TurboState, key: PRNGKeyArray
     ) -> tuple[Float[Array, "batch d"], gp.Hyperparameters]:
         del key
         first = self.initial_points - state.design_left
@@ -284,7 +286,7 @@ class Turbo(eqx.Module):
         return points, state.hyperparameters
 
     def _from_model(
-        self, state: TurboState, key: jax.Array
+        self, state: TurboState, key: PRNGKeyArray
     ) -> tuple[Float[Array, "batch d"], gp.Hyperparameters]:
         options = self.options
         k_raw, k_propose = jax.random.split(key)
@@ -371,7 +373,7 @@ class Turbo(eqx.Module):
         return surrogate, jnp.max(jnp.where(mask, -target[:, 0], -jnp.inf))
 
     def _raw_points(
-        self, key: jax.Array, centre: Array, low: Array, high: Array
+        self, key: PRNGKeyArray, centre: Array, low: Array, high: Array
     ) -> Float[Array, "raw d"]:
         """Uniform points in the box, of which all but the first half keep most coordinates of the
         centre (TuRBO's perturbation, probability min(20 / d, 1) of a change)."""

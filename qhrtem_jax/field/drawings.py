@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qhrtem_jax.field.result import FieldEntry
+from qhrtem_jax.io.seal import Arrays
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.regions.drawings import draw_counts, species_legend
 from qhrtem_jax.reporting import figures
@@ -18,7 +19,7 @@ from qhrtem_jax.reporting.result import Fit
 
 def field_images(
     path: Path,
-    arrays: dict[str, np.ndarray],
+    arrays: Arrays,
     sampling_nm: tuple[float, float],
     fit: Fit,
 ) -> None:

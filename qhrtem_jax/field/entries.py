@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.field.counting import FieldCounts
 from qhrtem_jax.field.model import FieldModel, JointState, free_coordinates
@@ -44,7 +45,7 @@ def refined_entries(
     state: JointState,
     counted: RegionState,
     counts: FieldCounts,
-    refined: np.ndarray,
+    refined: Float[np.ndarray, "field_rows field_cols"],
     charges: dict[str, float] | None,
 ) -> tuple[tuple[FieldEntry, ...], SharedErrors]:
     """(entries of the regions, errors of the imaging parameters that they share)."""

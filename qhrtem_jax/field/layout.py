@@ -33,9 +33,9 @@ class FieldLayout:
     """
 
     shape: tuple[int, int]
-    region_cells: np.ndarray  # (regions,)
-    unknown_cells: np.ndarray
-    nearest_region: np.ndarray  # (unknown,)
+    region_cells: Int[np.ndarray, " regions"]
+    unknown_cells: Int[np.ndarray, " unknown"]
+    nearest_region: Int[np.ndarray, " unknown"]
     near: Bool[np.ndarray, "regions regions"]
     near_unknown: Bool[np.ndarray, "regions unknown"]
 

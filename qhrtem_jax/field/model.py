@@ -89,8 +89,8 @@ class FieldModel:
         return self.problem.field.noise
 
     @property
-    def per_cell(self) -> np.ndarray:
-        """Atoms of each chain in one repeating unit, (chains,)."""
+    def per_cell(self) -> Int[np.ndarray, " chains"]:
+        """Atoms of each chain in one repeating unit."""
         return self.columns.atoms_per_cell()
 
     @property

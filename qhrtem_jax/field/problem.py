@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.layout import field_layout
@@ -20,11 +21,11 @@ from qhrtem_jax.reporting.result import as_json
 
 @dataclasses.dataclass(frozen=True)
 class CountedRegions:
-    """What an earlier reconstruct run found: points (regions, point) with whole and with relaxed
-    numbers, the noise that weighed pixels, and the `rois` of its result."""
+    """What an earlier reconstruct run found: points with whole and with relaxed numbers, the
+    noise that weighed pixels, and the `rois` of its result."""
 
-    points: np.ndarray
-    relaxed_points: np.ndarray
+    points: Float[np.ndarray, "regions point"]
+    relaxed_points: Float[np.ndarray, "regions point"]
     noise: NoiseModel
     rois: list[dict[str, Any]]
 

@@ -1,6 +1,7 @@
 """What a refined field says: one atomic model, its surfaces, displacements and polarisation."""
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.field.model import FieldModel, JointState
 from qhrtem_jax.field.result import ColumnShift, Displacement, Polarisation, Shift, Surface
@@ -82,12 +83,15 @@ def displaced_species(columns: Columns) -> str | None:
 
 
 def displacements(
-    columns: Columns, shifts_nm: np.ndarray, covariance_nm2: np.ndarray, scale: float
+    columns: Columns,
+    shifts_nm: Float[np.ndarray, "columns 2"],
+    covariance_nm2: Float[np.ndarray, "2*columns 2*columns"],
+    scale: float,
 ) -> Displacement | None:
     """Displacement of the cations against the oxygen columns beside them, in one cell.
 
-    **Arguments:** `shifts_nm` (columns, 2); `covariance_nm2` (2 columns, 2 columns), x and y of
-    each; `scale` of the errors by the misfit.
+    **Arguments:** `covariance_nm2`, of x and y of each column; `scale` of the errors by the
+    misfit.
 
     **Returns:** each cation column against the mean of its nearest pure oxygen columns, and their
     mean over the cell, in pm; None where the crystal has no such columns.
@@ -137,8 +141,8 @@ def _vector(
 def polarisation(
     columns: Columns,
     charges: dict[str, float],
-    shifts_nm: np.ndarray,
-    covariance_nm2: np.ndarray,
+    shifts_nm: Float[np.ndarray, "columns 2"],
+    covariance_nm2: Float[np.ndarray, "2*columns 2*columns"],
     scale: float,
 ) -> Polarisation:
     """Polarisation of a cell in uC/cm^2: sum of Born effective charges times displacements over the

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.field.model import FieldModel, JointState, free_coordinates
 from qhrtem_jax.field.simulate import DAMPING, difference, objective, whole_field
@@ -33,8 +34,10 @@ PROMISING, LEAST = 5.0, 2.5
 region, and end when they lower it by less than that; where the model misses by more than the noise,
 in units of what it misses by."""
 
-Step = Callable[[np.ndarray, float, int], tuple[np.ndarray, float]]
-"""From points, damping and products to (a step (regions, p) in the unit cube, what it promises)."""
+Step = Callable[
+    [Float[np.ndarray, "regions point"], float, int], tuple[Float[np.ndarray, "regions p"], float]
+]
+"""From points, damping and products to (a step in the unit cube, what it promises)."""
 
 
 def polish(

@@ -29,10 +29,10 @@ UNSEEN = 0.1
 TANGENTS_CPU, TANGENTS_GPU = 4, 16
 """Derivatives that are computed at once."""
 
-Entries = list[list[tuple[int, np.ndarray]]]
+Entries = list[list[tuple[int, Float32[np.ndarray, " pixels"]]]]
 """For the pixels of each region: (which vector, its part there)."""
 
-Together = dict[tuple[int, int, int, int], dict[int, np.ndarray]]
+Together = dict[tuple[int, int, int, int], dict[int, Float32[np.ndarray, " pixels"]]]
 """Of a heavier chain, its number, a lighter chain of the column, its number: what the two do beyond
 each alone, to the pixels of each region that sees it."""
 

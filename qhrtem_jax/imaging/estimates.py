@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.imaging.model import FAR, Found
 from qhrtem_jax.inputs.parameter_space import SHIFT, ParameterSpace
@@ -18,7 +19,7 @@ AT_BOUND = 1e-3
 """A parameter within this share of its range from a bound is reported as lying there."""
 
 
-def noise_of_residual(residual: np.ndarray, fitted: int) -> NoiseModel:
+def noise_of_residual(residual: Float[np.ndarray, "rows cols"], fitted: int) -> NoiseModel:
     measured = measure_noise(residual, "residual")
     inflation = residual.size / max(residual.size - fitted, 1)
     return dataclasses.replace(measured, variance=measured.variance * inflation)
@@ -75,7 +76,7 @@ def _thickness_error(found: Found, information: float | None) -> float | None:
 
 
 def remarks(
-    vector: np.ndarray,
+    vector: Float[np.ndarray, " parameters"],
     space: ParameterSpace,
     names: tuple[str, ...],
     errors: Errors,

@@ -23,8 +23,15 @@ class Evaluator(eqx.Module):
     coordinates: Coordinates  # priors in units of residuals
 
     @eqx.filter_jit
-    def __call__(self, unit: Float[Array, "n d"]) -> tuple[Array, Array, Array, Array]:
-        """(objective (n,), residuals (n, data + d + 1), mse (n,), vectors (n, parameters))."""
+    def __call__(
+        self, unit: Float[Array, "n d"]
+    ) -> tuple[
+        Float[Array, " n"],
+        Float[Array, "n residuals"],
+        Float[Array, " n"],
+        Float[Array, "n parameters"],
+    ]:
+        """(objective, residuals (data + d + 1 of each), mse, vectors)."""
         unit = unit.astype(self.base.dtype)
         vectors = jnp.broadcast_to(self.base, (len(unit), self.base.size))
         vectors = self.coordinates.place(vectors, unit)

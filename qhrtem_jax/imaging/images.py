@@ -26,8 +26,8 @@ class ImageModel:
     width: Float[np.ndarray, " d"]
 
     @property
-    def basis(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Functions (rows, n) and (cols, n) of the Jacobian's coordinates; None for pixels."""
+    def basis(self) -> tuple[Float[np.ndarray, "rows n"], Float[np.ndarray, "cols m"]] | None:
+        """Functions of the rows and columns, of the Jacobian's coordinates; None for pixels."""
         return None if self.band is None else (self.band.along_rows, self.band.along_cols)
 
     def image(self, vector: Float[np.ndarray, " parameters"]) -> Float[np.ndarray, "rows cols"]:

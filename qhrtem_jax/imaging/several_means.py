@@ -9,7 +9,7 @@ import dataclasses
 import logging
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.imaging.result import Mean, OwnParameter
 from qhrtem_jax.inputs.columns import Specimen, bounds_of
@@ -36,16 +36,16 @@ ROUNDS = 2
 
 @dataclasses.dataclass(frozen=True)
 class SeveralMeans:
-    """Fitted means: imaging parameters (means, parameters) at each exit plane, simulations, and the
-    errors of the shared and own parameters (NaN where fixed), from the weights of the fit;
-    `covariance` of the `shared` ones, and which of them the images determine."""
+    """Fitted means: imaging parameters at each exit plane, simulations, and the errors of
+    the shared and own parameters (NaN where fixed), from the weights of the fit; `covariance` of
+    the `shared` ones, and which of them the images determine."""
 
-    vectors: np.ndarray
-    simulations: np.ndarray
-    std: np.ndarray
+    vectors: Float[np.ndarray, "means parameters"]
+    simulations: Float[np.ndarray, "means rows cols"]
+    std: Float[np.ndarray, "means parameters"]
     shared: tuple[str, ...]
-    covariance: np.ndarray
-    determined: np.ndarray
+    covariance: Float[np.ndarray, "shared shared"]
+    determined: Bool[np.ndarray, " shared"]
     noise: NoiseModel
     gradient_evaluations: int
 
@@ -202,7 +202,7 @@ def _errors(means: _Means, pooled: Pooled) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def means_table(
-    fit: SeveralMeans, images: np.ndarray, noise: NoiseModel | None
+    fit: SeveralMeans, images: Float[np.ndarray, "means rows cols"], noise: NoiseModel | None
 ) -> tuple[tuple[Mean, ...], ErrorScale]:
     """(the `means` of a result, scale of the errors of the shared parameters)."""
     residuals = fit.simulations - images

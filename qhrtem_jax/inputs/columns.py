@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.inputs.instrument import choose_grid, load_crystal, load_microscope
 from qhrtem_jax.inputs.naming import named
@@ -41,7 +42,9 @@ class Specimen:
         """Relative error of the scale of the MTF's frequencies; 0 where there is no MTF."""
         return 0.0 if self.microscope.mtf is None else self.settings.data.mtf_scale_std
 
-    def grids(self, frame: Frame, vector: np.ndarray, slices: int) -> GridChoice:
+    def grids(
+        self, frame: Frame, vector: Float[np.ndarray, " parameters"], slices: int
+    ) -> GridChoice:
         """Grids for points near the imaging parameters `vector`."""
         specimen = self.settings.specimen
         coarser = dataclasses.replace(specimen, grid_error=specimen.grid_error * GRID_ERROR_FACTOR)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.parameter_space import LARGEST, default_values
@@ -37,7 +38,7 @@ def read_result(path: Path, option: str) -> dict[str, Any]:
     return read_object(path / RESULT if is_folder else path, option)
 
 
-def handed_imaging(settings: Settings) -> np.ndarray | None:
+def handed_imaging(settings: Settings) -> Float[np.ndarray, " parameters"] | None:
     """The imaging parameters that `imaging.result` hands over; None where none are.
 
     **Raises:** `InputError` for a result that cannot be used.
@@ -48,7 +49,9 @@ def handed_imaging(settings: Settings) -> np.ndarray | None:
     return imaging_vector(settings, read_result(Path(path), "imaging.result"), path)
 
 
-def imaging_vector(settings: Settings, content: dict[str, Any], source: str) -> np.ndarray:
+def imaging_vector(
+    settings: Settings, content: dict[str, Any], source: str
+) -> Float[np.ndarray, " parameters"]:
     """The vector of `parameters` in a result, in this run's convention.
 
     Names that the result lacks take the configuration's values. A result that says in which

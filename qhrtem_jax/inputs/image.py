@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.naming import named
@@ -29,10 +30,10 @@ class Experiment:
     """The image that is fitted, and its noise (None: to be taken from the residual); `others`:
     further means that are fitted together with it."""
 
-    image: np.ndarray  # (rows, cols), vacuum 1
+    image: Float[np.ndarray, "rows cols"]  # vacuum 1
     frame: Frame
     noise: NoiseModel | None
-    others: tuple[np.ndarray, ...] = ()
+    others: tuple[Float[np.ndarray, "rows cols"], ...] = ()
 
 
 def load_field(data: DataSettings, reader: Reader) -> Experiment:
@@ -123,7 +124,9 @@ def warn_of_overlap(groups: list[Origins], shape: tuple[int, int], reader: Reade
         )
 
 
-def mean_region(data: DataSettings, image: np.ndarray, origins: Origins) -> np.ndarray:
+def mean_region(
+    data: DataSettings, image: Float[np.ndarray, "rows cols"], origins: Origins
+) -> Float[np.ndarray, "roi_rows roi_cols"]:
     """Mean of the ROIs at `origins`."""
     assert data.roi_shape is not None
     rois = [crop(image, (*origin, *data.roi_shape), "data.average") for origin in origins]

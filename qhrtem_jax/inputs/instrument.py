@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
@@ -58,7 +59,7 @@ def choose_grid(
     crystal: Crystal,
     microscope: Microscope,
     frame: Frame,
-    vectors: np.ndarray,
+    vectors: Float[np.ndarray, "n parameters"],
     slices: int,
     *,
     reduce_image: bool = True,
@@ -82,7 +83,9 @@ def choose_grid(
     )
 
 
-def spanning_vectors(space: ParameterSpace, seed: int, count: int = 6) -> np.ndarray:
+def spanning_vectors(
+    space: ParameterSpace, seed: int, count: int = 6
+) -> Float[np.ndarray, "count parameters"]:
     """Parameter vectors spread over what will be simulated, for the choice of grids."""
     rng = np.random.default_rng(seed)
     vectors = np.tile(space.base, (count, 1))

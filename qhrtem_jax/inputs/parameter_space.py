@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from qhrtem_jax.bayesopt.space import Space, Variable
 from qhrtem_jax.errors import InputError
@@ -84,7 +85,7 @@ class ParameterSpace:
     """
 
     space: Space
-    base: np.ndarray
+    base: Float[np.ndarray, " parameters"]
     given: frozenset[str]
     thickness: Variable
     thickness_free: bool
@@ -93,7 +94,7 @@ class ParameterSpace:
     profiled: tuple[str, ...]
 
     @property
-    def indices(self) -> np.ndarray:
+    def indices(self) -> Int[np.ndarray, " d"]:
         return np.array([INDEX[name] for name in self.space.names], dtype=int)
 
     def coordinates(self, names: tuple[str, ...], prior_scale: float) -> Coordinates[np.ndarray]:
@@ -137,7 +138,7 @@ def default_bounds(name: str) -> tuple[float, float]:
     return known[name]
 
 
-def default_values(settings: Settings) -> np.ndarray:
+def default_values(settings: Settings) -> Float[np.ndarray, " parameters"]:
     """Vector of `parameters.NAME.value` where given, else the defaults, in the run's convention."""
     base = default_vector()
     for name in NAMES:

@@ -1,6 +1,7 @@
 """Values of imaging parameters that no microscope or specimen has, in what files hand over."""
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.inputs.parameter_space import LARGEST
 from qhrtem_jax.physics.parameters import INDEX, NAMES
@@ -8,7 +9,7 @@ from qhrtem_jax.physics.parameters import INDEX, NAMES
 _NOT_NEGATIVE = ("absorption", "image_spread", "focus_spread", "semi_convergence")
 
 
-def implausible(vector: np.ndarray) -> str | None:
+def implausible(vector: Float[np.ndarray, " parameters"]) -> str | None:
     """What is wrong with a vector of parameters, as `found ..., expected ...`; None: nothing."""
     for name in NAMES:
         value = float(vector[INDEX[name]])

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.settings import DataSettings
@@ -29,11 +30,11 @@ class Region:
 
     name: str
     origin: tuple[int, int]
-    image: np.ndarray
+    image: Float[np.ndarray, "rows cols"]
 
 
 def find_regions(
-    data: DataSettings, image: np.ndarray, noise: NoiseModel | None
+    data: DataSettings, image: Float[np.ndarray, "rows cols"], noise: NoiseModel | None
 ) -> tuple[Region, ...]:
     """The regions that `data.rois` names, or (`auto`, the default) all tiles that show crystal,
     numbered down the columns as in the paper.
@@ -75,7 +76,7 @@ def roi_shape(data: DataSettings) -> tuple[int, int]:
     return shape
 
 
-def check_contrast(image: np.ndarray, field: str) -> None:
+def check_contrast(image: Float[np.ndarray, "rows cols"], field: str) -> None:
     """**Raises:** `InputError` for an image too small or too even to show a crystal."""
     if min(image.shape) < LEAST_SIDE:
         raise InputError(

@@ -5,6 +5,7 @@ import math
 import re
 
 import numpy as np
+from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from qhrtem_jax.errors import InputError
@@ -29,7 +30,7 @@ class Site:
     label: str
     kind: str
     symbol: str
-    position: NDArray[np.float64]
+    position: Float64[np.ndarray, " 3"]
     digits: int
     occupancy: float
     b_nm2: float
@@ -61,7 +62,7 @@ def _of_atoms(tag: str) -> bool:
     return tag.startswith("_atom_site_") and not tag.startswith("_atom_site_aniso_")
 
 
-def sites_of(block: CifBlock, metric: NDArray[np.float64]) -> list[Site]:
+def sites_of(block: CifBlock, metric: Float64[np.ndarray, "3 3"]) -> list[Site]:
     """**Raises:** `InputError` for anything that is missing, no number, or can not be."""
     rows = _Rows(block)
     labels = rows.column("_atom_site_label") or rows.column("_atom_site_id")

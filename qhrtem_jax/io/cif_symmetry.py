@@ -5,6 +5,7 @@ import dataclasses
 import re
 
 import numpy as np
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 from qhrtem_jax.errors import InputError
@@ -34,13 +35,13 @@ class Operators:
     """Symmetry operators x' = rotation x + translation of a cell, fractions; `name` for messages,
     `number` in the International Tables, 0 where the setting is not tabulated."""
 
-    rotations: NDArray[np.int64]  # (operators, 3, 3)
-    translations: NDArray[np.float64]  # (operators, 3)
+    rotations: Int64[np.ndarray, "operators 3 3"]
+    translations: Float64[np.ndarray, "operators 3"]
     name: str
     number: int
 
 
-def symmetries_of(block: CifBlock, metric: NDArray[np.float64]) -> list[Operators]:
+def symmetries_of(block: CifBlock, metric: Float64[np.ndarray, "3 3"]) -> list[Operators]:
     """What the file says about symmetry: one group of operators, or several where it leaves open
     which of the tabulated origins is meant.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import number, read_text
@@ -18,8 +19,8 @@ def read_numbers(
     largest_file: int,
     most_rows: int,
     columns_of: Callable[[list[str]], list[str] | None],
-) -> tuple[list[str], np.ndarray]:
-    """Names of the columns, and the rows' values (rows, columns).
+) -> tuple[list[str], Float[np.ndarray, "rows columns"]]:
+    """Names of the columns, and the rows' values.
 
     `columns_of` takes the first line and gives the names that it holds, or raises `InputError`;
     None: it is none of names, but a row (the columns are then `1`, `2`, ...).

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 import numpy as np
+from jaxtyping import Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import file_size
@@ -25,7 +26,7 @@ _MOST_LISTED = 2**21
 """Numbers outside of images, which the library reads one by one."""
 
 
-def read_digital_micrograph(path: Path, option: str) -> np.ndarray:
+def read_digital_micrograph(path: Path, option: str) -> Shaped[np.ndarray, "..."]:
     """The first image of a file that is no thumbnail.
 
     **Raises:** `InputError` for a tree of tags that is not as declared, or without the extra

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Float64
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.digital_micrograph import read_digital_micrograph
@@ -30,8 +31,8 @@ LEAST_PEAK_TO_PEAK = 1e-9
 
 def read_image(
     path: Path, shape: tuple[int, int] | None = None, option: str = "image"
-) -> np.ndarray:
-    """A vacuum-normalised image, (rows, cols), float64; `option` is named in errors.
+) -> Float64[np.ndarray, "rows cols"]:
+    """A vacuum-normalised image; `option` is named in errors.
 
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
@@ -42,8 +43,8 @@ def read_image(
 
 def read_pixels(
     path: Path, shape: tuple[int, int] | None = None, option: str = "image"
-) -> np.ndarray:
-    """An image in any unit, (rows, cols), float64, all of it finite.
+) -> Float64[np.ndarray, "rows cols"]:
+    """An image in any unit, all of it finite.
 
     By its ending: .dat or .raw (float32, needs `shape`), .npy, .npz (its array `image`, or its only
     one), .tif/.tiff, .mrc, .dm3/.dm4 (needs the `formats` extra). At most `MOST_PIXELS`; what a
@@ -131,7 +132,9 @@ _READERS = {
 }
 
 
-def crop(image: np.ndarray, region: tuple[int, int, int, int], field: str) -> np.ndarray:
+def crop(
+    image: Float[np.ndarray, "rows cols"], region: tuple[int, int, int, int], field: str
+) -> Float[np.ndarray, "cut_rows cut_cols"]:
     """image[row0:row0+rows, col0:col0+cols]; `field` names the region in errors.
 
     **Raises:** `InputError` if the region leaves the image.

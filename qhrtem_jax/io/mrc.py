@@ -4,13 +4,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import file_size
 from qhrtem_jax.io.image_size import check_declared
 
 
-def read_mrc(path: Path, option: str) -> np.ndarray:
+def read_mrc(path: Path, option: str) -> Shaped[np.ndarray, "..."]:
     """The image of an MRC file, (rows, cols); a volume keeps its three axes.
 
     **Raises:** `InputError` for one that is not as declared; mrcfile's errors for a damaged file.

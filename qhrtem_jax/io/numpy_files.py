@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from jaxtyping import Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import file_size, reading
@@ -22,7 +23,7 @@ _END = struct.Struct("<4s4H2LH")  # a zip file's end record
 _END_MAGIC = b"PK\5\6"
 
 
-def read_npy(path: Path, option: str) -> np.ndarray:
+def read_npy(path: Path, option: str) -> Shaped[np.ndarray, "..."]:
     """The array of a .npy file.
 
     **Raises:** `InputError` for one that is damaged, or not as declared.
@@ -36,7 +37,7 @@ def read_npy(path: Path, option: str) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def read_npz(path: Path, option: str, name: str) -> np.ndarray:
+def read_npz(path: Path, option: str, name: str) -> Shaped[np.ndarray, "..."]:
     """The array `name` of an .npz file, or its only one.
 
     **Raises:** `InputError` for one that is damaged, or not as declared.

@@ -26,6 +26,7 @@ from qhrtem_jax.io.json_files import read_object
 from qhrtem_jax.io.models import model_texts
 from qhrtem_jax.io.seal import (
     CHECKSUM,
+    Arrays,
     file_sum,
     is_as_summed,
     read_own_npz,
@@ -161,13 +162,13 @@ class RunFolder:
         content = _plain(result) | {FINGERPRINT: self._fingerprint, "files": dict(self._sums)}
         self.write_text(RESULT, json.dumps(sealed_json(content), indent=2, allow_nan=False) + "\n")
 
-    def write_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+    def write_arrays(self, arrays: Arrays) -> None:
         """`arrays.npz`, compressed."""
         with self.open(ARRAYS) as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         self._sums[ARRAYS] = file_sum(self.path / ARRAYS)
 
-    def write_checkpoint(self, arrays: dict[str, np.ndarray]) -> None:
+    def write_checkpoint(self, arrays: Arrays) -> None:
         with self.open(CHECKPOINT) as file:
             owner = {FINGERPRINT: np.array(self._fingerprint)}
             np.savez(file, **sealed_arrays(arrays | owner))  # type: ignore[arg-type]
@@ -217,7 +218,7 @@ class RunFolder:
             raise DamagedError(f"{self.path / RESULT} was written by no run")
         return content
 
-    def read_arrays(self) -> dict[str, np.ndarray]:
+    def read_arrays(self) -> Arrays:
         """Arrays of a finished run.
 
         **Raises:** `DamagedError` if they are not those that the result was written with.
@@ -228,7 +229,7 @@ class RunFolder:
             raise DamagedError(f"{path} is not as it was written: its checksum differs")
         return read_own_npz(path)
 
-    def read_checkpoint(self) -> dict[str, np.ndarray] | None:
+    def read_checkpoint(self) -> Arrays | None:
         """Arrays of an interrupted run, or None; a damaged checkpoint is set aside."""
         path = self.path / CHECKPOINT
         if not path.is_file():

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from qhrtem_jax.errors import DamagedError
 
 CHECKSUM = "checksum"
+
+Arrays = dict[str, Shaped[np.ndarray, "..."]]
+"""Arrays by name, as files hold them."""
 
 
 def sealed_json(content: dict[str, Any]) -> dict[str, Any]:
@@ -36,12 +40,12 @@ def _of_json(content: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def sealed_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def sealed_arrays(arrays: Arrays) -> Arrays:
     """`arrays` with their checksum, a vector of 32 bytes."""
     return arrays | {CHECKSUM: _of_arrays(arrays)}
 
 
-def read_own_npz(path: Path, *, sealed: bool = False) -> dict[str, np.ndarray]:
+def read_own_npz(path: Path, *, sealed: bool = False) -> Arrays:
     """All arrays of an .npz file that this package wrote; `sealed`: with their checksum verified.
 
     **Raises:** `DamagedError` that names the file, for whatever is wrong with it.
@@ -83,7 +87,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _of_arrays(arrays: dict[str, np.ndarray]) -> np.ndarray:
+def _of_arrays(arrays: Arrays) -> np.ndarray:
     total = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

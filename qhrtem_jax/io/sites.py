@@ -6,7 +6,7 @@ import math
 import re
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float64, Int64
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics.specimen import Atoms, heights_of
@@ -35,9 +35,9 @@ class ListedAtoms:
     names: list[str]
     kinds: list[str]
     symbols: list[str]
-    positions: NDArray[np.float64]
-    occupancy: NDArray[np.float64]
-    b_nm2: NDArray[np.float64]
+    positions: Float64[np.ndarray, "atoms 3"]
+    occupancy: Float64[np.ndarray, " atoms"]
+    b_nm2: Float64[np.ndarray, " atoms"]
 
 
 def number_of(field: str, where: str) -> float:
@@ -62,8 +62,8 @@ def occupancy_of(value: float, where: str) -> float:
 
 
 def close_pairs(
-    positions: NDArray[np.float64], metric: NDArray[np.float64], radius: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    positions: Float64[np.ndarray, "atoms 3"], metric: Float64[np.ndarray, "3 3"], radius: float
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
     """Pairs i < j of atoms closer than `radius` (nm), periodic images included, and how far apart.
 
     The cell's heights must be at least twice the radius. Effort grows with the number of atoms.
@@ -104,7 +104,7 @@ def close_pairs(
     return np.concatenate(found_i), np.concatenate(found_j), np.concatenate(found_d)
 
 
-def atoms_on_sites(where: str, metric: NDArray[np.float64], listed: ListedAtoms) -> Atoms:
+def atoms_on_sites(where: str, metric: Float64[np.ndarray, "3 3"], listed: ListedAtoms) -> Atoms:
     """The atoms, where all of them have room.
 
     Ions of one element that share a site (Fe2+ and Fe3+) become one atom with the sum of their

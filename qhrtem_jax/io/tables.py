@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.csv_files import read_numbers
@@ -13,8 +14,10 @@ LARGEST_FILE = 32 * MIB
 MOST_ROWS = 100_000
 
 
-def read_table(path: Path, option: str = "table") -> tuple[list[str], np.ndarray]:
-    """Names of the columns, and the rows' values (rows, columns), of a table with a header;
+def read_table(
+    path: Path, option: str = "table"
+) -> tuple[list[str], Float[np.ndarray, "rows columns"]]:
+    """Names of the columns, and the rows' values, of a table with a header;
     `option` is named in errors.
 
     **Raises:** `InputError` that names the file, and the line and column of what is wrong.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import file_size
@@ -30,7 +31,7 @@ _DEFLATE = (8, 32946)
 _COLOURS = {2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
 
 
-def read_tiff(path: Path, option: str) -> np.ndarray:
+def read_tiff(path: Path, option: str) -> Shaped[np.ndarray, "rows cols"]:
     """The one image of a TIFF file; smaller pages behind it (thumbnails) are passed over.
 
     **Raises:** `InputError` for one that is not as declared, or several images; tifffile's errors

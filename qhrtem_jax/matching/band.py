@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from qhrtem_jax.physics.simulator import Simulator
 
@@ -12,23 +12,24 @@ MOST_PIXELS = 65536
 
 
 class Band(eqx.Module):
-    """Orthonormal functions of the rows, (pixel_rows, m), and of the columns, (pixel_cols, n), that
-    span every image of a simulator.
+    """Orthonormal functions of the rows and of the columns that span every image of a simulator.
 
     A simulated image is a sum of the image grid's frequencies, so its pixels are coordinates in an
     orthonormal basis of as many functions; what the experiment has beyond them no image explains.
     Sums of squares stay what they are, and nothing grows with the number of pixels.
     """
 
-    along_rows: np.ndarray
-    along_cols: np.ndarray
+    along_rows: Float[np.ndarray, "pixel_rows m"]
+    along_cols: Float[np.ndarray, "pixel_cols n"]
 
     @property
     def size(self) -> int:
         return self.along_rows.shape[1] * self.along_cols.shape[1]
 
-    def coordinates(self, image: np.ndarray) -> np.ndarray:
-        """Coordinates (m, n) of an image (pixel_rows, pixel_cols)."""
+    def coordinates(
+        self, image: Float[np.ndarray, "pixel_rows pixel_cols"]
+    ) -> Float[np.ndarray, "m n"]:
+        """Coordinates of an image."""
         return self.along_rows.T @ image @ self.along_cols
 
     def of(self, simulator: Simulator) -> Simulator:

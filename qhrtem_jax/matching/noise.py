@@ -8,6 +8,7 @@ import dataclasses
 from typing import Literal, get_args
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 
@@ -83,8 +84,8 @@ class NoiseModel:
             f"(down to {self.least_power:.2g}) at some frequencies: it is cut off at zero there"
         )
 
-    def correlation(self, count: int) -> np.ndarray:
-        """Correlation matrix (count, count) along one axis, made positive semi-definite."""
+    def correlation(self, count: int) -> Float[np.ndarray, "count count"]:
+        """Correlation matrix along one axis, made positive semi-definite."""
         rho = np.zeros(count)
         known = np.array([1.0, *self.lags])[:count]
         rho[: known.size] = known
@@ -105,8 +106,8 @@ GUESSED_NOISE = NoiseModel(GUESSED_VARIANCE, (), "misfit")
 """Weighs the pixels of a first fit where no noise is known."""
 
 
-def measure_noise(patch: np.ndarray, source: Source = "vacuum") -> NoiseModel:
-    """Noise of a featureless patch (rows, cols), after removing a plane (uneven illumination).
+def measure_noise(patch: Float[np.ndarray, "rows cols"], source: Source = "vacuum") -> NoiseModel:
+    """Noise of a featureless patch, after removing a plane (uneven illumination).
 
     **Raises:** `InputError` if the patch is too small or constant.
     """
@@ -128,7 +129,7 @@ def measure_noise(patch: np.ndarray, source: Source = "vacuum") -> NoiseModel:
     return NoiseModel(variance, tuple(lags), source)
 
 
-def effective_variance(noise: NoiseModel, image: np.ndarray) -> float:
+def effective_variance(noise: NoiseModel, image: Float[np.ndarray, "rows cols"]) -> float:
     """Variance that white noise would need to hide the structure of `image` as much.
 
     The noise's power spectrum, averaged over frequencies with the power of the image's contrast:
@@ -140,7 +141,9 @@ def effective_variance(noise: NoiseModel, image: np.ndarray) -> float:
     return noise.variance * float(np.sum(power * spectrum) / np.sum(power))
 
 
-def misfit_variance(residual: np.ndarray, image: np.ndarray) -> float:
+def misfit_variance(
+    residual: Float[np.ndarray, "rows cols"], image: Float[np.ndarray, "rows cols"]
+) -> float:
     """`effective_variance` of a residual: its power where `image` has its contrast."""
     power = np.abs(np.fft.fft2(image - np.mean(image))) ** 2
     missed = np.abs(np.fft.fft2(residual)) ** 2 / residual.size

@@ -186,7 +186,7 @@ def make_objective(
     thickness_range: tuple[int, int],
     shift_range: Range = ((-0.05, 0.05), (-0.05, 0.05)),
     profile: tuple[str, ...] = ("thickness", "shift"),
-    thickness_penalty: np.ndarray | None = None,
+    thickness_penalty: Float[np.ndarray, " thicknesses"] | None = None,
     criterion: Criterion | None = None,
 ) -> Objective:
     """Objective for one image.

@@ -70,8 +70,8 @@ ABERRATION_NAMES: tuple[str, ...] = tuple(c for a in ABERRATIONS for c in a.comp
 CONVENTIONS = ("haider", "drprobe", "krivanek")
 
 
-def convention_factors(convention: str) -> np.ndarray:
-    """Factors, (components,), that turn coefficients of `convention` into Haider's.
+def convention_factors(convention: str) -> Float[np.ndarray, " components"]:
+    """Factors that turn coefficients of `convention` into Haider's.
 
     Dr. Probe's and Krivanek's numbers are equal (C1 = C10, A1 = C12, B2 = C21, A2 = C23, S3 = C32,
     A3 = C34, ...); B2, S3, B4, D4, S5, R5 differ from Haider's by 1/m and conjugation.

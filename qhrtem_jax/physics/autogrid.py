@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.coherence import SourceSampling
@@ -56,7 +57,7 @@ def choose_grids(
     microscope: Microscope,
     frame: Frame,
     *,
-    vectors: np.ndarray,
+    vectors: Float[np.ndarray, "n parameters"],
     slices: int,
     scattering: str,
     error: float,
@@ -64,9 +65,9 @@ def choose_grids(
 ) -> GridChoice:
     """Smallest grids and fewest foci whose images differ by at most about `error` from fine ones.
 
-    **Arguments:** `error`, rms, the largest over `vectors`; `vectors` (n, parameters), parameter
-    vectors that span what will be simulated; `grid`, a wave grid that is already decided, so that
-    only the image grid and the foci are chosen.
+    **Arguments:** `error`, rms, the largest over `vectors`; `vectors`, parameter vectors that span
+    what will be simulated; `grid`, a wave grid that is already decided, so that only the image grid
+    and the foci are chosen.
 
     **Returns:** the choice, with the error that its own simulator showed against the fine one.
     """

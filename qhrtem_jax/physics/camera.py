@@ -36,7 +36,7 @@ class Mtf:
         if not (np.isfinite(self.scale) and self.scale > 0.0):
             raise InputError(f"scale of the MTF: found {self.scale}, expected a positive number")
 
-    def at(self, nyquist_fraction: np.ndarray) -> np.ndarray:
+    def at(self, nyquist_fraction: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """MTF at frequencies given as fractions of the Nyquist frequency."""
         table = np.asarray(self.values)
         position = np.linspace(0.0, 1.0, table.size)
@@ -57,7 +57,7 @@ class Frame:
         if not all(np.isfinite(s) and s > 0.0 for s in self.sampling_nm):
             raise InputError(f"sampling: found {self.sampling_nm}, expected positive nm per pixel")
 
-    def positions(self) -> tuple[np.ndarray, np.ndarray]:
+    def positions(self) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " cols"]]:
         """(y of the rows, x of the columns) in nm."""
         y, x = (
             o + s * np.arange(n)

@@ -85,8 +85,13 @@ class Optics(eqx.Module):
         return jnp.exp(-0.25 * semi_convergence_rad**2 * square)
 
 
-def make_optics(q_y: np.ndarray, q_x: np.ndarray, wavelength_nm: float, dtype: jnp.dtype) -> Optics:
-    """Tabulate the polynomials on the frequencies `q_y` (rows,) and `q_x` (cols,), 1/nm."""
+def make_optics(
+    q_y: Float[np.ndarray, " rows"],
+    q_x: Float[np.ndarray, " cols"],
+    wavelength_nm: float,
+    dtype: jnp.dtype,
+) -> Optics:
+    """Tabulate the polynomials on the frequencies `q_y` and `q_x`, 1/nm."""
     w_y, w_x = np.meshgrid(q_y * wavelength_nm, q_x * wavelength_nm, indexing="ij")
     gradient = aberration_gradient_basis(w_x, w_y)
     # grad chi(0) comes from the image shift A0 alone, and only the difference to it damps.

@@ -11,7 +11,7 @@ import dataclasses
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Array, Bool, Complex, Float, Int, Num
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics.grid import Grid
@@ -40,11 +40,11 @@ class Chain:
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """The columns of a cell: `xy`, (columns, 2), fractions of the projected cell; their chains."""
+    """The columns of a cell: `xy`, fractions of the projected cell; their chains."""
 
     size_nm: tuple[float, float, float]
     slices: int
-    xy: np.ndarray
+    xy: Float[np.ndarray, "columns 2"]
     chains: tuple[Chain, ...]
 
     @property
@@ -52,22 +52,22 @@ class Columns:
         return self.size_nm[2] / self.slices
 
     @property
-    def xy_nm(self) -> np.ndarray:
+    def xy_nm(self) -> Float[np.ndarray, "columns 2"]:
         return self.xy * np.array(self.size_nm[:2])
 
     def grid(self, shape: tuple[int, int]) -> Grid:
         """Grid of `shape` = (rows, cols) over the projected cell."""
         return Grid(shape, (self.size_nm[1], self.size_nm[0]))
 
-    def atoms_per_cell(self) -> np.ndarray:
-        """Atoms of each chain in one cell, (chains,)."""
+    def atoms_per_cell(self) -> Int[np.ndarray, " chains"]:
+        """Atoms of each chain in one cell."""
         return np.array([len(chain.slices) for chain in self.chains])
 
-    def most_atoms(self, cells: int) -> np.ndarray:
-        """Atoms of each chain in `cells` cells, (chains,)."""
+    def most_atoms(self, cells: int) -> Int[np.ndarray, " chains"]:
+        """Atoms of each chain in `cells` cells."""
         return cells * self.atoms_per_cell()
 
-    def numbers_of_slices(self, slices: float) -> np.ndarray:
+    def numbers_of_slices(self, slices: float) -> Float[np.ndarray, " chains"]:
         """Atoms of each chain among the first `slices` slices (a fraction: in proportion)."""
         whole = np.floor(slices)
         below, above = (
@@ -164,21 +164,25 @@ class Sites:
     belongs to, and its `rank` (the site is taken when the chain has more than `rank` atoms).
     """
 
-    slice: np.ndarray
-    z: np.ndarray
-    chain: np.ndarray
-    rank: np.ndarray
+    slice: Int[np.ndarray, " sites"]
+    z: Float[np.ndarray, " sites"]
+    chain: Int[np.ndarray, " sites"]
+    rank: Int[np.ndarray, " sites"]
     stack: int
     chains: int
     fill: str
 
-    def occupied(self, counts: np.ndarray) -> np.ndarray:
-        """Whether each site is taken (wholly or in part), for `counts` (..., chains)."""
+    def occupied(
+        self, counts: Num[np.ndarray, "*batch chains"]
+    ) -> Bool[np.ndarray, "*batch sites"]:
+        """Whether each site is taken (wholly or in part)."""
         return counts[..., self.chain] > self.rank
 
-    def starts(self, counts: np.ndarray) -> np.ndarray:
-        """Place of each chain's first atom among its sites in the order of the beam, (..., chains):
-        0 where chains are filled from the entrance. Fractions follow fractional `counts`."""
+    def starts(
+        self, counts: Num[np.ndarray, "*batch chains"]
+    ) -> Float[np.ndarray, "*batch chains"]:
+        """Place of each chain's first atom among its sites in the order of the beam: 0 where chains
+        are filled from the entrance. Fractions follow fractional `counts`."""
         first = np.zeros(np.shape(counts))
         for c in range(self.chains):
             mine = np.flatnonzero(self.chain == c)
@@ -192,13 +196,17 @@ class Sites:
             first[..., c] = whole - np.asarray(counts)[..., c] if self.fill != "entrance" else 0.0
         return np.maximum(first, 0.0)
 
-    def per_slice(self, counts: np.ndarray) -> np.ndarray:
-        """Atoms in each slice, (..., stack), for whole `counts` (..., chains)."""
+    def per_slice(
+        self, counts: Num[np.ndarray, "*batch chains"]
+    ) -> Float[np.ndarray, "*batch stack"]:
+        """Atoms in each slice, for whole `counts`."""
         here = np.eye(self.stack)[self.slice]
         return self.occupied(counts).astype(float) @ here
 
-    def extent(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First slice with an atom, and the one behind the last: (...,) each; 0, 0 if empty."""
+    def extent(
+        self, counts: Num[np.ndarray, "*batch chains"]
+    ) -> tuple[Int[np.ndarray, "*batch"], Int[np.ndarray, "*batch"]]:
+        """First slice with an atom, and the one behind the last; 0, 0 if empty."""
         taken = self.per_slice(counts) > 0
         some = taken.any(axis=-1)
         first = np.where(some, np.argmax(taken, axis=-1), 0)

@@ -7,7 +7,7 @@ order of `numpy.fft.fftfreq`, in 1/nm, with the forward kernel exp(-2 pi i q.r).
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float, Int64
 
 from qhrtem_jax.errors import InputError
 
@@ -40,18 +40,18 @@ class Grid:
         # The tolerance keeps beams that lie on the limit, whatever the rounding.
         return BAND_LIMIT_FRACTION * self.nyquist * (1.0 + 1e-9)
 
-    def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Frequencies (q_y of length rows, q_x of length columns) in 1/nm."""
+    def axes(self) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " cols"]]:
+        """Frequencies (q_y, q_x) in 1/nm."""
         (rows, cols), (height, width) = self.shape, self.size_nm
         return np.fft.fftfreq(rows, height / rows), np.fft.fftfreq(cols, width / cols)
 
-    def frequencies(self) -> tuple[np.ndarray, np.ndarray]:
+    def frequencies(self) -> tuple[Float[np.ndarray, "rows cols"], Float[np.ndarray, "rows cols"]]:
         """(q_y, q_x), each of the full shape, in 1/nm."""
         q_y, q_x = self.axes()
         return tuple(np.meshgrid(q_y, q_x, indexing="ij"))  # type: ignore[return-value]
 
 
-def kept_frequencies(count: int, kept: int) -> NDArray[np.int64]:
+def kept_frequencies(count: int, kept: int) -> Int64[np.ndarray, " kept"]:
     """Positions, in an FFT-ordered axis of `count` points, of its lowest `kept` frequencies.
 
     The result is in the FFT order of an axis of `kept` points.

@@ -80,8 +80,8 @@ def make_propagation(
 
 def transmission(
     phase: Complex[Array, "*unique rows cols"], band_mask: Float[Array, "rows cols"]
-) -> Array:
-    """Band-limited transmission functions exp(i phase), complex, same shape.
+) -> Complex[Array, "*unique rows cols"]:
+    """Band-limited transmission functions exp(i phase).
 
     With an absorption factor a, phase = sigma V dz (1 + i a): the imaginary fraction of the
     potential attenuates (Hashimoto, Howie, Whelan, Proc. R. Soc. A269, 80, 1962).
@@ -96,7 +96,7 @@ def propagator(
     distance_nm: float,
     wavelength_nm: float,
     tilt_rad: Float[Array, " 2"],
-) -> Array:
+) -> Complex[Array, "rows cols"]:
     """Fresnel propagator over `distance_nm` through a specimen tilted by `tilt_rad` = (x, y).
 
     exp(-i pi dz/lambda cos|t| (|w|^2 - 2 w.t)), w = lambda q, inside the band limit and 0 outside:

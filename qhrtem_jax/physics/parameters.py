@@ -10,7 +10,7 @@ import dataclasses
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float64
 
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
 
@@ -72,8 +72,8 @@ _FIRST_ABERRATION = INDEX[ABERRATION_NAMES[0]]
 ABERRATION_SLICE = slice(_FIRST_ABERRATION, _FIRST_ABERRATION + len(ABERRATION_NAMES))
 
 
-def default_vector() -> np.ndarray:
-    """The default of every parameter, (parameters,), float64."""
+def default_vector() -> Float64[np.ndarray, " parameters"]:
+    """The default of every parameter."""
     return np.array([p.default for p in PARAMETERS])
 
 

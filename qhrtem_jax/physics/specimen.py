@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float64, Int64
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics.constants import electron_wavelength_nm, relativistic_gamma
@@ -26,9 +26,9 @@ class Atoms:
     """
 
     symbols: tuple[str, ...]
-    positions: NDArray[np.float64]  # (atoms, 3), fractions x, y, z
-    occupancy: NDArray[np.float64]  # (atoms,)
-    b_nm2: NDArray[np.float64]  # (atoms,)
+    positions: Float64[np.ndarray, "atoms 3"]  # fractions x, y, z
+    occupancy: Float64[np.ndarray, " atoms"]
+    b_nm2: Float64[np.ndarray, " atoms"]
 
     def __post_init__(self) -> None:
         count = len(self.symbols)
@@ -71,8 +71,8 @@ class UnitCell:
         check_cell(self.lengths_nm, self.angles_deg)
 
     @property
-    def metric(self) -> NDArray[np.float64]:
-        """Scalar products of the cell's edges, (3, 3), nm^2."""
+    def metric(self) -> Float64[np.ndarray, "3 3"]:
+        """Scalar products of the cell's edges, nm^2."""
         return metric_of(self.lengths_nm, self.angles_deg)
 
     @property
@@ -80,15 +80,15 @@ class UnitCell:
         return float(np.sqrt(np.linalg.det(self.metric)))
 
     @property
-    def edges_nm(self) -> NDArray[np.float64]:
-        """The edges a, b, c as rows, (3, 3): a along x, b in the x, y plane."""
+    def edges_nm(self) -> Float64[np.ndarray, "3 3"]:
+        """The edges a, b, c as rows: a along x, b in the x, y plane."""
         return np.asarray(np.linalg.cholesky(self.metric), dtype=np.float64)
 
 
 def metric_of(
     lengths_nm: tuple[float, float, float], angles_deg: tuple[float, float, float]
-) -> NDArray[np.float64]:
-    """Scalar products of a cell's edges, (3, 3), nm^2."""
+) -> Float64[np.ndarray, "3 3"]:
+    """Scalar products of a cell's edges, nm^2."""
     # as degrees away from a right angle: the sine of 0 is exact, the cosine of 90 degrees is not
     cosines = np.sin(np.deg2rad(90.0 - np.array(angles_deg)))
     metric = np.eye(3)
@@ -97,8 +97,8 @@ def metric_of(
     return metric * np.outer(lengths_nm, lengths_nm)
 
 
-def heights_of(metric: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances between opposite faces of a cell, (3,), nm."""
+def heights_of(metric: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, " 3"]:
+    """Distances between opposite faces of a cell, nm."""
     return 1.0 / np.sqrt(np.diag(np.linalg.inv(metric)))
 
 
@@ -146,12 +146,12 @@ class Crystal:
     def slice_thickness_nm(self) -> float:
         return self.size_nm[2] / self.slices
 
-    def slice_of_atoms(self) -> NDArray[np.int64]:
+    def slice_of_atoms(self) -> Int64[np.ndarray, " atoms"]:
         """Slice index of each atom; z is wrapped into the cell first."""
         z = np.mod(self.atoms.positions[:, 2] + TYPED, 1.0)
         return np.minimum((z * self.slices).astype(np.int64), self.slices - 1)
 
-    def heights_of_atoms(self) -> NDArray[np.float64]:
+    def heights_of_atoms(self) -> Float64[np.ndarray, " atoms"]:
         """z of each atom in fractions of the cell, wrapped into it, and not before its slice, where
         few digits may have put it."""
         z = np.mod(self.atoms.positions[:, 2] + TYPED, 1.0) - TYPED
@@ -174,8 +174,8 @@ class PotentialModel:
     high_tension_kv: float = 300.0
     low_pass_edge: bool = False
 
-    def atom_phase(self, symbol: str, b_nm2: float, grid: Grid) -> NDArray[np.float64]:
-        """Fourier coefficients, (rows, columns), of one atom's phase shift in rad.
+    def atom_phase(self, symbol: str, b_nm2: float, grid: Grid) -> Float64[np.ndarray, "rows cols"]:
+        """Fourier coefficients of one atom's phase shift in rad.
 
         gamma lambda f_e(q) exp(-B q^2 / 4) / area: an unnormalised inverse FFT gives the phase
         sigma * integral V dz on the grid (Kirkland, section 5.4).
@@ -191,8 +191,10 @@ class PotentialModel:
         return scale * factor / (grid.size_nm[0] * grid.size_nm[1])
 
 
-def slice_phases(crystal: Crystal, model: PotentialModel, grid: Grid) -> NDArray[np.float64]:
-    """Phase shift in rad of every slice of the cell, (slices, rows, columns), on the host."""
+def slice_phases(
+    crystal: Crystal, model: PotentialModel, grid: Grid
+) -> Float64[np.ndarray, "slices rows cols"]:
+    """Phase shift in rad of every slice of the cell, on the host."""
     q_y, q_x = grid.axes()
     atoms = crystal.atoms
     where = crystal.slice_of_atoms()

@@ -8,7 +8,7 @@ relative stretch of the MTF's frequencies along y and x (see `physics.camera`).
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Float64, Num
 
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.coherence import SourceSampling
@@ -51,19 +51,22 @@ class Layout(eqx.Module):
 
     def point(
         self,
-        imaging: np.ndarray,
-        shifts_nm: np.ndarray,
-        counts: np.ndarray,
-        occupancies: np.ndarray,
-    ) -> np.ndarray:
-        """One flat float64 vector, the MTF as it is given."""
+        imaging: Float[np.ndarray, " parameters"],
+        shifts_nm: Float[np.ndarray, "columns 2"],
+        counts: Num[np.ndarray, " chains"],
+        occupancies: Float[np.ndarray, " chains"],
+    ) -> Float64[np.ndarray, " point"]:
+        """One flat vector, the MTF as it is given."""
         parts = [imaging, np.ravel(shifts_nm), counts, occupancies, np.zeros(2)]
         return np.concatenate(parts).astype(float)
 
 
-def moved_plane(imaging: np.ndarray, distance_nm: np.ndarray | float) -> np.ndarray:
-    """Imaging parameters (..., parameters) that give the same image when the wave is taken
-    `distance_nm` further behind the specimen: less C1, and the shift that the tilt adds."""
+def moved_plane(
+    imaging: Float[np.ndarray, "*batch parameters"],
+    distance_nm: Float[np.ndarray, "*batch"] | float,
+) -> Float[np.ndarray, "*batch parameters"]:
+    """Imaging parameters that give the same image when the wave is taken `distance_nm` further
+    behind the specimen: less C1, and the shift that the tilt adds."""
     moved = np.array(imaging, dtype=float)
     moved[..., INDEX["C1"]] -= distance_nm
     for axis in ("x", "y"):

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 A = TypeVar("A", Array, np.ndarray)
 B = TypeVar("B", Array, np.ndarray)
@@ -25,8 +25,8 @@ class Coordinates(eqx.Module, Generic[A]):
     prior_std: Float[A, " p"]  # in the unit cube; infinite where there is none
 
     @property
-    def index(self) -> np.ndarray:
-        """The free coordinates' places in a point, (p,)."""
+    def index(self) -> Int[np.ndarray, " p"]:
+        """The free coordinates' places in a point."""
         return np.array(self.free, dtype=int)
 
     @property

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.refine.coordinates import Coordinates
@@ -36,11 +37,11 @@ class Counted:
     """Result of a search: points with whole numbers; for each region the states that were compared
     and their objectives; whether no single or paired change improves on it."""
 
-    points: np.ndarray
-    objectives: np.ndarray
-    states: list[np.ndarray]
-    chi2: list[np.ndarray]
-    certified: np.ndarray
+    points: Float[np.ndarray, "regions point"]
+    objectives: Float[np.ndarray, " regions"]
+    states: list[Float[np.ndarray, "_ chains"]]  # as many for each region as were compared
+    chi2: list[Float[np.ndarray, " _"]]
+    certified: Bool[np.ndarray, " regions"]
 
     def belief(self, region: int, sites: Sites) -> Belief:
         """What the states that were compared say."""
@@ -54,8 +55,8 @@ def search(
     columns: Columns,
     constraints: Constraints,
     nuisances: Coordinates,
-    points: np.ndarray,
-    targets: np.ndarray,
+    points: Float[np.ndarray, "regions point"],
+    targets: Float[np.ndarray, "regions rows cols"],
     *,
     passes: int = 8,
     report: Callable[[int], None] = lambda certified: None,
@@ -63,8 +64,8 @@ def search(
 ) -> Counted:
     """Improve whole numbers by single, paired, combined and degenerate changes until none helps.
 
-    **Arguments:** `points` (regions, point) with whole numbers; `report` is told after every pass
-    how many regions are certified.
+    **Arguments:** `points` with whole numbers; `report` is told after every pass how many
+    regions are certified.
     """
     layout = model.simulator.layout
     regions = len(points)

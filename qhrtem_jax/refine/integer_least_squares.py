@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float, Int, Num
 
 CHOICES = 5
 """Values of a number that are tried in each branch of the search."""
@@ -19,27 +20,27 @@ CHOICES = 5
 
 @dataclasses.dataclass(frozen=True)
 class IntegerModel:
-    """Objective of whole numbers (n,), all other parameters at their best for each.
+    """Objective of whole numbers, all other parameters at their best for each.
 
     Changes of different numbers add up: the objective is constant + 2 linear x + x quadratic x,
     where `x` (m,) holds how often each change is made: `times[k, v]` times change `which[k, v]`
     where number k is v, and none where `which` is -1 (at `base`). What two numbers do beyond that
-    together are changes too: `joint` (t, 6) holds number, value, other number, its value, which
-    change, how often. `low` and `high` (n,) bound what may be looked at.
+    together are changes too: `joint` holds number, value, other number, its value, which change,
+    how often. `low` and `high` bound what may be looked at.
     """
 
-    base: np.ndarray
-    which: np.ndarray  # (n, values)
-    times: np.ndarray
-    joint: np.ndarray
+    base: Num[np.ndarray, " n"]
+    which: Int[np.ndarray, "n values"]
+    times: Num[np.ndarray, "n values"]
+    joint: Int[np.ndarray, "t 6"]
     constant: float
-    linear: np.ndarray
-    quadratic: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    linear: Float[np.ndarray, " m"]
+    quadratic: Float[np.ndarray, "m m"]
+    low: Num[np.ndarray, " n"]
+    high: Num[np.ndarray, " n"]
 
-    def amounts(self, states: np.ndarray) -> np.ndarray:
-        """How often each change is made, (k, m), in states (k, n)."""
+    def amounts(self, states: Num[np.ndarray, "k n"]) -> Float[np.ndarray, "k m"]:
+        """How often each change is made in states."""
         at = np.arange(len(self.base)), states.astype(int)
         found = np.zeros((len(states), len(self.linear) + 1))  # the last one takes what is -1
         np.put_along_axis(found, self.which[at], self.times[at], axis=1)
@@ -49,19 +50,21 @@ class IntegerModel:
         found[row, change[pair]] = often[pair]
         return found[:, :-1]
 
-    def __call__(self, states: np.ndarray) -> np.ndarray:
-        """Objectives of states (k, n)."""
+    def __call__(self, states: Num[np.ndarray, "k n"]) -> Float[np.ndarray, " k"]:
+        """Objectives of states."""
         x = self.amounts(states)
         return self.constant + 2.0 * x @ self.linear + np.sum((x @ self.quadratic) * x, axis=1)
 
-    def slope(self, state: np.ndarray) -> np.ndarray:
-        """Half the gradient of the objective by the changes, (m,), at `state` (n,)."""
+    def slope(self, state: Num[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+        """Half the gradient of the objective by the changes, at `state`."""
         return self.linear + self.quadratic @ self.amounts(state[None])[0]
 
-    def relaxed(self, state: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(best relaxed numbers (n,), their precision (n, n)), from the mean effect of one atom
-        more and less around `state` (n,); `prior` (n, n) is the precision that numbers have around
-        0 without the image."""
+    def relaxed(
+        self, state: Float[np.ndarray, " n"], prior: Float[np.ndarray, "n n"]
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
+        """(best relaxed numbers, their precision), from the mean effect of one atom more and less
+        around `state`; `prior` is the precision that numbers have around 0 without the
+        image."""
         more, less = np.minimum(state + 1.0, self.high), np.maximum(state - 1.0, self.low)
         there = [np.where(np.eye(len(state), dtype=bool), end, state) for end in (more, less)]
         steps = np.maximum(more - less, 1.0)
@@ -75,9 +78,12 @@ class IntegerModel:
         return state - np.linalg.solve(precision, gradient), precision
 
     def conditional(
-        self, state: np.ndarray, chosen: np.ndarray, slope: np.ndarray
+        self,
+        state: Num[np.ndarray, " n"],
+        chosen: Int[np.ndarray, " chosen"],
+        slope: Float[np.ndarray, " m"],
     ) -> "IntegerModel":
-        """The model of the numbers `chosen` (indices, ascending), the others as in `state` (n,);
+        """The model of the numbers `chosen` (indices, ascending), the others as in `state`;
         its objective is that above the one with the chosen numbers at `base`. Numbers that do
         something together are both chosen, or neither. `slope`: that at `state`."""
         mine = self.which[chosen]
@@ -103,7 +109,7 @@ class IntegerModel:
         return dataclasses.replace(part, linear=part.linear - part.quadratic @ here)
 
 
-def at_least(precision: np.ndarray, least: float) -> np.ndarray:
+def at_least(precision: Float[np.ndarray, "n n"], least: float) -> Float[np.ndarray, "n n"]:
     """`precision` with no eigenvalue below `least`: rounding may leave slightly negative ones where
     the image says nothing."""
     curvature, axes = np.linalg.eigh(precision)
@@ -111,10 +117,14 @@ def at_least(precision: np.ndarray, least: float) -> np.ndarray:
 
 
 def nearest_integers(
-    mean: np.ndarray, precision: np.ndarray, low: np.ndarray, high: np.ndarray, number: int
-) -> np.ndarray:
+    mean: Float[np.ndarray, " n"],
+    precision: Float[np.ndarray, "n n"],
+    low: Num[np.ndarray, " n"],
+    high: Num[np.ndarray, " n"],
+    number: int,
+) -> Float[np.ndarray, "found n"]:
     """Vectors of whole numbers within `low`..`high` near to `mean` in the metric of `precision`,
-    (<= number, n), nearest first; none where `mean` or `precision` is not finite.
+    at most `number`, nearest first; none where `mean` or `precision` is not finite.
 
     `number` is also the width of the search: what falls out of the best so many on the way is lost,
     so ask for several times of what is needed.
@@ -162,27 +172,27 @@ def _surest_first(precision: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """What a Markov chain says: the probability of each value (n, values) of each number, and the
-    states (k, n) that it went through, one after each sweep."""
+    """What a Markov chain says: the probability of each value of each number, and the states that
+    it went through, one after each sweep."""
 
-    probability: np.ndarray
-    states: np.ndarray
+    probability: Float[np.ndarray, "n values"]
+    states: Float[np.ndarray, "k n"]
 
 
 def probabilities(
     model: IntegerModel,
-    penalty: Callable[[np.ndarray], np.ndarray],
-    start: np.ndarray,
-    steps: np.ndarray,
+    penalty: Callable[[Float[np.ndarray, "k n"]], Float[np.ndarray, " k"]],
+    start: Num[np.ndarray, " n"],
+    steps: Num[np.ndarray, "k n"],
     sweeps: int,
     rng: np.random.Generator,
 ) -> Sampled:
     """Probability of each value of each number, all others open: exp(-objective / 2).
 
-    A Markov chain from `start` (n,). A sweep draws every number from its distribution given the
+    A Markov chain from `start`. A sweep draws every number from its distribution given the
     others (heat bath), whose mean over the chain is its probability, and proposes as many of
-    `steps` (k, n), differences of good states, added or taken away (Metropolis): numbers that trade
-    against each other only change together. `penalty` maps states (k, n) to what is added to the
+    `steps`, differences of good states, added or taken away (Metropolis): numbers that trade
+    against each other only change together. `penalty` maps states to what is added to the
     objective, infinite for what is not allowed.
     """
     state = start.astype(float).copy()

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.physics.scattering import atomic_number
@@ -20,10 +20,14 @@ REACH = 2
 """Single changes go this far to either side."""
 
 
-def fix_surest(numbers: np.ndarray, covariance: np.ndarray, most: np.ndarray) -> np.ndarray:
+def fix_surest(
+    numbers: Float[np.ndarray, " n"],
+    covariance: Float[np.ndarray, "n n"],
+    most: Num[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
     """Whole numbers from relaxed ones, the surest first, the others following each.
 
-    **Arguments:** `numbers` (n,), relaxed; `covariance` (n, n); `most` (n,), largest numbers.
+    **Arguments:** `numbers`, relaxed; `most`, largest numbers.
     """
     mean, covariance = numbers.astype(float).copy(), covariance.astype(float).copy()
     fixed = np.zeros(len(mean))
@@ -52,18 +56,18 @@ class Constraints:
     """Which numbers of atoms are possible (within the sites, not empty), and which are unlikely."""
 
     surfaces: Surfaces
-    most: np.ndarray
+    most: Int[np.ndarray, " chains"]
     unlikely: float  # chi-square that numbers cost which the surface rule rejects
-    per_cell: np.ndarray  # atoms of each chain in one cell
+    per_cell: Int[np.ndarray, " chains"]  # atoms of each chain in one cell
     roughness_cells: float | None = None  # std, in cells, of the lengths of chains side by side
 
-    def allow(self, counts: np.ndarray) -> np.ndarray:
-        """(...,) bool for whole `counts` (..., chains)."""
+    def allow(self, counts: Num[np.ndarray, "*batch chains"]) -> Bool[np.ndarray, "*batch"]:
+        """Whether whole `counts` are possible."""
         inside = np.all((counts >= 0) & (counts <= self.most), axis=-1)
         return np.asarray(inside & np.any(counts > 0, axis=-1))
 
-    def penalty(self, counts: np.ndarray) -> np.ndarray:
-        """What surface rule and roughness add to chi-square, (...,) for `counts` (..., chains)."""
+    def penalty(self, counts: Num[np.ndarray, "*batch chains"]) -> Float[np.ndarray, "*batch"]:
+        """What surface rule and roughness add to chi-square."""
         total = np.zeros(np.shape(counts)[:-1])
         if self.surfaces.rule != "none":
             total = total + self.unlikely * self.surfaces.unlikely(counts)
@@ -73,25 +77,26 @@ class Constraints:
             total = total + rough / self.roughness_cells**2
         return np.asarray(total)
 
-    def roughness(self) -> np.ndarray:
-        """Precision (chains, chains) of numbers whose lengths are alike: the quadratic part of
-        `penalty`."""
+    def roughness(self) -> Float[np.ndarray, "chains chains"]:
+        """Precision of numbers whose lengths are alike: the quadratic part of `penalty`."""
         count = len(self.per_cell)
         if self.roughness_cells is None:
             return np.zeros((count, count))
         centred = np.eye(count) - 1.0 / count
         return centred / np.outer(self.per_cell, self.per_cell) / self.roughness_cells**2
 
-    def repair(self, counts: np.ndarray) -> np.ndarray:
-        """The nearest possible numbers (chains,) that removing rejected atoms leads to."""
+    def repair(self, counts: Num[np.ndarray, " chains"]) -> Float[np.ndarray, " chains"]:
+        """The nearest possible numbers that removing rejected atoms leads to."""
         counts = np.clip(np.rint(counts), 0, self.most)
         while counts.sum() > 1 and np.any(lonely := self.surfaces.lonely(counts)):
             counts[self.surfaces.sites.chain[np.argmax(lonely)]] -= 1
         return counts
 
 
-def single_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Numbers that differ from `counts` in one chain, (k, chains), the same k for all `counts`.
+def single_changes(
+    columns: Columns, counts: Num[np.ndarray, " chains"], most: Num[np.ndarray, " chains"]
+) -> Num[np.ndarray, "k chains"]:
+    """Numbers that differ from `counts` in one chain, the same k for all `counts`.
 
     By up to `REACH`; in a chain that shares its column with another, over all its values, since
     light atoms beside heavy ones are the hardest to count. Values out of range repeat `counts`.
@@ -109,8 +114,10 @@ def single_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np
     return np.array(rows)
 
 
-def paired_changes(counts: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Numbers that differ from `counts` by one in two chains; (k, chains), within the limits."""
+def paired_changes(
+    counts: Num[np.ndarray, " chains"], most: Num[np.ndarray, " chains"]
+) -> Num[np.ndarray, "k chains"]:
+    """Numbers that differ from `counts` by one in two chains, within the limits."""
     found = []
     for i, j in itertools.combinations(range(len(most)), 2):
         for first, second in itertools.product((-1, 1), (-1, 1)):
@@ -132,9 +139,11 @@ def shared_columns(columns: Columns) -> list[tuple[int, int]]:
     ]
 
 
-def degenerate_changes(columns: Columns, counts: np.ndarray, most: np.ndarray) -> np.ndarray:
+def degenerate_changes(
+    columns: Columns, counts: Num[np.ndarray, " chains"], most: Num[np.ndarray, " chains"]
+) -> Num[np.ndarray, "k chains"]:
     """Numbers that differ in two chains of one column: by one in the heavier, to any value in the
-    other; (k, chains), the same k for all `counts` (impossible ones repeat `counts`).
+    other; the same k for all `counts` (impossible ones repeat `counts`).
 
     A heavy atom more and a few light ones less scatter nearly alike.
     """

@@ -8,6 +8,7 @@ of the shared ones, so the work grows linearly with the number of regions.
 import dataclasses
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.damping import Descent, Marquardt, begin, descend
@@ -24,20 +25,22 @@ PATIENCE = 6
 class ArrowSystem:
     """Normal equations of regions with `local` own coordinates followed by the shared ones.
 
-    `active`: own coordinates that are free (regions, local); others do not move.
+    `active`: own coordinates that are free; others do not move.
     """
 
-    hessian: np.ndarray  # (regions, p, p)
-    gradient: np.ndarray  # (regions, p)
-    local_precision: np.ndarray  # (local,), of the priors
-    local_pull: np.ndarray  # (regions, local), half the gradient of the priors
-    shared_precision: np.ndarray  # (shared,)
-    shared_pull: np.ndarray  # (shared,)
-    active: np.ndarray
-    shared_active: np.ndarray
+    hessian: Float[np.ndarray, "regions p p"]
+    gradient: Float[np.ndarray, "regions p"]
+    local_precision: Float[np.ndarray, " local"]  # of the priors
+    local_pull: Float[np.ndarray, "regions local"]  # half the gradient of the priors
+    shared_precision: Float[np.ndarray, " shared"]
+    shared_pull: Float[np.ndarray, " shared"]
+    active: Bool[np.ndarray, "regions local"]
+    shared_active: Bool[np.ndarray, " shared"]
 
-    def step(self, damping: float) -> tuple[np.ndarray, np.ndarray]:
-        """(own steps (regions, local), shared step (shared,)); `damping` is relative to the
+    def step(
+        self, damping: float
+    ) -> tuple[Float[np.ndarray, "regions local"], Float[np.ndarray, " shared"]]:
+        """(own steps, shared step); `damping` is relative to the
         diagonals (Marquardt)."""
         inverses, through, schur = self._factors(damping)
         own_pull = self._own_pull()
@@ -47,9 +50,11 @@ class ArrowSystem:
         own = -np.einsum("rlm,rm->rl", inverses, own_pull) - through @ shared
         return own, shared
 
-    def covariances(self) -> tuple[np.ndarray, np.ndarray]:
-        """(covariance of each region's own coordinates (regions, local, local) with the shared
-        ones marginalised, covariance of the shared ones); NaN for what does not move."""
+    def covariances(
+        self,
+    ) -> tuple[Float[np.ndarray, "regions local local"], Float[np.ndarray, "shared shared"]]:
+        """(covariance of each region's own coordinates with the shared ones marginalised,
+        covariance of the shared ones); NaN for what does not move."""
         inverses, through, schur = self._factors(0.0)
         shared = np.linalg.pinv(schur, hermitian=True)
         own = inverses + through @ shared @ np.swapaxes(through, 1, 2)
@@ -57,15 +62,20 @@ class ArrowSystem:
         shared_still = ~np.logical_and.outer(self.shared_active, self.shared_active)
         return np.where(still, np.nan, own), np.where(shared_still, np.nan, shared)
 
-    def eliminated(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(inverse own blocks (regions, local, local), those times the couplings (regions, local,
-        shared), inverse Schur complement (shared, shared)); what does not move is a unit block."""
+    def eliminated(
+        self, damping: float
+    ) -> tuple[
+        Float[np.ndarray, "regions local local"],
+        Float[np.ndarray, "regions local shared"],
+        Float[np.ndarray, "shared shared"],
+    ]:
+        """(inverse own blocks, those times the couplings, inverse Schur complement); what does
+        not move is a unit block."""
         inverses, through, schur = self._factors(damping)
         return inverses, through, np.linalg.pinv(schur, hermitian=True)
 
-    def diagonals(self) -> tuple[np.ndarray, np.ndarray]:
-        """Diagonals of half the Hessians of (own (regions, local), shared (shared,)) coordinates,
-        without priors."""
+    def diagonals(self) -> tuple[Float[np.ndarray, "regions local"], Float[np.ndarray, " shared"]]:
+        """Diagonals of half the Hessians of (own, shared) coordinates, without priors."""
         local = self.active.shape[1]
         diagonal = np.einsum("rii->ri", self.hessian)
         return diagonal[:, :local], np.sum(diagonal[:, local:], axis=0)
@@ -98,7 +108,7 @@ class ArrowSystem:
 class Pooled:
     """Where a pooled fit stands: points, objective, its last linearisation and normal equations."""
 
-    points: np.ndarray
+    points: Float[np.ndarray, "regions point"]
     objective: float
     linearised: Linearised
     system: ArrowSystem
@@ -109,9 +119,9 @@ def pooled_fit(
     model: RegionModel,
     coordinates: Coordinates,
     local: int,
-    points: np.ndarray,
-    targets: np.ndarray,
-    active: np.ndarray,
+    points: Float[np.ndarray, "regions point"],
+    targets: Float[np.ndarray, "regions rows cols"],
+    active: Bool[np.ndarray, "regions local"],
     *,
     iterations: int = 6,
     tolerance: float = 1e-4,
@@ -121,7 +131,7 @@ def pooled_fit(
 
     **Arguments:** `coordinates`: `local` own ones, then the shared ones. The values of a shared
     one may differ between regions by constants (defocus at different heights): all regions take the
-    same step. `active` (regions, local): which own coordinates are free. The priors of shared
+    same step. `active`: which own coordinates are free. The priors of shared
     coordinates are counted once, at the first region.
     """
     coordinates_f64 = coordinates.host()

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from qhrtem_jax.matching.likelihood import Likelihood, make_likelihood
 from qhrtem_jax.matching.noise import NoiseModel
@@ -62,7 +62,11 @@ class RegionModel(eqx.Module):
     likelihood: Likelihood
 
     def residuals(
-        self, coordinates: Coordinates, base: Array, target: Array, unit: Array
+        self,
+        coordinates: Coordinates,
+        base: Float[Array, " point"],
+        target: Float[Array, "rows cols"],
+        unit: Float[Array, " p"],
     ) -> tuple[Float[Array, " n"], Float[Array, "n p"], Float[Array, "rows cols"]]:
         """(whitened residual, its Jacobian by the unit cube, image) of one region."""
         point = coordinates.place(base, unit)
@@ -70,28 +74,34 @@ class RegionModel(eqx.Module):
         slopes = self.likelihood.slopes(jacobian) * coordinates.width
         return self.likelihood.residual(image, target), slopes, image
 
-    def images(self, points: np.ndarray) -> np.ndarray:
-        """Images of points (regions, point)."""
+    def images(
+        self, points: Float[np.ndarray, "regions point"]
+    ) -> Float[np.ndarray, "regions rows cols"]:
+        """Images of points."""
         return self._chunked(_images, points)
 
     def linearise(
         self,
         coordinates: Coordinates,
-        points: np.ndarray,
-        targets: np.ndarray,
+        points: Float[np.ndarray, "regions point"],
+        targets: Float[np.ndarray, "regions rows cols"],
         tick: Tick = silent,
     ) -> Linearised:
-        """Quadratic models around `points`, (regions, point)."""
+        """Quadratic models around `points`."""
         return self._chunked(_linearise, points, targets, tick=tick, coordinates=coordinates)
 
     def fit(
         self,
         coordinates: Coordinates,
-        points: np.ndarray,
-        targets: np.ndarray,
+        points: Float[np.ndarray, "regions point"],
+        targets: Float[np.ndarray, "regions rows cols"],
         method: LevenbergMarquardt,
         tick: Tick = silent,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[
+        Float[np.ndarray, "regions point"],
+        Float[np.ndarray, " regions"],
+        Float[np.ndarray, " regions"],
+    ]:
         """Least squares of every region on its own: (points, objectives, Jacobians used)."""
         options = {"coordinates": coordinates, "method": method}
         return self._chunked(_fit, points, targets, tick=tick, **options)
@@ -99,12 +109,12 @@ class RegionModel(eqx.Module):
     def variations(
         self,
         coordinates: Coordinates,
-        points: np.ndarray,
-        targets: np.ndarray,
-        counts: np.ndarray,
+        points: Float[np.ndarray, "regions point"],
+        targets: Float[np.ndarray, "regions rows cols"],
+        counts: Num[np.ndarray, "regions k chains"],
         tick: Tick = silent,
     ) -> Variations:
-        """Effects of other numbers `counts` (regions, k, chains); nuisances: `coordinates`."""
+        """Effects of other numbers `counts`; nuisances: `coordinates`."""
         arrays = points, targets, counts
         return self._chunked(_variations, *arrays, tick=tick, coordinates=coordinates)
 

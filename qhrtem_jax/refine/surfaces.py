@@ -9,7 +9,7 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Num
 
 from qhrtem_jax.physics.columns import Columns, Sites
 
@@ -30,8 +30,8 @@ class Surfaces:
     rule: Rule
     near: Bool[np.ndarray, "sites sites"]  # which sites are nearest neighbours of each
 
-    def lonely(self, counts: np.ndarray) -> np.ndarray:
-        """Which atoms the rule rejects, (..., sites), for whole `counts` (..., chains)."""
+    def lonely(self, counts: Num[np.ndarray, "*batch chains"]) -> Bool[np.ndarray, "*batch sites"]:
+        """Which atoms the rule rejects, for whole `counts`."""
         taken = self.sites.occupied(counts)
         if self.rule == "none":
             return np.zeros_like(taken)
@@ -48,8 +48,8 @@ class Surfaces:
         alone = [atoms & (atoms.sum(axis=-1) == 1)[..., None] for atoms in outer]
         return np.asarray(np.any(alone, axis=0))
 
-    def unlikely(self, counts: np.ndarray) -> np.ndarray:
-        """Whether the rule rejects any atom, (...,) for whole `counts` (..., chains)."""
+    def unlikely(self, counts: Num[np.ndarray, "*batch chains"]) -> Bool[np.ndarray, "*batch"]:
+        """Whether the rule rejects any atom, for whole `counts`."""
         return np.asarray(np.any(self.lonely(counts), axis=-1))
 
 

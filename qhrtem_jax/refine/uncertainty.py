@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
@@ -19,11 +19,11 @@ STRONG_CORRELATION = 0.9
 
 
 def strong_correlations(
-    covariance: np.ndarray, names: Sequence[str], determined: np.ndarray
+    covariance: Float[np.ndarray, "d d"], names: Sequence[str], determined: Bool[np.ndarray, " d"]
 ) -> list[dict]:
-    """Pairs of the `determined` parameters (d,) bool whose errors go together, strongest first.
+    """Pairs of the `determined` parameters whose errors go together, strongest first.
 
-    `covariance` (d, d), in any units.
+    `covariance`, in any units.
     """
     scale = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -45,16 +45,16 @@ class Errors:
     the fit; `determined`: whether the image says more of a parameter than its prior or bounds do.
     """
 
-    covariance: np.ndarray  # (d, d)
+    covariance: Float[np.ndarray, "d d"]
     chi2_reduced: float
-    determined: np.ndarray  # (d,) bool
+    determined: Bool[np.ndarray, " d"]
 
     @property
-    def std_noise(self) -> np.ndarray:
+    def std_noise(self) -> Float[np.ndarray, " d"]:
         return np.sqrt(np.diagonal(self.covariance))
 
     @property
-    def std(self) -> np.ndarray:
+    def std(self) -> Float[np.ndarray, " d"]:
         """Errors scaled by the misfit."""
         return self.std_noise * np.sqrt(max(1.0, self.chi2_reduced))
 
@@ -64,19 +64,19 @@ class Errors:
 
 
 def fit_errors(
-    residual: np.ndarray,
-    jacobian: np.ndarray,
+    residual: Float[np.ndarray, "pixel_rows pixel_cols"],
+    jacobian: Float[np.ndarray, "d rows cols"],
     noise: NoiseModel,
     data_variance: float,
-    prior_std: np.ndarray,
-    basis: tuple[np.ndarray, np.ndarray] | None = None,
+    prior_std: Float[np.ndarray, " d"],
+    basis: tuple[Float[np.ndarray, "pixel_rows rows"], Float[np.ndarray, "pixel_cols cols"]]
+    | None = None,
 ) -> Errors:
     """Errors of the minimum of |r|^2 / data_variance + sum ((u - m) / prior_std)^2.
 
-    **Arguments:** `residual` (rows, cols); `jacobian` (d, rows, cols), by parameters in units of
-    their bounds' widths; `data_variance`, the weight that the fit gave the pixels; `prior_std`
-    (d,), infinite where there is none; `basis`, orthonormal functions (pixel_rows, rows) and
-    (pixel_cols, cols) whose coordinates the Jacobian is given in (None: in pixels).
+    **Arguments:** `jacobian`, by parameters in units of their bounds' widths; `data_variance`, the
+    weight that the fit gave the pixels; `prior_std`, infinite where there is none; `basis`,
+    orthonormal functions whose coordinates the Jacobian is given in (None: in pixels).
 
     The fit weighs pixels equally, their noise is correlated (covariance S), so the covariance is
     the sandwich H^-1 (J^T S J / v^2 + P) H^-1 with H = J^T J / v + P (White, Econometrica 48, 817,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from qhrtem_jax.matching.likelihood import Likelihood
 from qhrtem_jax.physics.field import FieldSimulator, FieldState
@@ -50,9 +50,13 @@ def moved(
 
 
 def put(
-    state: FieldState, cells: Array, first: Array, most: Array, unknown: UnknownCells
+    state: FieldState,
+    cells: Int[Array, " unknown"],
+    first: Float[Array, "unknown chains"],
+    most: Float[Array, " chains"],
+    unknown: UnknownCells,
 ) -> FieldState:
-    """`state` with the unknown cells in it; `first` (unknown, chains) are their first numbers."""
+    """`state` with the unknown cells in it; `first` are their first numbers."""
     numbers = jnp.clip(first + unknown.numbers, 0.0, most)
     return eqx.tree_at(
         lambda s: (s.counts, s.shifts_nm),
@@ -67,12 +71,12 @@ def put(
 def fit_unknown(
     field: FieldSimulator,
     likelihood: Likelihood,
-    image: Array,
+    image: Float[Array, "field_rows field_cols"],
     state: FieldState,
-    cells: np.ndarray,
-    first: Array,
-    most: np.ndarray,
-    per_cell: np.ndarray,
+    cells: Int[np.ndarray, " unknown"],
+    first: Float[Array, "unknown chains"],
+    most: Num[np.ndarray, " chains"],
+    per_cell: Int[np.ndarray, " chains"],
     unknown: UnknownCells,
     steps: int,
 ) -> UnknownCells:

@@ -23,6 +23,9 @@ C1, ABSORPTION = INDEX["C1"], INDEX["absorption"]
 SHIFT = np.array([INDEX["A0_x"], INDEX["A0_y"]])
 TILT = np.array([INDEX["tilt_x"], INDEX["tilt_y"]])
 
+Parts = tuple[Float[Array, "regions own"], Float[Array, " shared"]]
+"""Of the own coordinates of each region, and of the shared ones."""
+
 
 class Placement(eqx.Module):
     """Puts regions and unknown cells into the cells of a field.
@@ -185,7 +188,7 @@ class Eliminated(eqx.Module):
     through: Float[Array, "regions own shared"]
     shared: Float[Array, "shared shared"]  # inverse of the Schur complement
 
-    def solve(self, step: tuple[Array, Array]) -> tuple[Array, Array]:
+    def solve(self, step: Parts) -> Parts:
         own, shared = step
         rest = shared - jnp.einsum("rls,rl->s", self.through, own)
         found = self.shared @ rest
@@ -198,10 +201,10 @@ def gauss_newton(
     coordinates: Coordinates,
     points: Float[Array, "regions point"],
     preconditioner: Eliminated,
-    damping: tuple[Array, Array],
+    damping: Parts,
     free: tuple[Bool[Array, "regions own"], Bool[Array, " shared"]],
     products: Int[Array, ""],
-) -> tuple[tuple[Float[Array, "regions own"], Float[Array, " shared"]], Float[Array, ""]]:
+) -> tuple[Parts, Float[Array, ""]]:
     """(a step of the own and the shared coordinates, in units of their widths; what it takes off
     the damped quadratic model of the objective).
 

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from qhrtem_jax.io.seal import Arrays
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.regions.entry import RegionEntry
 from qhrtem_jax.reporting.column_tables import Count
@@ -19,7 +21,7 @@ SHOWN = 16
 """So many regions are drawn; the numbers of all are in the tables."""
 
 
-def region_montage(path: Path, arrays: dict[str, np.ndarray], rois: Sequence[RegionEntry]) -> None:
+def region_montage(path: Path, arrays: Arrays, rois: Sequence[RegionEntry]) -> None:
     """Experiment, simulation and difference + 1 of the regions on one grey scale."""
     count = min(len(rois), SHOWN)
     figure = Figure(figsize=(1.35 * count + 1.2, 3.9), layout="constrained")
@@ -65,7 +67,11 @@ def count_maps(path: Path, rois: Sequence[RegionEntry], columns: Columns) -> Non
 
 
 def draw_counts(
-    axis: Axes, roi: RegionEntry, columns: Columns, corner_nm: np.ndarray, size: float = 8.0
+    axis: Axes,
+    roi: RegionEntry,
+    columns: Columns,
+    corner_nm: Float[np.ndarray, " 2"],
+    size: float = 8.0,
 ) -> None:
     """Circles in the colour of the species with the numbers of atoms in them.
 

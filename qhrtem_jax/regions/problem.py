@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.columns import Specimen, load_specimen
@@ -28,7 +29,9 @@ class RegionsProblem:
     regions: tuple[Region, ...]
     specimen: Specimen
     sites: Sites
-    imaging: np.ndarray | None  # parameters that were handed over; None: still to be found
+    imaging: (
+        Float[np.ndarray, " parameters"] | None
+    )  # parameters that were handed over; None: still to be found
     averaged: Origins  # regions that the imaging parameters come from; empty: not known
     warnings: tuple[str, ...]
 
@@ -43,8 +46,8 @@ class RegionsProblem:
         return Frame((rows, cols), self.field.frame.sampling_nm)
 
     @property
-    def targets(self) -> np.ndarray:
-        """Images of the regions, (regions, rows, cols)."""
+    def targets(self) -> Float[np.ndarray, "regions rows cols"]:
+        """Images of the regions."""
         return np.array([region.image for region in self.regions], dtype=float)
 
 

@@ -167,7 +167,9 @@ def _finite(value: float) -> float | None:
 
 
 def summary_fit(
-    simulations: np.ndarray, experiment: np.ndarray, chi2: Sequence[float | None]
+    simulations: Float[np.ndarray, "regions rows cols"],
+    experiment: Float[np.ndarray, "regions rows cols"],
+    chi2: Sequence[float | None],
 ) -> Fit:
     """Figures of merit over all regions together."""
     sim, exp = (a.reshape(-1, a.shape[-1]) for a in (simulations, experiment))

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float, Num
 
 from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.physics.parameters import NAMES
@@ -60,8 +61,8 @@ def point_names(columns: Columns, layout: Layout) -> list[str]:
 def columns_table(
     columns: Columns,
     layout: Layout,
-    point: np.ndarray,
-    std_noise: np.ndarray,
+    point: Float[np.ndarray, " point"],
+    std_noise: Float[np.ndarray, " point"],
     scale: float,
     *,
     remove_mean: bool = True,
@@ -98,7 +99,11 @@ def _error(value: float, scale: float) -> float | None:
 
 
 def mtf_scale_table(
-    layout: Layout, given: float, point: np.ndarray, std_noise: np.ndarray, scale: float
+    layout: Layout,
+    given: float,
+    point: Float[np.ndarray, " point"],
+    std_noise: Float[np.ndarray, " point"],
+    scale: float,
 ) -> dict[str, Estimate]:
     """The `mtf_scale` of a result, along y and x; `given`: what it was before the fit."""
     stretch, std = point[layout.mtf_stretch], given * std_noise[layout.mtf_stretch]
@@ -109,7 +114,7 @@ def mtf_scale_table(
 
 
 def counts_table(
-    columns: Columns, counts: np.ndarray, probabilities: list[dict[int, float]]
+    columns: Columns, counts: Num[np.ndarray, " chains"], probabilities: list[dict[int, float]]
 ) -> tuple[Count, ...]:
     """The `counts` of a region."""
     return tuple(
@@ -125,7 +130,10 @@ def counts_table(
 
 
 def cell_structure(
-    columns: Columns, shifts_nm: np.ndarray, occupancies: np.ndarray, z: list[np.ndarray]
+    columns: Columns,
+    shifts_nm: Float[np.ndarray, "columns 2"],
+    occupancies: Float[np.ndarray, " chains"],
+    z: list[Float[np.ndarray, " _"]],
 ) -> Atoms:
     """Atoms of one cell; `z`: for each chain, the heights of its atoms in fractions of the cell."""
     size = np.array(columns.size_nm[:2])
@@ -145,14 +153,16 @@ def cell_structure(
     )
 
 
-def model_structure(columns: Columns, layout: Layout, point: np.ndarray) -> Atoms:
+def model_structure(columns: Columns, layout: Layout, point: Float[np.ndarray, " point"]) -> Atoms:
     """The repeating cell with the fitted positions and occupancies."""
     shifts = point[layout.shifts].reshape(-1, 2)
     heights = [np.array(chain.z) for chain in columns.chains]
     return cell_structure(columns, shifts, point[layout.occupancies], heights)
 
 
-def region_structure(columns: Columns, sites: Sites, layout: Layout, point: np.ndarray) -> Atoms:
+def region_structure(
+    columns: Columns, sites: Sites, layout: Layout, point: Float[np.ndarray, " point"]
+) -> Atoms:
     """The atoms of a region, in a cell as high as the stack."""
     counts = np.rint(point[layout.counts])
     taken = sites.occupied(counts)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -24,7 +25,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(file, dpi=DPI, format="png")
 
 
-def rectangle(corner: np.ndarray, size: np.ndarray) -> Rectangle:
+def rectangle(corner: Float[np.ndarray, " 2"], size: Float[np.ndarray, " 2"]) -> Rectangle:
     """Thin outline."""
     return Rectangle(
         (float(corner[0]), float(corner[1])),
@@ -38,8 +39,8 @@ def rectangle(corner: np.ndarray, size: np.ndarray) -> Rectangle:
 
 def comparison(
     path: Path,
-    experiment: np.ndarray,
-    simulation: np.ndarray,
+    experiment: Float[np.ndarray, "rows cols"],
+    simulation: Float[np.ndarray, "rows cols"],
     sampling_nm: tuple[float, float],
     fit: Fit,
 ) -> None:
@@ -140,7 +141,11 @@ def parameters(
     save(figure, path)
 
 
-def ncc(path: Path, experiment: np.ndarray, simulation: np.ndarray) -> None:
+def ncc(
+    path: Path,
+    experiment: Float[np.ndarray, "rows cols"],
+    simulation: Float[np.ndarray, "rows cols"],
+) -> None:
     """NCC over whole-pixel shifts: the peak of a good match lies at the centre."""
     values = np.asarray(ncc_map(jnp.asarray(simulation), jnp.asarray(experiment), NCC_REACH))
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
@@ -157,7 +162,9 @@ def ncc(path: Path, experiment: np.ndarray, simulation: np.ndarray) -> None:
     save(figure, path)
 
 
-def montage(path: Path, images: np.ndarray, sampling_nm: tuple[float, float]) -> None:
+def montage(
+    path: Path, images: Float[np.ndarray, "n rows cols"], sampling_nm: tuple[float, float]
+) -> None:
     """Up to 12 images on one grey scale."""
     shown = images[:12]
     columns = min(4, len(shown))

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 import qhrtem_jax
 from qhrtem_jax.inputs.identity import input_files
@@ -21,6 +22,7 @@ from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.cost import Cost
 from qhrtem_jax.io.journal import Row
 from qhrtem_jax.io.run_folder import SCHEMA, Size
+from qhrtem_jax.io.seal import Arrays
 from qhrtem_jax.matching import criteria
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.autogrid import GridChoice
@@ -144,7 +146,7 @@ class Result:
     conventions: dict[str, str]
     warnings: tuple[str, ...]
     cost: Cost
-    arrays: dict[str, np.ndarray] = dataclasses.field(metadata=ASIDE)
+    arrays: Arrays = dataclasses.field(metadata=ASIDE)
     structures: dict[str, Model] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     tables: dict[str, Rows] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     history: tuple[Row, ...] = dataclasses.field(default=(), metadata=ASIDE)
@@ -212,7 +214,9 @@ def header(settings: Settings, reader: Reader) -> dict[str, Any]:
 
 
 def figures_of_merit(
-    simulation: np.ndarray, experiment: np.ndarray, chi2_reduced: float | None
+    simulation: Float[np.ndarray, "rows cols"],
+    experiment: Float[np.ndarray, "rows cols"],
+    chi2_reduced: float | None,
 ) -> Fit:
     """Every criterion of `matching.criteria`, with means and deviations; chi-square comes from
     whoever knows the noise."""
@@ -271,7 +275,7 @@ def noise_remarks(noise: NoiseModel) -> tuple[str, ...]:
 
 
 def parameter_table(
-    vector: np.ndarray,
+    vector: Float[np.ndarray, " parameters"],
     free: set[str],
     std_noise: dict[str, float | None],
     std: dict[str, float | None],

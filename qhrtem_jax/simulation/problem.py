@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
@@ -32,7 +33,7 @@ class SimulationProblem:
 
     settings: SimulationSettings
     reader: Reader
-    vectors: np.ndarray  # (n, parameters)
+    vectors: Float[np.ndarray, "n parameters"]
     simulator: Simulator
     wave_simulator: Simulator | None
     choice: GridChoice

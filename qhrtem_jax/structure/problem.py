@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.columns import Specimen, load_specimen
@@ -25,7 +26,7 @@ class StructureProblem:
     space: ParameterSpace
     experiment: Experiment
     specimen: Specimen
-    imaging: np.ndarray | None
+    imaging: Float[np.ndarray, " parameters"] | None
     warnings: tuple[str, ...]
 
 

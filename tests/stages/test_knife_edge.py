@@ -186,7 +186,9 @@ def test_a_short_way_to_the_border_is_said_and_no_image_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"data\.image: none given"):
         prepared(run_settings({"stage": "mtf"}))
     np.save(tmp_path / "flat.npy", np.ones(SHAPE))
-    with pytest.raises(InputError, match=r"data\.image: .*flat\.npy: found one level"):
+    with pytest.raises(
+        InputError, match=r"data\.image: .*flat\.npy, or data\.frame of it: found one level"
+    ):
         prepared(run_settings({"stage": "mtf", "data": {"image": str(tmp_path / "flat.npy")}}))
     with pytest.raises(InputError, match=r"memory_gb: found 0\.1 GiB"):
         prepared(run_settings({"stage": "mtf", "data": data, "memory_gb": 0.1}))

@@ -17,17 +17,17 @@ from collections.abc import Callable
 from importlib import resources
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float64
 
 from qhrtem_jax.errors import InputError
 
-Array = NDArray[np.float64]
+Values = Float64[np.ndarray, "*shape"]
 _MOTT_BETHE_PER_ANGSTROM = 0.023933659
 """m0 e^2 / (8 pi eps0 h^2) in 1/Angstrom, as published by Weickenmeier and Kohl."""
 
 
 @functools.cache
-def _rows(name: str) -> dict[str, tuple[int, Array]]:
+def _rows(name: str) -> dict[str, tuple[int, Values]]:
     text = (
         resources.files("qhrtem_jax.physics.scattering").joinpath("data", name).read_text("utf-8")
     )
@@ -36,7 +36,7 @@ def _rows(name: str) -> dict[str, tuple[int, Array]]:
     return {row[1]: (int(row[0]), np.array([float(v) for v in row[2:]])) for row in reader}
 
 
-def _lookup(table: str, symbol: str) -> tuple[int, Array]:
+def _lookup(table: str, symbol: str) -> tuple[int, Values]:
     rows = _rows(table)
     if symbol not in rows:
         raise InputError(
@@ -50,7 +50,7 @@ def atomic_number(symbol: str) -> int:
     return _lookup("lobato_vandyck_2014.csv", symbol)[0]
 
 
-def _weickenmeier_kohl(symbol: str, q_per_nm: Array, truncated: bool) -> Array:
+def _weickenmeier_kohl(symbol: str, q_per_nm: Values, truncated: bool) -> Values:
     z, row = _lookup("weickenmeier_kohl_1991.csv", symbol)
     v, b = row[0], row[1:]
     a1 = _MOTT_BETHE_PER_ANGSTROM * z / (3.0 * (1.0 + v))
@@ -65,21 +65,21 @@ def _weickenmeier_kohl(symbol: str, q_per_nm: Array, truncated: bool) -> Array:
     return 0.1 * np.sum(a * exact, axis=-1)
 
 
-def _lobato(symbol: str, q_per_nm: Array) -> Array:
+def _lobato(symbol: str, q_per_nm: Values) -> Values:
     _, row = _lookup("lobato_vandyck_2014.csv", symbol)
     a, b = row[:5], row[5:]
     x = b * (np.asarray(q_per_nm)[..., None] / 10.0) ** 2
     return 0.1 * np.sum(a * (2.0 + x) / (1.0 + x) ** 2, axis=-1)
 
 
-def _kirkland(symbol: str, q_per_nm: Array) -> Array:
+def _kirkland(symbol: str, q_per_nm: Values) -> Values:
     _, row = _lookup("kirkland_2010.csv", symbol)
     a, b, c, d = row.reshape(4, 3)
     q2 = (np.asarray(q_per_nm)[..., None] / 10.0) ** 2
     return 0.1 * np.sum(a / (q2 + b) + c * np.exp(-d * q2), axis=-1)
 
 
-PARAMETRIZATIONS: dict[str, Callable[[str, Array], Array]] = {
+PARAMETRIZATIONS: dict[str, Callable[[str, Values], Values]] = {
     "weickenmeier_kohl": lambda symbol, q: _weickenmeier_kohl(symbol, q, truncated=False),
     "lobato": _lobato,
     "kirkland": _kirkland,
@@ -89,12 +89,12 @@ PARAMETRIZATIONS: dict[str, Callable[[str, Array], Array]] = {
 }
 
 
-def scattering_factor(parametrization: str, symbol: str, q_per_nm: Array) -> Array:
+def scattering_factor(parametrization: str, symbol: str, q_per_nm: Values) -> Values:
     """f_e of a neutral atom.
 
-    **Arguments:** `q_per_nm`, any shape, spatial frequency in 1/nm.
+    **Arguments:** `q_per_nm`, spatial frequency in 1/nm.
 
-    **Returns:** f_e in nm, same shape, without relativistic correction.
+    **Returns:** f_e in nm, without relativistic correction.
 
     **Raises:** `InputError` for an unknown element or parametrization.
     """
