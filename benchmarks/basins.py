@@ -73,12 +73,18 @@ def fitted(task: tuple[str, int, dict[str, Any]]) -> dict[str, Any]:
         seconds = time.perf_counter() - began
     thickness = result.parameters["thickness"]
     ratio = result.fit.mse / float(known["noise_variance"])
+    off = [
+        abs(result.parameters[name].value - truth[name]) / (high - low)
+        for name, (low, high) in result.bounds.items()
+        if name in truth and name != "thickness"
+    ]
     return {
         "experiment": k,
         "truth": truth["thickness"],
         "found": thickness.value,
         "std": thickness.std,
         "mse_over_noise": ratio,
+        "off": float(np.median(off)),
         "right": thickness.value == truth["thickness"] and ratio <= BEYOND_NOISE,
         "evaluations": result.cost.evaluations,
         "gradient_evaluations": result.cost.gradient_evaluations,

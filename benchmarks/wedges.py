@@ -8,7 +8,8 @@ Another program simulated the wedges; of some, the model that fits them knows to
 counted from its noisy image alone, with the cell, the camera and the camera's noise that come with
 it. Prints, of each wedge and of both kinds, the share of exact numbers, the mean log loss of the
 probabilities, and what was claimed of numbers that are wrong; writes how often numbers were right,
-by the probability that they were claimed with. Runs that are done are not repeated.
+by the probability that they were claimed with. Runs that are done are not repeated: use a new
+folder for other options or another version.
 """
 
 import argparse
@@ -62,11 +63,12 @@ def run(content: np.lib.npyio.NpzFile, index: int, out: Path, options: list[str]
 
 def reliability(found: list[tuple[float, bool]]) -> list[dict]:
     """Of the numbers claimed within each class: how many, the mean claim, the share that is right,
-    and how far that may be off by chance (one standard deviation if the claims are true)."""
+    and how far that may be off by chance: one standard deviation if the claims are true and numbers
+    independent, which those of one wedge are not quite."""
     claimed, right = (np.array(values, dtype=float) for values in zip(*found, strict=True))
     classes = []
     for low, high in itertools.pairwise(EDGES):
-        mine = (claimed > low) & (claimed <= high)
+        mine = ((claimed > low) | (low == 0.0)) & (claimed <= high)
         if not mine.any():
             continue
         spread = np.sqrt(np.sum(claimed[mine] * (1.0 - claimed[mine]))) / mine.sum()

@@ -28,9 +28,7 @@ class PipelineResult(FieldResult):
 
 CHAIN = ("imaging", "structure", "reconstruct", "stitch")
 
-IMAGING_FIRST = (
-    "no imaging parameters were handed over: the imaging stage ran first, see its folder"
-)
+IMAGING_FIRST = "no result of an imaging run was given: the imaging stage ran first, see its folder"
 
 
 @runtime_checkable

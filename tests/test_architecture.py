@@ -51,10 +51,10 @@ GROUPS = (
     "data|specimen|microscope|objective|optimizer|parameters|imaging|structure|reconstruct"
     "|stitch|pipeline|simulate|mtf"
 )
-OPTION = re.compile(rf"(?<![\w/])({GROUPS})\.([a-z][a-z_0-9]*|$)")
+OPTION = re.compile(rf"(?<![\w/])({GROUPS})\.([A-Za-z]\w*|$)")
 """The name of an option; at the end of a text its last part is put in."""
 
-FILES = re.compile(r"\.(csv|mtf|html|npz|png|json)$")
+FILES = re.compile(r"\.(csv|html|npz|png|json)$")
 
 THE_EDGE = ("inputs/*", "*/settings.py", "*/problem.py", "simulation/output.py")
 """Where options have names: where they are read and refused (`simulate.out` when it is written)."""
@@ -231,7 +231,11 @@ def test_options_are_known_at_the_edge_only():
     assert {name: names for name, names in found.items() if names} == {}
     assert list(options(ast.parse("raise E('data.mtf_scale: no')"))) == ["data.mtf_scale"]
     assert list(options(ast.parse("f'optimizer.{name}: no'"))) == ["optimizer."]
-    assert not list(options(ast.parse("'see mtf.csv'")))
+    assert list(options(ast.parse("raise E('data.mtf, parameters.C1')"))) == [
+        "data.mtf",
+        "parameters.C1",
+    ]
+    assert not list(options(ast.parse("raise E('see mtf.csv')")))
 
 
 GENERIC = ("Coordinates",)

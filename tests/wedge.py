@@ -74,9 +74,9 @@ def settings(folder: Path, regions: int = REGIONS, **groups: dict[str, Any]) -> 
     return run_settings(content)
 
 
-def numbers(columns: Columns, regions: int = REGIONS) -> np.ndarray:
-    """True numbers of atoms in our order of chains, (regions, chains)."""
+def numbers(columns: Columns, rois: list[dict[str, Any]]) -> np.ndarray:
+    """True numbers of atoms of regions of the truth, in our order of chains, (regions, chains)."""
     names = [f"{symbol} {x} {y}" for symbol, x, y in TRUTH["chains"]]
-    found = np.zeros((regions, len(names)))
-    found[:, chain_order(columns, names)] = [roi["counts"] for roi in TRUTH["rois"][:regions]]
+    found = np.zeros((len(rois), len(names)))
+    found[:, chain_order(columns, names)] = [roi["counts"] for roi in rois]
     return found

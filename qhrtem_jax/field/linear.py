@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.field.model import FieldModel, JointState, Weights, whole_numbers
-from qhrtem_jax.field.simulate import residuals
+from qhrtem_jax.field.simulate import objective, residuals
 from qhrtem_jax.field.vectors import Vectors, lighter_chains, make_vectors
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.integer_least_squares import IntegerModel
@@ -191,6 +191,9 @@ def situation(linear: FieldLinear, state: JointState, journal: Journal) -> Situa
     pull[len(pull) - unknown.size :] += seen
     slope = products[count:] + pull
     held = np.zeros(len(slope), dtype=bool)
+    # where no region looks, only other pixels say what is there
+    unseen = ~model.cells.near_unknown.any(axis=0)
+    held[len(held) - unknown.size :] = np.repeat(unseen, unknown.shape[1])
     for _ in range(3):
         inverse = linear.covariance(held)
         step = -inverse @ (slope + linear.across @ made)
@@ -199,6 +202,13 @@ def situation(linear: FieldLinear, state: JointState, journal: Journal) -> Situa
             break
         held |= outward
     return Situation(float(constant), products[:count], slope, inverse)
+
+
+def field_objective(linear: FieldLinear, state: JointState, journal: Journal) -> float:
+    """What steps of the linearised field make small: the objective of a state, with what the pixels
+    of no region say of unknown cells, to second order around where the field was linearised."""
+    off = (deviations(state.unknown, linear.model.per_cell) - linear.unknown).ravel()
+    return objective(linear.model, state, journal) + float(off @ linear.vectors.outside @ off)
 
 
 def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> bool:

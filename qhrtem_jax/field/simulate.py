@@ -227,5 +227,6 @@ def objective(model: FieldModel, state: JointState, journal: Journal) -> float:
         + np.sum(pulls[:, : free.own] ** 2)
         + np.sum(pulls[0, free.own :] ** 2)
         + np.sum(deviations(state.unknown, model.per_cell) ** 2)
+        + np.sum(np.asarray(state.unknown.shifts, float) ** 2)
         + np.sum(model.constraints.penalty(counts)[whole])
     )

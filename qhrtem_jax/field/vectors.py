@@ -53,7 +53,7 @@ class Vectors:
 
     `changes`: region, chain, number of atoms; `joint`: as `IntegerModel.joint`, two heavier atoms
     do twice as much as one; `count`: how many vectors are no nuisances; `outside`: what the pixels
-    of no region say of the numbers of unknown cells, J^T J.
+    of no region say of the numbers of each unknown cell, J^T J, cells apart from each other.
     """
 
     changes: Int[np.ndarray, "m 3"]
@@ -266,7 +266,7 @@ def _derivatives(
 def _beyond(
     model: FieldModel, state: JointState, journal: Journal, first: int
 ) -> tuple[Entries, np.ndarray]:
-    """(the vectors of the numbers of unknown cells, from the `first` on, the diagonal of
+    """(the vectors of the numbers of unknown cells that regions see, from the `first` on,
     `Vectors.outside`)."""
     near, std = model.cells.near_unknown, COUNT_STD_CELLS * model.per_cell
     cells, chains = near.shape[1], len(std)
@@ -274,6 +274,7 @@ def _beyond(
     tangents = [(group, c) for group in apart(near) for c in range(chains)]
     points, field = jnp.asarray(state.points, model.dtype), whole_field(model, state)
     outside = np.zeros((cells * chains, cells * chains))
+    elsewhere: list[list[np.ndarray]] = [[] for _ in range(cells)]
     beside = pixels_beside(model.cells, model.problem.field.frame, model.columns)
     chunk = TANGENTS_CPU if jax.default_backend() == "cpu" else TANGENTS_GPU
     for start in range(0, len(tangents), chunk):
@@ -289,6 +290,10 @@ def _beyond(
                 at = cell * chains + c
                 for b in np.flatnonzero(near[:, cell]):
                     entries[b].append((first + at, effect[b]))
-                outside[at, at] = float(np.sum(free[beside[cell].ravel()] ** 2))
+                elsewhere[cell].append(free[beside[cell].ravel()])
+    for cell, changes in enumerate(elsewhere):
+        if changes:
+            at = slice(cell * chains, (cell + 1) * chains)
+            outside[at, at] = np.array(changes) @ np.array(changes).T
     journal.count(gradients=len(tangents))
     return entries, outside

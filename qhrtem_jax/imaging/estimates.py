@@ -10,7 +10,7 @@ from qhrtem_jax.inputs.parameter_space import SHIFT, ParameterSpace
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.uncertainty import Errors
-from qhrtem_jax.reporting.result import Parameter, parameter_table
+from qhrtem_jax.reporting.result import Covariance, Parameter, parameter_table
 
 LEAST_PROBABILITY = 1e-4
 """Less is not reported."""
@@ -48,6 +48,14 @@ def estimates(
     if space.shift_free:
         free |= set(SHIFT)
     return parameter_table(found.vector, free, std_noise, std)
+
+
+def covariance_of(space: ParameterSpace, names: tuple[str, ...], errors: Errors) -> Covariance:
+    """The `covariance` of a result, scaled by the misfit."""
+    widths = dict(zip(space.fitted.space.names, space.fitted.space.width, strict=True))
+    scale = np.array([widths[name] for name in names])
+    values = errors.covariance * np.outer(scale, scale) * max(1.0, errors.chi2_reduced)
+    return Covariance(names, tuple(tuple(map(float, row)) for row in values))
 
 
 def thickness_probability(found: Found, information: float | None) -> dict[int, float] | None:

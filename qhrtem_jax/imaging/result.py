@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from qhrtem_jax.reporting.result import ASIDE, OPTIONAL, FitResult
+from qhrtem_jax.reporting.result import ASIDE, OPTIONAL, Covariance, FitResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +29,13 @@ class Mean:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImagingResult(FitResult):
     """The imaging parameters of a mean image, or of several `means` of different thickness; the
-    probability of each number of slices, scaled by the misfit as `std` is."""
+    probability of each number of slices, and the covariance of the parameters (of one mean),
+    scaled by the misfit as `std` is."""
 
     thickness_probability: dict[str, float] | None = dataclasses.field(
         default=None, metadata=OPTIONAL
     )
+    covariance: Covariance | None = dataclasses.field(default=None, metadata=OPTIONAL)
     means: tuple[Mean, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
     bounds: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     slice_nm: float = dataclasses.field(default=0.0, metadata=ASIDE)

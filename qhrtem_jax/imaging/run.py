@@ -6,6 +6,7 @@ import numpy as np
 
 from qhrtem_jax.imaging.estimates import (
     LEAST_PROBABILITY,
+    covariance_of,
     estimates,
     noise_of_residual,
     remarks,
@@ -106,6 +107,7 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         bounds={v.name: (v.low, v.high) for v in (*space.fitted.space.variables, space.thickness)},
         thickness_probability=_likely(thickness_probability(found, scaled)),
         slice_nm=problem.crystal.slice_thickness_nm,
+        covariance=covariance_of(space, names, errors),
     )
     if problem.experiment.others:
         result = _with_means(problem, found.vector, result, journal)
@@ -145,6 +147,7 @@ def _with_means(
         fit=figures_of_merit(fit.simulations[0], images[0], chi2),
         means=means,
         thickness_probability=None,  # that of one image alone
+        covariance=None,
         correlations=correlations_of(
             strong_correlations(fit.covariance, fit.shared, fit.determined)
         ),

@@ -1,5 +1,6 @@
 """What earlier runs found and hand over: imaging parameters, counted regions."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -49,6 +50,61 @@ def handed_imaging(settings: Settings) -> Float[np.ndarray, " parameters"] | Non
     return imaging_vector(settings, read_result(Path(path), "imaging.result"), path)
 
 
+@dataclasses.dataclass(frozen=True)
+class HandedErrors:
+    """What is not known of imaging parameters that are handed over: their covariance, in this run's
+    convention."""
+
+    names: tuple[str, ...]
+    covariance: Float[np.ndarray, "d d"]
+
+
+def handed_errors(settings: Settings) -> HandedErrors | None:
+    """The `covariance` of the result that `imaging.result` hands over; None where it has none.
+
+    **Raises:** `InputError` for a covariance that cannot be one.
+    """
+    path = settings.imaging.result
+    if path is None:
+        return None
+    content = read_result(Path(path), "imaging.result")
+    known = _covariance(content, path)
+    if known is None:
+        return None
+    factors = _factors(settings, content, path)
+    if handed_values(content, path).get("drift_x", 0.0) < 0.0:  # turned round with its value
+        factors |= {"drift_x": -1.0, "drift_y": -1.0}
+    scale = np.array([factors.get(name, 1.0) for name in known.names])
+    return HandedErrors(known.names, known.covariance * np.outer(scale, scale))
+
+
+def _covariance(content: dict[str, Any], source: str) -> HandedErrors | None:
+    """The covariance in a result, as written."""
+    table = content.get("covariance")
+    if table is None:
+        return None
+    try:
+        names, values = tuple(table["names"]), np.array(table["values"], dtype=float)
+    except (TypeError, KeyError, ValueError):
+        names, values = (), np.zeros((1, 1))
+    fine = set(names) <= set(NAMES) and values.shape == (len(names), len(names))
+    if not (fine and np.all(np.isfinite(values)) and np.allclose(values, values.T)):
+        raise InputError(
+            f"imaging.result: {source}: covariance holds no finite, symmetric matrix of its "
+            "parameters"
+        )
+    return HandedErrors(names, values)
+
+
+def _factors(settings: Settings, content: dict[str, Any], source: str) -> dict[str, float]:
+    """Factor to each aberration from a result's convention to this run's."""
+    ours = settings.microscope.aberration_convention
+    written = _convention(content, source) or ours
+    to_haider = dict(zip(ABERRATION_NAMES, convention_factors(written), strict=True))
+    to_ours = dict(zip(ABERRATION_NAMES, convention_factors(ours), strict=True))
+    return {name: factor / to_ours[name] for name, factor in to_haider.items()}
+
+
 def imaging_vector(
     settings: Settings, content: dict[str, Any], source: str
 ) -> Float[np.ndarray, " parameters"]:
@@ -59,13 +115,9 @@ def imaging_vector(
 
     **Raises:** `InputError` for a result without parameters, and for values that cannot be.
     """
-    vector = default_values(settings)
-    ours = settings.microscope.aberration_convention
-    written = _convention(content, source) or ours
-    to_haider = dict(zip(ABERRATION_NAMES, convention_factors(written), strict=True))
-    to_ours = dict(zip(ABERRATION_NAMES, convention_factors(ours), strict=True))
+    vector, factors = default_values(settings), _factors(settings, content, source)
     for name, value in handed_values(content, source).items():
-        vector[INDEX[name]] = value * to_haider.get(name, 1.0) / to_ours.get(name, 1.0)
+        vector[INDEX[name]] = value * factors.get(name, 1.0)
     drift = slice(INDEX["drift_x"], INDEX["drift_y"] + 1)
     if vector[drift][0] < 0.0:  # the opposite drift gives the same image, within the bounds
         vector[drift] *= -1.0
@@ -133,6 +185,8 @@ def content_digest(path: Path, option: str) -> str:
         raise InputError(f"{option}: {path} is a file, expected the folder of a reconstruct run")
     if option == "imaging.result":
         used: Any = [handed_values(content, str(path)), _convention(content, str(path))]
+        known = _covariance(content, str(path))
+        used += [] if known is None else [known.names, known.covariance.tolist()]
         return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
     used = {name: content.get(name) for name in ("rois", "parameters", "noise")}
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())

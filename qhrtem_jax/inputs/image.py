@@ -46,7 +46,7 @@ def load_field(data: DataSettings, reader: Reader) -> Experiment:
 
 def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     sampling = data.sampling
-    whole = read_image(image_file(data, "an image file"), data.shape, "data.image")
+    whole = read_image(image_file(data, "an image file"), data.shape, image_option(data))
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
     check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)
@@ -70,6 +70,11 @@ def image_file(data: DataSettings, expected: str) -> Path:
     if data.shape is None and path.suffix.lower() in RAW:
         raise InputError(f"data.shape: needed as [rows,cols] to read the raw file {path}")
     return path
+
+
+def image_option(data: DataSettings) -> str:
+    """What messages call the image: where its shape is given, that may be wrong."""
+    return "data.image" if data.shape is None else f"data.image (data.shape={list(data.shape)})"
 
 
 def _of_noise(data: DataSettings) -> tuple:

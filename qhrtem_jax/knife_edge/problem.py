@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.inputs import size
-from qhrtem_jax.inputs.image import image_file
+from qhrtem_jax.inputs.image import image_file, image_option
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.images import crop, read_pixels
@@ -44,7 +44,7 @@ def prepare(settings: KnifeEdgeSettings, reader: Reader) -> KnifeEdgeProblem:
     """
     data = settings.data
     path = image_file(data, "the image of a knife edge")
-    image = read_pixels(path, data.shape, "data.image")
+    image = read_pixels(path, data.shape, image_option(data))
     if data.frame is not None:
         image = crop(image, data.frame, "data.frame")
     size.require(size.knife_edge(image.shape, settings.mtf.reach_px), settings)

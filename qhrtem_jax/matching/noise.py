@@ -97,6 +97,10 @@ class NoiseModel:
         scale = np.sqrt(np.diagonal(matrix))
         return matrix / np.outer(scale, scale)
 
+    def spectrum(self, count: int) -> Float[np.ndarray, " count"]:
+        """Power at the FFT frequencies of `count` points, in units of white noise's."""
+        return _spectrum(self.lags, count)
+
     def of_average(self, count: int) -> "NoiseModel":
         """Noise of the mean of `count` independent images."""
         return dataclasses.replace(self, variance=self.variance / count)

@@ -13,6 +13,15 @@ from qhrtem_jax.matching.noise import (
     misfit_variance,
 )
 
+CONTRAST = 0.999
+"""Share of the power of images that lies at the frequencies where a misfit is looked for."""
+
+LEAST_SPECTRUM = 0.05
+"""Least power of a noise there, in units of white noise's."""
+
+TEMPERED = 1.3
+"""A misfit of less than this many times the noise may be chance."""
+
 
 def pixel_weights(
     noise: NoiseModel | None,
@@ -34,6 +43,37 @@ def pixel_weights(
         return NoiseModel(mse, lags, "residual")
     misfits = [misfit_variance(r, i) for r, i in zip(residuals, images, strict=True)]
     return NoiseModel(max(float(np.mean(misfits)), mse), (), "misfit")
+
+
+def tempered(
+    noise: NoiseModel,
+    residuals: Float[np.ndarray, "regions rows cols"],
+    images: Float[np.ndarray, "regions rows cols"],
+    fitted: int,
+) -> NoiseModel:
+    """`noise` with its variance raised to what a model misses at the frequencies where images have
+    their contrast: errors of a model are there, where few pixels' worth of noise hides them.
+
+    **Arguments:** `fitted`, how many parameters each residual has absorbed.
+
+    **Returns:** the noise itself where that explains the misfit (up to `TEMPERED` times), or where
+    it stands for the misfit already.
+    """
+    if not noise.is_noise:
+        return noise
+    contrast = images - np.mean(images, axis=(1, 2), keepdims=True)
+    power = np.mean(np.abs(np.fft.fft2(contrast)) ** 2, axis=0)
+    strongest = np.sort(power.ravel())[::-1]
+    held = np.searchsorted(np.cumsum(strongest), CONTRAST * power.sum())
+    band = power >= strongest[min(int(held), power.size - 1)]
+    spectrum = np.outer(*(noise.spectrum(count) for count in power.shape))
+    known = np.maximum(spectrum, LEAST_SPECTRUM) * noise.variance
+    missed = np.mean(np.abs(np.fft.fft2(residuals)) ** 2, axis=0) / power.size / known
+    left = max(band.sum() - fitted, band.sum() / 2)
+    factor = float(np.sum(missed[band]) / left)
+    if factor < TEMPERED:
+        return noise
+    return NoiseModel(noise.variance * factor, noise.lags, "misfit")
 
 
 def same_weights(one: NoiseModel, other: NoiseModel, share: float = 0.05) -> bool:
@@ -72,5 +112,5 @@ def error_scale(
     if weights.is_noise or noise is None:
         return ErrorScale(1.0, float(np.sqrt(max(1.0, weighted_chi2))), weighted_chi2)
     chi2 = float(np.mean(residual**2)) / noise.variance
-    share = float(np.sqrt(effective_variance(noise, image) / weights.variance))
+    share = float(np.sqrt(effective_variance(noise, image) / effective_variance(weights, image)))
     return ErrorScale(share, float(np.sqrt(max(1.0, chi2))), chi2)

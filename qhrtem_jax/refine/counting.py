@@ -19,7 +19,8 @@ from qhrtem_jax.refine.integers import (
     weighed,
 )
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-from qhrtem_jax.refine.regions import RegionModel, Tick, Variations, silent
+from qhrtem_jax.refine.regions import EXACT as EXACT_IMAGING
+from qhrtem_jax.refine.regions import RegionModel, Shared, Tick, Variations, silent
 
 EXACT = 24
 """So many paired and combined changes, the most promising ones, are simulated; the other pairs are
@@ -58,18 +59,21 @@ def search(
     points: Float[np.ndarray, "regions point"],
     targets: Float[np.ndarray, "regions rows cols"],
     *,
+    shared: Shared = EXACT_IMAGING,
     passes: int = 8,
     report: Callable[[int], None] = lambda certified: None,
     tick: Tick = silent,
 ) -> Counted:
     """Improve whole numbers by single, paired, combined and degenerate changes until none helps.
 
-    **Arguments:** `points` with whole numbers; `report` is told after every pass how many
-    regions are certified.
+    **Arguments:** `points` with whole numbers; `shared`: what is not known of the imaging
+    parameters, at its best for every state that is compared; `report` is told after every pass how
+    many regions are certified.
     """
     layout = model.simulator.layout
     regions = len(points)
-    prior = np.diag(nuisances.host().precision)
+    unknown = np.ones(len(shared.directions))
+    prior = np.diag(np.concatenate([nuisances.host().precision, unknown]))
     method = LevenbergMarquardt(nuisances.prior_mean, nuisances.prior_std, 6, 1e-5)
     points = points.copy()
     objectives = np.full(regions, np.inf)
@@ -81,10 +85,11 @@ def search(
         here = points[open_regions]
         counts = np.rint(here[:, layout.counts])
         singles = np.array([single_changes(columns, c, constraints.most) for c in counts])
-        effects = model.variations(nuisances, here, targets[open_regions], singles, tick)
+        arrays = nuisances, here, targets[open_regions]
+        effects = model.variations(*arrays, singles, tick, shared)
         pairs, foretold = [], []
         for k, region in enumerate(open_regions):
-            evaluate = _Quadratic(effects, k, prior, _pull(nuisances, here[k]))
+            evaluate = _Quadratic(effects, k, prior, _pull(nuisances, here[k], shared))
             objectives[region] = evaluate.objective + constraints.penalty(counts[k])
             promising, two, two_cost = _several_at_once(
                 _Foretold(evaluate, singles[k], counts[k], constraints)
@@ -93,10 +98,10 @@ def search(
             pairs.append(np.concatenate([promising, degenerate]))
             single = evaluate.single() + constraints.penalty(singles[k])
             foretold.append((singles[k], single, two, two_cost))
-        exact = model.variations(nuisances, here, targets[open_regions], np.array(pairs), tick)
+        exact = model.variations(*arrays, np.array(pairs), tick, shared)
         moved = []
         for k, region in enumerate(open_regions):
-            evaluate = _Quadratic(exact, k, prior, _pull(nuisances, here[k]))
+            evaluate = _Quadratic(exact, k, prior, _pull(nuisances, here[k], shared))
             one, one_cost, two, two_cost = foretold[k]
             allowed = constraints.allow(one)
             simulated = np.concatenate([one[allowed], pairs[k]])
@@ -119,9 +124,10 @@ def search(
     return Counted(points, objectives, states, chi2, certified)
 
 
-def _pull(nuisances: Coordinates, point: np.ndarray) -> np.ndarray:
-    """Half the gradient of the priors at a point."""
-    return nuisances.pull(nuisances.to_unit(point)) / nuisances.host().prior_std
+def _pull(nuisances: Coordinates, point: np.ndarray, shared: Shared) -> np.ndarray:
+    """Half the gradient of the priors at a point, whose imaging parameters are as given."""
+    own = nuisances.pull(nuisances.to_unit(point)) / nuisances.host().prior_std
+    return np.concatenate([own, np.zeros(len(shared.directions))])
 
 
 def _several_at_once(foretell: "_Foretold") -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -168,7 +168,7 @@ LEAST_PROBABILITY = 1e-4
 @dataclasses.dataclass(frozen=True)
 class Belief:
     """Of a region: the probability of each number of each chain, and of each slice that its last
-    atom may be in (counted from 1; 0 where it is empty)."""
+    atom may be in (counted from 1)."""
 
     numbers: list[dict[int, float]]
     exits: dict[int, float]

@@ -43,12 +43,24 @@ class Variations(eqx.Module):
 
     Vector 0 is the residual r, vector k its change d_k with the k-th numbers; changes of different
     chains nearly add. `gram`: products of these vectors; `slopes`: their products with the Jacobian
-    J of the nuisances; `hessian`: J^T J.
+    J of the nuisances, the directions of `Shared` last; `hessian`: J^T J.
     """
 
     gram: Float[Array, "*regions vectors vectors"]
     slopes: Float[Array, "*regions p vectors"]
     hessian: Float[Array, "*regions p p"]
+
+
+class Shared(eqx.Module):
+    """What is not known of imaging parameters that regions are given: coordinates of a point, and
+    independent `directions` (k of them) in these, a standard deviation each."""
+
+    index: tuple[int, ...] = eqx.field(static=True)
+    directions: Float[Array, "k shared"]
+
+
+EXACT = Shared((), jnp.zeros((0, 0)))
+"""All is known."""
 
 
 class RegionModel(eqx.Module):
@@ -113,10 +125,11 @@ class RegionModel(eqx.Module):
         targets: Float[np.ndarray, "regions rows cols"],
         counts: Num[np.ndarray, "regions k chains"],
         tick: Tick = silent,
+        shared: Shared = EXACT,
     ) -> Variations:
-        """Effects of other numbers `counts`; nuisances: `coordinates`."""
-        arrays = points, targets, counts
-        return self._chunked(_variations, *arrays, tick=tick, coordinates=coordinates)
+        """Effects of other numbers `counts`; nuisances: `coordinates`, then `shared`."""
+        arrays, options = (points, targets, counts), {"coordinates": coordinates, "shared": shared}
+        return self._chunked(_variations, *arrays, tick=tick, **options)
 
     def _chunked(self, function, *arrays: np.ndarray, tick: Tick = silent, **options):
         """`function` over the leading axis of `arrays`, a chunk of fixed size at a time."""
@@ -177,12 +190,17 @@ def _variations(
     counts: Array,
     *,
     coordinates: Coordinates,
+    shared: Shared,
 ) -> Variations:
     layout = model.simulator.layout
 
     def one(point: Array, target: Array, options: Array) -> Variations:
-        unit = coordinates.to_unit(point)
-        residual, jacobian, image = model.residuals(coordinates, point, target, unit)
+        free = coordinates.free + shared.index
+        image, every = structured_jacobian(model.simulator, point, free)
+        residual, slopes = model.likelihood.residual(image, target), model.likelihood.slopes(every)
+        own = len(coordinates.free)
+        directions = slopes[:, own:] @ shared.directions.astype(slopes.dtype).T
+        jacobian = jnp.concatenate([slopes[:, :own] * coordinates.width, directions], axis=1)
 
         def change(numbers: Array) -> Array:
             other = model.simulator.image(point.at[layout.counts].set(numbers))

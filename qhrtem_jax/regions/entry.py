@@ -12,8 +12,8 @@ class RegionEntry:
     plane), the numbers of atoms, the columns; `thickness_nm` from the first to the last atom's
     slice; `certified`: no change of numbers that was looked at improves it; `exit_probability`: of
     each slice that the last atom may be in, counted from 1 in the stack (after the joint
-    refinement, in that of the field); `exit_rests_on`: the chain whose last atom, if it is there,
-    alone makes the exit."""
+    refinement, in that of the field, and to 1 in 160, as many states as are drawn);
+    `exit_rests_on`: the chain whose last atom, if it is there, alone makes the exit."""
 
     name: str
     origin_px: tuple[int, int]

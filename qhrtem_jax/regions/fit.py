@@ -8,7 +8,7 @@ import numpy as np
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.noise import NoiseModel
-from qhrtem_jax.matching.weights import pixel_weights, same_weights
+from qhrtem_jax.matching.weights import pixel_weights, same_weights, tempered
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import search
 from qhrtem_jax.refine.integers import fix_surest
@@ -52,7 +52,9 @@ def relax(model: RegionsModel, state: RegionState, journal: Journal) -> RegionSt
         fine = np.all(np.isfinite(images), axis=(1, 2))
         if not fine.any():
             raise NonFiniteError("no region gave a finite image")
-        weights = pixel_weights(model.problem.field.noise, residuals[fine], images[fine])
+        missed = residuals[fine], images[fine]
+        weights = pixel_weights(model.problem.field.noise, *missed)
+        weights = tempered(weights, *missed, len(model.relaxed.free))
         if same_weights(weights, noise):
             break
         noise = weights
@@ -77,6 +79,7 @@ def count(model: RegionsModel, state: RegionState, journal: Journal) -> RegionSt
         model.nuisances,
         points,
         model.targets,
+        shared=model.shared,
         passes=model.problem.settings.reconstruct.passes,
         report=report,
         tick=journal.tick("counting"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -16,7 +17,7 @@ from qhrtem_jax.refine.bounds import PointBounds
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import Counted
 from qhrtem_jax.refine.integers import REJECTED, Constraints
-from qhrtem_jax.refine.regions import RegionModel, make_region_model
+from qhrtem_jax.refine.regions import EXACT, RegionModel, Shared, make_region_model
 from qhrtem_jax.refine.surfaces import surfaces_of
 from qhrtem_jax.regions.problem import RegionsProblem
 
@@ -24,6 +25,9 @@ LOCAL = ("C1", "absorption", "A0_x", "A0_y")
 """Imaging parameters that each region has for itself."""
 
 C1_RANGE_NM = 15.0
+
+LEAST_ERROR = 1e-6
+"""Directions of less of the correlations' variance than this are certain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,7 @@ class RegionsModel:
     nuisances: Coordinates  # everything but the numbers of atoms
     relaxed: Coordinates  # the nuisances, then the numbers
     targets: Float[np.ndarray, "regions rows cols"]
+    shared: Shared  # what is not known of the given imaging parameters
     reference_drift: Float[np.ndarray, " 2"]  # lattice drift (x, y, nm) that the given A0 holds
 
     @property
@@ -102,8 +107,24 @@ def regions_model(
         bounds.coordinates(nuisances, dtype),
         bounds.coordinates(nuisances + bounds.of(layout.counts), dtype),
         problem.targets,
+        _shared(problem, bounds),
         _mean_drift(problem),
     )
+
+
+def _shared(problem: RegionsProblem, bounds: PointBounds) -> Shared:
+    """Independent errors of the given imaging parameters that regions do not have for themselves;
+    those that are fixed in this run are exact."""
+    known = problem.imaging_errors
+    if known is None:
+        return EXACT
+    names = [n for n in known.names if n in bounds.imaging and n not in LOCAL]
+    at = [known.names.index(name) for name in names]
+    covariance = known.covariance[np.ix_(at, at)]
+    scale = np.sqrt(np.maximum(np.diagonal(covariance), 1e-300))
+    size, axes = np.linalg.eigh(covariance / np.outer(scale, scale))
+    directions = (np.sqrt(np.maximum(size, 0.0)) * axes).T * scale
+    return Shared(tuple(bounds.indices(names)), jnp.asarray(directions[size > LEAST_ERROR]))
 
 
 def _bounds(problem: RegionsProblem, vector: np.ndarray, most: np.ndarray) -> PointBounds:

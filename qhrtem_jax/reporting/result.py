@@ -123,6 +123,15 @@ class Parameter:
 
 
 @dataclasses.dataclass(frozen=True)
+class Covariance:
+    """Of fitted parameters, in their units, scaled by the misfit as `std` is; what the image does
+    not determine is as uncertain as its bounds."""
+
+    names: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Correlation:
     """A strong correlation of two fitted quantities."""
 

@@ -8,9 +8,16 @@ import pytest
 
 from qhrtem_jax.field.counting import certify, settle
 from qhrtem_jax.field.layout import apart, pixels_beside
-from qhrtem_jax.field.linear import FieldLinear, Step, linearise, moved, situation
+from qhrtem_jax.field.linear import FieldLinear, Step, field_objective, linearise, moved, situation
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights
-from qhrtem_jax.field.simulate import first_state, objective, plane_vector, residuals, snapped
+from qhrtem_jax.field.simulate import (
+    first_state,
+    image,
+    objective,
+    plane_vector,
+    residuals,
+    snapped,
+)
 from qhrtem_jax.field.sweep import explain_unknown
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
@@ -50,17 +57,31 @@ class Column:
 
 @pytest.fixture(scope="module")
 def column(tmp_path_factory):
-    path = tmp_path_factory.mktemp("column")
+    return at_truth(tmp_path_factory.mktemp("column"), wedge.TRUTH["rois"])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The second region only: all other crystal of the frame is unknown."""
+    return at_truth(tmp_path_factory.mktemp("alone"), wedge.TRUTH["rois"][1:2])
+
+
+def at_truth(path, rois) -> Column:
+    """Some of the regions, at their true numbers."""
     settings = wedge.settings(
-        path, REGIONS, specimen={"max_cells": 5}, reconstruct={"max_evaluations": 0}
+        path,
+        REGIONS,
+        data={"rois": [roi["origin_px"] for roi in rois]},
+        specimen={"max_cells": 5},
+        reconstruct={"max_evaluations": 0},
     )
     regions = prepared(settings).regions
     assert regions.imaging is not None
     journal = Journal(RunFolder(path / "run"), lambda progress: None)
     fit = regions_model(regions, regions.imaging)
     points = start(fit, journal).points.copy()
-    numbers = wedge.numbers(fit.columns, REGIONS)
-    for k, roi in enumerate(wedge.TRUTH["rois"]):
+    numbers = wedge.numbers(fit.columns, rois)
+    for k, roi in enumerate(rois):
         surplus = fit.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
         points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * wedge.TRUTH["slice_nm"]
     points[:, fit.layout.counts] = numbers
@@ -186,6 +207,41 @@ def test_unknown_cells_are_nuisances(column):
     assert not beside[: 2 * wedge.ROWS].any()
 
 
+def test_other_pixels_hold_unknown_cells(alone):
+    """What the pixels of no region say of a cell beside them."""
+    model, state, outside = alone.model, alone.state, alone.linear.vectors.outside
+    chains = alone.linear.unknown.shape[1]
+    std = COUNT_STD_CELLS * model.per_cell
+    cell = int(np.argmax(np.diagonal(outside))) // chains
+    (r, c), (rows, cols) = model.corners[0], model.targets.shape[1:]
+    vectors = []
+    for chain in range(chains):
+        ends = []
+        for sign in (1.0, -1.0):
+            numbers = np.array(state.unknown.numbers)
+            numbers[cell, chain] += sign * 0.02
+            unknown = dataclasses.replace(state.unknown, numbers=jnp.asarray(numbers))
+            ends.append(image(model, dataclasses.replace(state, unknown=unknown), alone.journal))
+        white = np.array(state.weights.whole.whiten((ends[0] - ends[1]) / 0.04 * std[chain]))
+        white[r : r + rows, c : c + cols] = 0.0
+        vectors.append(white.ravel())
+    expected = np.array(vectors) @ np.array(vectors).T
+    assert expected.max() > 100.0
+    mine = slice(cell * chains, (cell + 1) * chains)
+    np.testing.assert_allclose(outside[mine, mine], expected, atol=0.03 * expected.max())
+
+
+def test_cells_that_no_region_sees_stay_as_other_pixels_say(alone):
+    model, state = alone.model, alone.state
+    unseen = ~model.cells.near_unknown.any(axis=0)
+    before = np.asarray(state.unknown.numbers)[unseen]
+    assert np.any(np.abs(before) > 0.1)  # they have been fitted
+    settled, _ = settle(alone.linear, state, alone.journal, "test")
+    np.testing.assert_array_equal(np.asarray(settled.unknown.numbers)[unseen], before)
+    moved_most = np.max(np.abs(np.asarray(settled.unknown.numbers - state.unknown.numbers)))
+    assert moved_most > 1e-3  # those that it sees are free
+
+
 def test_steps_move_unknown_cells_as_far_as_there_is_room(column):
     linear, state = column.linear, column.state
     nothing = np.zeros(len(linear.gram) - linear.count)
@@ -214,7 +270,7 @@ def test_steps_end_where_the_model_sees_no_more_gain(column):
     before = objective(column.model, column.state, column.journal)
     foretold = gain_left(column, column.state)
     state, found = settle(column.linear, column.state, column.journal, "test")
-    assert found == pytest.approx(objective(column.model, state, column.journal))
+    assert found == pytest.approx(field_objective(column.linear, state, column.journal))
     assert before - found == pytest.approx(foretold, abs=0.2 * foretold)
     assert gain_left(column, state) < 0.01 * foretold
     assert foretold > 100.0

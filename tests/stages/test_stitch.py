@@ -49,7 +49,7 @@ def test_the_result_is_as_the_schema_says(refined):
 
 def test_numbers_of_atoms_are_found(refined):
     for roi, numbers in zip(
-        refined.result["rois"], wedge.numbers(refined.columns, REGIONS), strict=True
+        refined.result["rois"], wedge.numbers(refined.columns, refined.truth), strict=True
     ):
         assert [c["n"] for c in roi["counts"]] == numbers.tolist()
         probability = [

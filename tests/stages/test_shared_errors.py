@@ -1,0 +1,140 @@
+"""Imaging parameters that are not known exactly, in regions that are counted one by one."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.handover import HandedErrors, handed_errors
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.regions import EXACT, Shared
+from qhrtem_jax.regions.fit import count, relax, start
+from qhrtem_jax.regions.model import RegionsModel, fitter, regions_model
+from qhrtem_jax.stages import run_settings
+from tests import wedge
+from tests.runs import prepared
+
+REGIONS = 2
+STD = {"tilt_x": 0.6, "tilt_y": 0.6, "A1_x": 0.3, "A1_y": 0.3, "image_spread": 1e-3}
+"""How little is known, so that what the parameters do exceeds the noise several times."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> RegionsModel:
+    path = tmp_path_factory.mktemp("shared")
+    settings = wedge.settings(
+        path, REGIONS, specimen={"max_cells": 5}, reconstruct={"max_evaluations": 0}
+    )
+    problem = prepared(settings).regions
+    assert problem.imaging is not None
+    assert problem.imaging_errors is None  # the file that hands over says nothing of errors
+    names, std = tuple(STD), np.array(list(STD.values()))
+    problem = dataclasses.replace(problem, imaging_errors=HandedErrors(names, np.diag(std**2)))
+    vector = problem.imaging.copy()
+    vector[[INDEX[name] for name in names]] += std * np.array([1.2, -0.9, 1.1, -1.3, 0.8])
+    return regions_model(problem, vector)
+
+
+def losses(model: RegionsModel, counted, numbers) -> np.ndarray:
+    found = [counted.belief(k, model.sites).numbers for k in range(REGIONS)]
+    return np.array(
+        [
+            -np.log(max(found[k][c].get(int(n), 0.0), 1e-4))
+            for k, row in enumerate(numbers)
+            for c, n in enumerate(row)
+        ]
+    )
+
+
+def test_numbers_are_believed_less_where_imaging_parameters_are_not_known(model, tmp_path):
+    journal = Journal(RunFolder(tmp_path / "run"), lambda progress: None)
+    numbers = wedge.numbers(model.columns, wedge.TRUTH["rois"][:REGIONS])
+    state = relax(model, start(model, journal), journal)
+    exact = count(dataclasses.replace(model, shared=EXACT), state, journal).counted
+    honest = count(model, state, journal).counted
+    assert exact is not None
+    assert honest is not None
+    print(np.round(losses(model, exact, numbers), 2), np.round(losses(model, honest, numbers), 2))
+    assert np.mean(losses(model, honest, numbers)) < 0.5 * np.mean(losses(model, exact, numbers))
+
+
+def test_objectives_are_those_at_the_best_imaging_parameters(model):
+    """What `variations` says of a direction is what moving the parameters does."""
+    layout, fit = model.layout, fitter(model, model.first_weights)
+    point = layout.point(
+        model.vector,
+        np.zeros((layout.columns, 2)),
+        model.columns.numbers_of_slices(12).astype(float),
+        np.ones(layout.chains),
+    )
+    target, some = model.targets[:1], np.zeros((1, 1, layout.chains))
+    found = fit.variations(model.nuisances, point[None], target, some, shared=model.shared)
+    own = len(model.nuisances.free)
+    assert found.slopes.shape[1] == own + len(STD)
+    for k, direction in enumerate(np.asarray(model.shared.directions)):
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = point.copy()
+            moved[list(model.shared.index)] += sign * 1e-2 * direction
+            image = fit.images(moved[None])[0]
+            ends.append(np.asarray(fit.likelihood.residual(image, target[0]), float))
+        numeric = (ends[0] - ends[1]) / 2e-2
+        residual = 0.5 * (ends[0] + ends[1])
+        expected = numeric @ numeric
+        assert found.hessian[0][own + k, own + k] == pytest.approx(expected, rel=2e-2)
+        assert found.slopes[0][own + k, 0] == pytest.approx(
+            numeric @ residual, abs=2e-2 * np.sqrt(expected) * np.linalg.norm(residual)
+        )
+
+
+def test_directions_make_up_the_covariance(model):
+    known = np.array([[0.04, 0.03], [0.03, 0.09]])
+    errors = HandedErrors(("C1", "tilt_x", "B2_x"), np.pad(known, ((1, 0), (1, 0))))
+    problem = dataclasses.replace(model.problem, imaging_errors=errors)
+    shared = regions_model(problem, model.vector).shared
+    assert isinstance(shared, Shared)
+    names = [n for n in ("tilt_x", "B2_x") if n in model.bounds.imaging]  # C1 is each region's own
+    assert shared.index == tuple(INDEX[name] for name in names)
+    made = jnp.asarray(shared.directions).T @ shared.directions
+    np.testing.assert_allclose(made, known[: len(names), : len(names)], rtol=1e-6)
+
+
+def handed(path, content) -> HandedErrors | None:
+    path.write_text(json.dumps({"parameters": {"C1": {"value": 4.0}}} | content))
+    return handed_errors(run_settings({"stage": "reconstruct", "imaging": {"result": str(path)}}))
+
+
+def test_a_covariance_is_read_in_this_run_s_convention(tmp_path):
+    path = tmp_path / "result.json"
+    assert handed(path, {}) is None
+    content = {
+        "covariance": {"names": ["B2_x", "tilt_x"], "values": [[9.0, 0.6], [0.6, 0.25]]},
+        "conventions": {"aberrations": "drprobe"},
+    }
+    found = handed(path, content)
+    assert found is not None
+    # Dr. Probe's B2 is a third of that of Haider's table, in which this run is
+    factor = np.sqrt(found.covariance[0, 0]) / 3.0
+    assert factor in (pytest.approx(1.0 / 3.0), pytest.approx(3.0))
+    assert found.covariance[0, 1] == pytest.approx(0.6 * factor)
+    assert found.covariance[1, 1] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"names": ["B2_x"], "values": [[1.0, 2.0]]},
+        {"names": ["Z9"], "values": [[1.0]]},
+        {"names": ["B2_x", "tilt_x"], "values": [[1.0, 2.0], [0.0, 1.0]]},
+        {"names": ["B2_x"], "values": [["x"]]},
+        [1.0],
+    ],
+)
+def test_what_is_no_covariance_is_refused(tmp_path, wrong):
+    with pytest.raises(InputError, match=r"imaging\.result: .*covariance"):
+        handed(tmp_path / "result.json", {"covariance": wrong})
