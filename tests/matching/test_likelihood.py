@@ -7,7 +7,7 @@ import pytest
 
 from qhrtem_jax.matching.likelihood import make_likelihood, mean_square
 from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
-from qhrtem_jax.matching.weights import error_scale, pixel_weights, same_weights
+from qhrtem_jax.matching.weights import error_scale, pixel_weights, same_weights, tempered
 
 SHAPE = (6, 9)
 NOISE = NoiseModel(4e-2, (0.4, 0.1))
@@ -82,3 +82,28 @@ def test_errors_under_a_misfit_are_led_back_to_the_noise():
     assert scale.noise == pytest.approx(0.5)  # a quarter of the variance
     assert scale.chi2 == pytest.approx(chi2)
     assert scale.misfit == pytest.approx(np.sqrt(max(1.0, chi2)))
+
+
+def test_weights_follow_what_a_model_misses_where_images_have_their_contrast():
+    rng = np.random.default_rng(4)
+    noise = NoiseModel(1e-4, (0.5, 0.2))
+    root = np.linalg.cholesky(noise.correlation(48) + 1e-12 * np.eye(48))
+    y, x = np.mgrid[0:48, 0:48] / 48.0
+    lattice = np.stack([np.cos(2 * np.pi * (k * x + 3 * y)) for k in (2, 3, 4, 5)])
+    images = 1.0 + 0.2 * np.tile(lattice.sum(axis=0), (6, 1, 1))
+    images += 0.02 * np.cos(2 * np.pi * np.stack([j * y for j in range(6)]) + 7 * x)
+    residuals = 1e-2 * np.array([root @ rng.normal(size=(48, 48)) @ root.T for _ in range(6)])
+    assert tempered(noise, residuals, images, 0) is noise
+    # four times the variance at the lattice's frequencies, which is little of all pixels'
+    spectrum = np.fft.fft2(residuals)
+    at = np.abs(np.fft.fft2(images - 1.0)).mean(axis=0) > 1.0
+    wrong = np.fft.ifft2(np.where(at, 2.0 * spectrum, spectrum)).real
+    assert np.mean(wrong**2) < 1.2 * np.mean(residuals**2)
+    found = tempered(noise, wrong, images, 0)
+    assert found.source == "misfit"
+    assert found.lags == noise.lags
+    assert found.variance == pytest.approx(4e-4, rel=0.35)
+    # what a fit has absorbed does not count as explained
+    more = tempered(noise, wrong, images, int(at.sum()) // 4)
+    assert more.variance > 1.2 * found.variance
+    assert tempered(found, wrong, images, 0) is found
