@@ -1,13 +1,15 @@
 """Joint refinement of a whole field: no seams between regions.
 
 Sweeps find the heights and relaxed numbers of all regions; where they do not reach the minimum,
-steps over the whole field follow; then all numbers are made whole, the surest first.
+steps over the whole field follow; regions that are missed are tried at other heights; then all
+numbers are made whole, the surest first.
 """
 
 import dataclasses
 
 import numpy as np
 
+from qhrtem_jax.field.heights import better_heights
 from qhrtem_jax.field.model import FieldModel, JointState, free_coordinates, weights
 from qhrtem_jax.field.simulate import like_nearest, objective, snapped, stack_of
 from qhrtem_jax.field.steps import polish
@@ -18,6 +20,9 @@ from qhrtem_jax.regions.model import RegionState
 
 MOST_SWEEPS, CONVERGED = 10, 0.98
 """Sweeps with relaxed numbers end when the misfit falls by less than 2 %."""
+
+AGAIN = 3
+"""Sweeps after a region has moved to another height."""
 
 FIRST_STEPS, LATER_STEPS = 20, 6
 """Gradient steps of the unknown cells."""
@@ -48,9 +53,18 @@ def refine(
         if k >= 2 and value > CONVERGED * last:
             break
         last = value
+    state, moved = better_heights(model, state, journal, none)
+    for _ in range(AGAIN if moved else 0):
+        state = explain_unknown(model, state, journal, LATER_STEPS)
+        state = _advance(model, state, journal, "relaxed field", none)
     state = dataclasses.replace(state, points=_surest_numbers(model, state))
     state = explain_unknown(model, state, journal, LATER_STEPS)
-    return _advance(model, state, journal, "whole numbers", ~none, weigh=False), ~none
+    state = _advance(model, state, journal, "whole numbers", ~none, weigh=False)
+    state, moved = better_heights(model, state, journal, ~none)
+    if moved:
+        state = explain_unknown(model, state, journal, LATER_STEPS)
+        state = _advance(model, state, journal, "whole numbers", ~none, weigh=False)
+    return state, ~none
 
 
 def _at_heights(model: FieldModel, state: JointState) -> JointState:

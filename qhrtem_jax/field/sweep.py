@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from qhrtem_jax.field.model import (
     FieldModel,
     JointState,
+    OwnAndShared,
     free_coordinates,
     weights,
 )
@@ -43,7 +44,7 @@ def sweep(
 ) -> JointState:
     """One field simulation, then least squares of everything but the `fixed` numbers; `weigh`:
     choose the weights of the pixels anew, where no noise is given."""
-    targets, missed = _deferred_targets(model, state, journal)
+    targets, missed = deferred_targets(model, state, journal)
     if weigh and model.given_noise is None:
         state = _weighed(model, state, missed)
     if state.settled:
@@ -55,7 +56,7 @@ def sweep(
 
 def pool(model: FieldModel, state: JointState, journal: Journal, fixed: Fixed) -> JointState:
     """The state with the normal equations of its regions."""
-    targets, _ = _deferred_targets(model, state, journal)
+    targets, _ = deferred_targets(model, state, journal)
     found = _least_squares(model, state, journal, fixed, targets, 0)
     return dataclasses.replace(state, system=found.system)
 
@@ -88,13 +89,23 @@ def explain_unknown(
     return dataclasses.replace(state, unknown=unknown)
 
 
-def _deferred_targets(
+def deferred_targets(
     model: FieldModel, state: JointState, journal: Journal
 ) -> tuple[Float[np.ndarray, "regions rows cols"], Float[np.ndarray, "regions rows cols"]]:
     """(targets less what the neighbours add to each region, what the field misses of them)."""
     simulated = cut(model, image(model, state, journal))
     periodic = state.weights.fit.images(snapped(model, state))
     return model.targets - (simulated - periodic), simulated - model.targets
+
+
+def active_coordinates(
+    model: FieldModel, free: OwnAndShared, fixed: Fixed
+) -> Bool[np.ndarray, "regions own"]:
+    """Which own coordinates of regions move: all but the numbers that are `fixed`."""
+    counts = model.layout.counts
+    active = np.ones((len(fixed), free.own), dtype=bool)
+    active[:, [free.coordinates.free.index(k) for k in range(counts.start, counts.stop)]] = ~fixed
+    return active
 
 
 def _weighed(
@@ -115,9 +126,8 @@ def _least_squares(
     iterations: int,
 ) -> Pooled:
     """Regions against `targets`; without `iterations`, their normal equations as they are."""
-    free, counts = free_coordinates(model, state), model.layout.counts
-    active = np.ones((len(state.points), free.own), dtype=bool)
-    active[:, [free.coordinates.free.index(k) for k in range(counts.start, counts.stop)]] = ~fixed
+    free = free_coordinates(model, state)
+    active = active_coordinates(model, free, fixed)
     found = pooled_fit(
         state.weights.fit,
         free.coordinates,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.field.counting import certify, settle
+from qhrtem_jax.field.heights import better_heights
 from qhrtem_jax.field.layout import apart, pixels_beside
 from qhrtem_jax.field.linear import FieldLinear, Step, field_objective, linearise, moved, situation
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights
@@ -17,6 +18,7 @@ from qhrtem_jax.field.simulate import (
     plane_vector,
     residuals,
     snapped,
+    stack_of,
 )
 from qhrtem_jax.field.sweep import explain_unknown
 from qhrtem_jax.io.journal import Journal
@@ -240,6 +242,27 @@ def test_cells_that_no_region_sees_stay_as_other_pixels_say(alone):
     np.testing.assert_array_equal(np.asarray(settled.unknown.numbers)[unseen], before)
     moved_most = np.max(np.abs(np.asarray(settled.unknown.numbers - state.unknown.numbers)))
     assert moved_most > 1e-3  # those that it sees are free
+
+
+@pytest.mark.parametrize("units", [1, -1])
+def test_a_region_at_a_wrong_height_is_found(column, units):
+    model, right = column.model, column.state
+    points = right.points.copy()
+    points[2, INDEX["C1"]] -= units * model.unit_nm
+    stack = stack_of(model, points, right.stack)
+    wrong = dataclasses.replace(right, points=points, stack=stack)
+    assert np.any(stack.heights - stack.heights[0] != right.stack.heights - right.stack.heights[0])
+    fixed = np.ones(column.numbers.shape, dtype=bool)
+    found, changed = better_heights(model, wrong, column.journal, fixed)
+    assert changed
+    np.testing.assert_array_equal(
+        found.stack.heights - found.stack.heights[0],
+        right.stack.heights - right.stack.heights[0],
+    )
+    assert objective(model, found, column.journal) < objective(model, right, column.journal) + 5.0
+    same, changed = better_heights(model, right, column.journal, fixed)
+    assert not changed
+    assert same is right
 
 
 def test_steps_move_unknown_cells_as_far_as_there_is_room(column):
