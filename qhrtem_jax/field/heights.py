@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 SUSPECT = 1.1
 """Regions whose chi-square exceeds the median by this factor are tried."""
 
+PASSES = 3
+"""Over all regions that are missed, at most."""
+
 LEAST_GAIN = 5.0
 """Another height must lower the objective by more."""
 
@@ -35,23 +38,35 @@ def better_heights(
 ) -> tuple[JointState, bool]:
     """(the state with regions at heights that explain more of the image, whether some moved), with
     numbers relaxed but for the `fixed` ones. The heights of a state are settled."""
-    chi2, changed = np.sum(residuals(model, state, journal) ** 2, axis=1), False
-    suspects = np.flatnonzero(chi2 > SUSPECT * np.median(chi2))
-    value = objective(model, state, journal)
-    for k in suspects[np.argsort(-chi2[suspects])]:
-        for units in (1, -1):
-            trial = _moved(model, state, int(k), units)
-            for _ in range(ROUNDS):
-                trial = _fitted_alone(model, trial, int(k), journal, fixed)
-            found = objective(model, trial, journal)
-            if found < value - LEAST_GAIN:
-                name = model.problem.regions[k].name
-                log.info(
-                    "%s: %+d repeating units, chi-square %.1f after %.1f", name, units, found, value
-                )
-                state, value, changed = trial, found, True
-                break
-    return state, changed
+    before = state
+    for _ in range(PASSES):  # a region at a wrong height hides that its neighbours are
+        here = state
+        chi2 = np.sum(residuals(model, state, journal) ** 2, axis=1)
+        suspects = np.flatnonzero(chi2 > SUSPECT * np.median(chi2))
+        for k in suspects[np.argsort(-chi2[suspects])]:
+            state = _better_height(model, state, journal, int(k), fixed)
+        if state is here:
+            break
+    return state, state is not before
+
+
+def _better_height(
+    model: FieldModel, state: JointState, journal: Journal, k: int, fixed: Fixed
+) -> JointState:
+    """The state with region `k` a unit deeper or higher, where that is better than where it stands,
+    its own parameters at their best at either height."""
+    trials = [(0, state), *((units, _moved(model, state, k, units)) for units in (1, -1))]
+    found = []
+    for units, trial in trials:
+        for _ in range(ROUNDS):
+            trial = _fitted_alone(model, trial, k, journal, fixed)
+        found.append((objective(model, trial, journal), units, trial))
+    here, (value, units, best) = found[0][0], min(found, key=lambda one: one[0])
+    if units == 0 or value > here - LEAST_GAIN:
+        return state
+    name = model.problem.regions[k].name
+    log.info("%s: %+d repeating units, chi-square %.1f after %.1f", name, units, value, here)
+    return best
 
 
 def _moved(model: FieldModel, state: JointState, k: int, units: int) -> JointState:
