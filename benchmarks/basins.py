@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.problems import write_specimen
 from benchmarks.versions import versions
 
 BEYOND_NOISE = 1.1
@@ -28,22 +29,20 @@ def settings(folder: Path, k: int, known: dict[str, Any], more: dict[str, Any]) 
     """Settings of experiment `k`, with its files in `folder`."""
     image = folder / f"image{k}.npy"
     np.save(image, known["images"][k])
-    (folder / "cell.cel").write_text(str(known["cel"]))
-    values = [str(len(known["mtf"])), *(f"{v:.10f}" for v in known["mtf"])]
-    (folder / "camera.mtf").write_text("\n".join(values) + "\n")
+    cell, camera = write_specimen(folder, known)
     content: dict[str, Any] = {
         "stage": "imaging",
         "seed": k,
         "data": {
             "image": str(image),
             "sampling_nm": float(known["sampling_nm"]),
-            "mtf": str(folder / "camera.mtf"),
+            "mtf": str(camera),
             "mtf_scale": float(known.get("mtf_scale", 1.0)),
             "noise_variance": float(known["noise_variance"]),
             "noise_correlation": known["noise_correlation"].tolist(),
         },
         "specimen": {
-            "structure": str(folder / "cell.cel"),
+            "structure": str(cell),
             "scattering": str(known.get("scattering", "lobato")),
         },
         "microscope": {"aberration_convention": "drprobe"},

@@ -17,14 +17,19 @@ import numpy as np
 from benchmarks.versions import versions
 
 
+def pipeline(options: list[str], folder: Path) -> dict:
+    """The result of the pipeline with some settings, run in `folder`."""
+    command = [sys.executable, "-m", "experiments.run", "+stage=pipeline", *options]
+    subprocess.run([*command, f"hydra.run.dir={folder}"], check=True)
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
 def run(field: Path, index: int, bto: Path, out: Path) -> dict:
     """Run the pipeline and return its result."""
     out.mkdir(parents=True, exist_ok=True)
     image = out / f"field{index}.npy"
     np.save(image, np.load(field)["noisy"][index])
-    folder = out / f"run{index}"
     options = [
-        "+stage=pipeline",
         f"data.image={image}",
         "data.sampling_nm=0.00887",
         f"data.mtf={bto / 'MTF-US2k-300.mtf'}",
@@ -34,10 +39,8 @@ def run(field: Path, index: int, bto: Path, out: Path) -> dict:
         f"specimen.structure={bto / 'BTO110.cel'}",
         "microscope.aberration_convention=drprobe",
         "overwrite=true",
-        f"hydra.run.dir={folder}",
     ]
-    subprocess.run([sys.executable, "-m", "experiments.run", *options], check=True)
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return pipeline(options, out / f"run{index}")
 
 
 def claims(result: dict, truth: dict) -> list[tuple[float, bool]]:

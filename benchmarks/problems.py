@@ -1,8 +1,9 @@
 """Objectives for optimizer benchmarks: test functions with the optimum moved, and a real image."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,16 @@ def moved(name: str, d: int, seed: int) -> Objective:
     place = np.random.default_rng(1000 + seed).uniform(0.1, 0.9, d)
     width = known.high - known.low
     return lambda u: known.function(known.optimum + width * (np.asarray(u) - place))
+
+
+def write_specimen(folder: Path, known: Mapping[str, Any]) -> tuple[Path, Path]:
+    """(cell, MTF of the camera): the files that come with synthetic experiments."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cell, camera = folder / "cell.cel", folder / "camera.mtf"
+    cell.write_text(str(known["cel"]), encoding="utf-8")
+    lines = [str(len(known["mtf"])), *(f"{value:.10f}" for value in known["mtf"])]
+    camera.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return cell, camera
 
 
 def bto_overrides(folder: Path) -> dict:

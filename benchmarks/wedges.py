@@ -15,14 +15,13 @@ folder for other options or another version.
 import argparse
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 
-from benchmarks.field import claims, compare
+from benchmarks.field import claims, compare, pipeline
+from benchmarks.problems import write_specimen
 from benchmarks.versions import versions
 
 matplotlib.use("Agg")
@@ -36,28 +35,23 @@ def run(content: np.lib.npyio.NpzFile, index: int, out: Path, options: list[str]
     """The pipeline's result for one wedge."""
     folder = out / f"wedge{index}"
     if not (folder / "result.json").is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        image, cel, mtf = out / f"wedge{index}.npy", out / "BaTiO3_110.cel", out / "camera.mtf"
+        cell, camera = write_specimen(out, content)
+        image = out / f"wedge{index}.npy"
         np.save(image, content["noisy"][index])
-        cel.write_text(str(content["cel"]), encoding="utf-8")
-        lines = [str(len(content["mtf"])), *(f"{value:.10f}" for value in content["mtf"])]
-        mtf.write_text("\n".join(lines) + "\n", encoding="utf-8")
         variance = json.loads(str(content["truth"][index]))["noise_variance"]
         command = [
-            "+stage=pipeline",
             f"data.image={image}",
             f"data.sampling_nm={float(content['sampling_nm'])}",
-            f"data.mtf={mtf}",
+            f"data.mtf={camera}",
             "data.roi_shape=[45,64]",
             f"data.noise_variance={variance}",
             f"data.noise_correlation={content['noise_correlation'].tolist()}",
-            f"specimen.structure={cel}",
+            f"specimen.structure={cell}",
             "specimen.scattering=lobato",
             "microscope.aberration_convention=drprobe",
-            f"hydra.run.dir={folder}",
             *options,
         ]
-        subprocess.run([sys.executable, "-m", "experiments.run", *command], check=True)
+        pipeline(command, folder)
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jaxtyping
@@ -295,3 +297,13 @@ def test_public_arrays_carry_shapes():
         "def _f(k: Array): ...\n"
     )
     assert set(without_shapes(ast.parse(wrong).body)) == {"a", "b", "f()", "e", "h", "i"}
+
+
+def test_nothing_is_computed_at_import():
+    """Not even an array: the first one starts JAX's backend, whose settings come later."""
+    names = sorted({f"qhrtem_jax.{name_of(p)[:-3].replace('/', '.')}" for p in MODULES})
+    code = (
+        f"import importlib; [importlib.import_module(n) for n in {names}]; "
+        "from jax._src import xla_bridge; assert not xla_bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 
 import numpy as np
-from jaxtyping import Float
 
 from qhrtem_jax.field.model import FieldModel, JointState
 from qhrtem_jax.field.simulate import C1, objective, residuals, snapped, stack_of
@@ -80,21 +79,21 @@ def _fitted_alone(
     model: FieldModel, state: JointState, k: int, journal: Journal, fixed: Fixed
 ) -> JointState:
     """The own parameters of region `k` at their best for its pixels, all others held."""
-    targets, _ = deferred_targets(model, state, journal)
+    alone = slice(k, k + 1)
+    targets, _ = deferred_targets(model, state, journal, alone)
     coordinates, own = model.joint.coordinates, model.joint.own
     active = np.zeros((1, len(coordinates.free)), dtype=bool)
-    active[:, :own] = active_coordinates(model, model.joint, fixed[k : k + 1])
-    alone: Float[np.ndarray, "regions point"] = state.points[k : k + 1]
+    active[:, :own] = active_coordinates(model, model.joint, fixed[alone])
     found = pooled_fit(
         state.weights.fit,
         coordinates,
         len(coordinates.free),
-        alone,
-        targets[k : k + 1],
+        state.points[alone],
+        targets,
         active,
         iterations=ITERATIONS,
     )
     journal.count(evaluations=found.jacobians, gradients=found.jacobians)
     points = state.points.copy()
-    points[k] = found.points[0]
+    points[alone] = found.points
     return dataclasses.replace(state, points=points)

@@ -1,7 +1,6 @@
 """Cells of the supercell that a field is simulated in: known, unknown, vacuum."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -59,14 +58,13 @@ def pixels_beside(
 ) -> Bool[np.ndarray, "unknown rows cols"]:
     """Whether each pixel of the frame lies within `REACH_NM` of each unknown cell."""
     places = np.stack(np.unravel_index(layout.unknown_cells, layout.shape), axis=1)
-    along = []
-    for axis, count in enumerate(frame.shape):
-        size, period = columns.size_nm[1 - axis], layout.shape[axis]
-        at = np.arange(count) * frame.sampling_nm[axis]
-        turns = places[:, axis, None] + np.array([-period, 0, period])
-        low = (turns * size)[:, :, None]
-        along.append(np.any(np.maximum(low - at, at - (low + size)) < REACH_NM, axis=1))
-    return along[0][:, :, None] & along[1][:, None, :]
+    pixels = [np.arange(n) * step for n, step in zip(frame.shape, frame.sampling_nm, strict=True)]
+    sizes = columns.size_nm[1], columns.size_nm[0]
+    down, along = (
+        _within_reach(at, at, of, size, period)
+        for at, of, size, period in zip(pixels, places.T, sizes, layout.shape, strict=True)
+    )
+    return (down[:, None] & along[None]).transpose(2, 0, 1)
 
 
 def field_layout(field: Experiment, regions: Sequence[Region], columns: Columns) -> FieldLayout:
@@ -137,11 +135,20 @@ def _near(
     periodic supercell of `shape` cells of `size` nm. The pixels of a region need not cover its
     cell."""
     sampling = np.array(frame.sampling_nm)
-    first = (np.array([r.origin for r in regions]) * sampling)[:, None]
+    first = np.array([r.origin for r in regions]) * sampling
     last = first + np.array(regions[0].image.shape) * sampling
-    found = np.zeros((len(regions), len(places)), dtype=bool)
-    for turn in itertools.product((-1, 0, 1), repeat=2):
-        corners = ((places + np.array(turn) * shape) * size)[None]
-        gap = np.maximum(corners - last, first - (corners + size)).max(axis=2)
-        found |= gap < REACH_NM
-    return found
+    down, along = (
+        _within_reach(first[:, axis], last[:, axis], places[:, axis], size[axis], shape[axis])
+        for axis in (0, 1)
+    )
+    return down & along
+
+
+def _within_reach(
+    first: np.ndarray, last: np.ndarray, places: np.ndarray, size: float, period: int
+) -> np.ndarray:
+    """Whether what extends from `first` to `last` (n,) along an axis, in nm, lies within `REACH_NM`
+    of cells (m,) at `places` of `size` nm each, which repeat after `period` cells: (n, m)."""
+    low = (places + period * np.array([-1, 0, 1])[:, None]) * size
+    gap = np.maximum(low - last[:, None, None], first[:, None, None] - (low + size))
+    return np.any(gap < REACH_NM, axis=1)

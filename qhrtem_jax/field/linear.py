@@ -10,7 +10,7 @@ the numbers of cells that no region shows are nuisances, too.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from qhrtem_jax.field.model import FieldModel, JointState, Weights, whole_numbers
 from qhrtem_jax.field.simulate import objective, residuals
@@ -187,13 +187,12 @@ def situation(linear: FieldLinear, state: JointState, journal: Journal) -> Situa
     unit = _flat(model, places, room)
     unknown = deviations(state.unknown, model.per_cell)
     seen = linear.vectors.outside @ (unknown - linear.unknown).ravel()
-    pull = _flat(model, coordinates.pull(places) / coordinates.prior_std, unknown)
-    pull[len(pull) - unknown.size :] += seen
+    pulls = unknown + seen.reshape(unknown.shape)
+    pull = _flat(model, coordinates.pull(places) / coordinates.prior_std, pulls)
     slope = products[count:] + pull
-    held = np.zeros(len(slope), dtype=bool)
     # where no region looks, only other pixels say what is there
-    unseen = ~model.cells.near_unknown.any(axis=0)
-    held[len(held) - unknown.size :] = np.repeat(unseen, unknown.shape[1])
+    unseen = np.logical_not(np.any(model.cells.near_unknown, axis=0))[:, None]
+    held = _flat(model, np.zeros(places.shape, bool), np.broadcast_to(unseen, unknown.shape))
     for _ in range(3):
         inverse = linear.covariance(held)
         step = -inverse @ (slope + linear.across @ made)
@@ -248,9 +247,9 @@ def _limits(
 
 def _flat(
     model: FieldModel,
-    values: Float[np.ndarray, "regions p"],
-    unknown: Float[np.ndarray, "unknown chains"],
-) -> Float[np.ndarray, " n"]:
+    values: Shaped[np.ndarray, "regions p"],
+    unknown: Shaped[np.ndarray, "unknown chains"],
+) -> Shaped[np.ndarray, " n"]:
     """Nuisances in one row: those of each region, the shared ones, the unknown cells' numbers."""
     own = model.nuisances.own
     return np.concatenate([values[:, :own].ravel(), values[0, own:], unknown.ravel()])

@@ -90,12 +90,13 @@ def explain_unknown(
 
 
 def deferred_targets(
-    model: FieldModel, state: JointState, journal: Journal
-) -> tuple[Float[np.ndarray, "regions rows cols"], Float[np.ndarray, "regions rows cols"]]:
-    """(targets less what the neighbours add to each region, what the field misses of them)."""
-    simulated = cut(model, image(model, state, journal))
-    periodic = state.weights.fit.images(snapped(model, state))
-    return model.targets - (simulated - periodic), simulated - model.targets
+    model: FieldModel, state: JointState, journal: Journal, of: slice = slice(None)
+) -> tuple[Float[np.ndarray, "some rows cols"], Float[np.ndarray, "some rows cols"]]:
+    """(targets less what the neighbours add to each region, what the field misses of them); `of`:
+    which regions."""
+    simulated, targets = cut(model, image(model, state, journal))[of], model.targets[of]
+    periodic = state.weights.fit.images(snapped(model, state)[of])
+    return targets - (simulated - periodic), simulated - targets
 
 
 def active_coordinates(

@@ -7,6 +7,7 @@ derivatives. Regions that no pixels see together change in the same simulation.
 import dataclasses
 import itertools
 import logging
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.simulate import residuals, snapped, whole_field
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.integers import shared_columns
-from qhrtem_jax.refine.unknown_cells import COUNT_STD_CELLS
+from qhrtem_jax.refine.unknown_cells import numbers_std
 from qhrtem_jax.refine.whole_field import push, push_unknown
 
 log = logging.getLogger(__name__)
@@ -234,6 +235,15 @@ def _simulate_exchanges(
                 }
 
 
+def _at_once(
+    tangents: list[tuple[list[int], int]],
+) -> Iterator[tuple[int, list[tuple[list[int], int]]]]:
+    """(how many derivatives one program computes, those of `tangents` that are next)."""
+    chunk = TANGENTS_CPU if jax.default_backend() == "cpu" else TANGENTS_GPU
+    for start in range(0, len(tangents), chunk):
+        yield chunk, tangents[start : start + chunk]
+
+
 def _derivatives(
     model: FieldModel, state: JointState, journal: Journal, reach: _Reach, first: int
 ) -> Entries:
@@ -243,10 +253,8 @@ def _derivatives(
     tangents = [(group, p) for group in reach.groups for p in range(own)]
     tangents += [(list(range(regions)), p) for p in range(own, len(index))]
     points, field = jnp.asarray(state.points, model.dtype), whole_field(model, state)
-    chunk = TANGENTS_CPU if jax.default_backend() == "cpu" else TANGENTS_GPU
     entries: Entries = [[] for _ in range(regions)]
-    for start in range(0, len(tangents), chunk):
-        part = tangents[start : start + chunk]
+    for chunk, part in _at_once(tangents):
         directions = np.zeros((chunk, *state.points.shape))
         for k, (group, p) in enumerate(part):
             directions[k, group, index[p]] = width[p]
@@ -268,7 +276,7 @@ def _beyond(
 ) -> tuple[Entries, np.ndarray]:
     """(the vectors of the numbers of unknown cells that regions see, from the `first` on,
     `Vectors.outside`)."""
-    near, std = model.cells.near_unknown, COUNT_STD_CELLS * model.per_cell
+    near, std = model.cells.near_unknown, numbers_std(model.per_cell)
     cells, chains = near.shape[1], len(std)
     entries: Entries = [[] for _ in state.points]
     tangents = [(group, c) for group in apart(near) for c in range(chains)]
@@ -276,9 +284,7 @@ def _beyond(
     outside = np.zeros((cells * chains, cells * chains))
     elsewhere: list[list[np.ndarray]] = [[] for _ in range(cells)]
     beside = pixels_beside(model.cells, model.problem.field.frame, model.columns)
-    chunk = TANGENTS_CPU if jax.default_backend() == "cpu" else TANGENTS_GPU
-    for start in range(0, len(tangents), chunk):
-        part = tangents[start : start + chunk]
+    for chunk, part in _at_once(tangents):
         directions = np.zeros((chunk, cells, chains))
         for k, (group, c) in enumerate(part):
             directions[k, group, c] = std[c]

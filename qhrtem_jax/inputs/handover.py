@@ -39,17 +39,6 @@ def read_result(path: Path, option: str) -> dict[str, Any]:
     return read_object(path / RESULT if is_folder else path, option)
 
 
-def handed_imaging(settings: Settings) -> Float[np.ndarray, " parameters"] | None:
-    """The imaging parameters that `imaging.result` hands over; None where none are.
-
-    **Raises:** `InputError` for a result that cannot be used.
-    """
-    path = settings.imaging.result
-    if path is None:
-        return None
-    return imaging_vector(settings, read_result(Path(path), "imaging.result"), path)
-
-
 @dataclasses.dataclass(frozen=True)
 class HandedErrors:
     """What is not known of imaging parameters that are handed over: their covariance, in this run's
@@ -59,20 +48,34 @@ class HandedErrors:
     covariance: Float[np.ndarray, "d d"]
 
 
-def handed_errors(settings: Settings) -> HandedErrors | None:
-    """The `covariance` of the result that `imaging.result` hands over; None where it has none.
+@dataclasses.dataclass(frozen=True)
+class HandedImaging:
+    """Imaging parameters that are handed over; `errors`: None where the result has none."""
 
-    **Raises:** `InputError` for a covariance that cannot be one.
+    vector: Float[np.ndarray, " parameters"]
+    errors: HandedErrors | None
+
+
+def handed_imaging(settings: Settings) -> HandedImaging | None:
+    """The imaging parameters that `imaging.result` hands over; None where none are.
+
+    **Raises:** `InputError` for a result that cannot be used.
     """
     path = settings.imaging.result
     if path is None:
         return None
     content = read_result(Path(path), "imaging.result")
-    known = _covariance(content, path)
+    vector = imaging_vector(settings, content, path)
+    return HandedImaging(vector, _errors(settings, content, path))
+
+
+def _errors(settings: Settings, content: dict[str, Any], source: str) -> HandedErrors | None:
+    """The covariance in a result, in this run's convention."""
+    known = _covariance(content, source)
     if known is None:
         return None
-    factors = _factors(settings, content, path)
-    if handed_values(content, path).get("drift_x", 0.0) < 0.0:  # turned round with its value
+    factors = _factors(settings, content, source)
+    if handed_values(content, source).get("drift_x", 0.0) < 0.0:  # turned round with its value
         factors |= {"drift_x": -1.0, "drift_y": -1.0}
     scale = np.array([factors.get(name, 1.0) for name in known.names])
     return HandedErrors(known.names, known.covariance * np.outer(scale, scale))

@@ -19,8 +19,7 @@ from qhrtem_jax.refine.integers import (
     weighed,
 )
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-from qhrtem_jax.refine.regions import EXACT as EXACT_IMAGING
-from qhrtem_jax.refine.regions import RegionModel, Shared, Tick, Variations, silent
+from qhrtem_jax.refine.regions import ALL_KNOWN, RegionModel, Shared, Tick, Variations, silent
 
 EXACT = 24
 """So many paired and combined changes, the most promising ones, are simulated; the other pairs are
@@ -59,7 +58,7 @@ def search(
     points: Float[np.ndarray, "regions point"],
     targets: Float[np.ndarray, "regions rows cols"],
     *,
-    shared: Shared = EXACT_IMAGING,
+    shared: Shared = ALL_KNOWN,
     passes: int = 8,
     report: Callable[[int], None] = lambda certified: None,
     tick: Tick = silent,

@@ -56,11 +56,11 @@ class Shared(eqx.Module):
     independent `directions` (k of them) in these, a standard deviation each."""
 
     index: tuple[int, ...] = eqx.field(static=True)
-    directions: Float[Array, "k shared"]
+    directions: Float[np.ndarray, "k shared"]
 
 
-EXACT = Shared((), jnp.zeros((0, 0)))
-"""All is known."""
+ALL_KNOWN = Shared((), np.zeros((0, 0)))
+"""The imaging parameters are exact."""
 
 
 class RegionModel(eqx.Module):
@@ -125,7 +125,7 @@ class RegionModel(eqx.Module):
         targets: Float[np.ndarray, "regions rows cols"],
         counts: Num[np.ndarray, "regions k chains"],
         tick: Tick = silent,
-        shared: Shared = EXACT,
+        shared: Shared = ALL_KNOWN,
     ) -> Variations:
         """Effects of other numbers `counts`; nuisances: `coordinates`, then `shared`."""
         arrays, options = (points, targets, counts), {"coordinates": coordinates, "shared": shared}
@@ -199,7 +199,7 @@ def _variations(
         image, every = structured_jacobian(model.simulator, point, free)
         residual, slopes = model.likelihood.residual(image, target), model.likelihood.slopes(every)
         own = len(coordinates.free)
-        directions = slopes[:, own:] @ shared.directions.astype(slopes.dtype).T
+        directions = slopes[:, own:] @ jnp.asarray(shared.directions, slopes.dtype).T
         jacobian = jnp.concatenate([slopes[:, :own] * coordinates.width, directions], axis=1)
 
         def change(numbers: Array) -> Array:

@@ -28,12 +28,17 @@ class UnknownCells(eqx.Module):
     shifts: Float[Array, "unknown columns 2"]  # in units of `SHIFT_STD_NM`
 
 
+def numbers_std(per_cell: Int[np.ndarray, " chains"]) -> Float[np.ndarray, " chains"]:
+    """Deviation of the prior of the numbers of atoms; `per_cell`, atoms of each chain in one
+    cell."""
+    return COUNT_STD_CELLS * per_cell
+
+
 def deviations(
     unknown: UnknownCells, per_cell: Int[np.ndarray, " chains"]
 ) -> Float[np.ndarray, "unknown chains"]:
-    """How far the numbers are from the first ones, in standard deviations of their prior;
-    `per_cell`, atoms of each chain in one cell."""
-    return np.asarray(unknown.numbers, float) / (COUNT_STD_CELLS * per_cell)
+    """How far the numbers are from the first ones, in standard deviations of their prior."""
+    return np.asarray(unknown.numbers, float) / numbers_std(per_cell)
 
 
 def moved(
@@ -44,7 +49,7 @@ def moved(
     per_cell: Int[np.ndarray, " chains"],
 ) -> UnknownCells:
     """Numbers moved by `step`, in standard deviations of their prior, as far as there is room."""
-    numbers = np.asarray(unknown.numbers, float) + step * COUNT_STD_CELLS * per_cell
+    numbers = np.asarray(unknown.numbers, float) + step * numbers_std(per_cell)
     kept = np.where(step == 0.0, unknown.numbers, np.clip(first + numbers, 0.0, most) - first)
     return UnknownCells(jnp.asarray(kept, unknown.numbers.dtype), unknown.shifts)
 
@@ -88,7 +93,7 @@ def fit_unknown(
     optimizer = optax.adam(LEARNING_RATE)
     memory = optimizer.init(unknown)  # pyright: ignore[reportArgumentType]
     limits = jnp.asarray(most, image.dtype)
-    std = jnp.asarray(COUNT_STD_CELLS * per_cell, image.dtype)
+    std = jnp.asarray(numbers_std(per_cell), image.dtype)
     best = (jnp.asarray(jnp.inf, image.dtype), unknown)
     for _ in range(steps + 1):  # the first looks at the start
         unknown, memory, best = _step(

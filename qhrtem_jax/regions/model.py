@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from qhrtem_jax.inputs.columns import bounds_of
+from qhrtem_jax.inputs.handover import HandedErrors, HandedImaging
 from qhrtem_jax.inputs.lattice import lattice_drift
 from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
 from qhrtem_jax.physics.autogrid import GridChoice
@@ -17,7 +17,7 @@ from qhrtem_jax.refine.bounds import PointBounds
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import Counted
 from qhrtem_jax.refine.integers import REJECTED, Constraints
-from qhrtem_jax.refine.regions import EXACT, RegionModel, Shared, make_region_model
+from qhrtem_jax.refine.regions import ALL_KNOWN, RegionModel, Shared, make_region_model
 from qhrtem_jax.refine.surfaces import surfaces_of
 from qhrtem_jax.regions.problem import RegionsProblem
 
@@ -74,10 +74,9 @@ class RegionState:
     remarks: tuple[str, ...] = ()
 
 
-def regions_model(
-    problem: RegionsProblem, vector: Float[np.ndarray, " parameters"]
-) -> RegionsModel:
-    """The model of regions whose imaging parameters are `vector` but for what is their own."""
+def regions_model(problem: RegionsProblem, imaging: HandedImaging) -> RegionsModel:
+    """The model of regions with the given imaging parameters but for what is their own."""
+    vector = imaging.vector
     settings, columns, layout = problem.settings, problem.specimen.columns, problem.layout
     most = columns.most_atoms(settings.specimen.max_cells)
     choice = problem.specimen.grids(problem.frame, vector, problem.sites.stack)
@@ -107,24 +106,23 @@ def regions_model(
         bounds.coordinates(nuisances, dtype),
         bounds.coordinates(nuisances + bounds.of(layout.counts), dtype),
         problem.targets,
-        _shared(problem, bounds),
+        _shared(imaging.errors, bounds),
         _mean_drift(problem),
     )
 
 
-def _shared(problem: RegionsProblem, bounds: PointBounds) -> Shared:
+def _shared(known: HandedErrors | None, bounds: PointBounds) -> Shared:
     """Independent errors of the given imaging parameters that regions do not have for themselves;
     those that are fixed in this run are exact."""
-    known = problem.imaging_errors
     if known is None:
-        return EXACT
+        return ALL_KNOWN
     names = [n for n in known.names if n in bounds.imaging and n not in LOCAL]
     at = [known.names.index(name) for name in names]
     covariance = known.covariance[np.ix_(at, at)]
     scale = np.sqrt(np.maximum(np.diagonal(covariance), 1e-300))
     size, axes = np.linalg.eigh(covariance / np.outer(scale, scale))
     directions = (np.sqrt(np.maximum(size, 0.0)) * axes).T * scale
-    return Shared(tuple(bounds.indices(names)), jnp.asarray(directions[size > LEAST_ERROR]))
+    return Shared(tuple(bounds.indices(names)), directions[size > LEAST_ERROR])
 
 
 def _bounds(problem: RegionsProblem, vector: np.ndarray, most: np.ndarray) -> PointBounds:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.columns import Specimen, load_specimen
-from qhrtem_jax.inputs.handover import HandedErrors, handed_errors, handed_imaging
+from qhrtem_jax.inputs.handover import HandedImaging, handed_imaging
 from qhrtem_jax.inputs.image import Experiment, Origins, averages, load_field
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
@@ -29,10 +29,7 @@ class RegionsProblem:
     regions: tuple[Region, ...]
     specimen: Specimen
     sites: Sites
-    imaging: (
-        Float[np.ndarray, " parameters"] | None
-    )  # parameters that were handed over; None: still to be found
-    imaging_errors: HandedErrors | None  # of these; None: not known
+    imaging: HandedImaging | None  # what was handed over; None: still to be found
     averaged: Origins  # regions that the imaging parameters come from; empty: not known
     warnings: tuple[str, ...]
 
@@ -88,7 +85,6 @@ def prepare(settings: RegionsSettings, reader: Reader, sweeps: int | None = None
         specimen,
         sites,
         handed_imaging(settings),
-        handed_errors(settings),
         groups[0] if groups else (),
         reader.warnings(),
     )

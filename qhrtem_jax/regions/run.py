@@ -44,7 +44,7 @@ def run(problem: RegionsProblem, journal: Journal) -> RegionsResult:
         grid=grid_sizes(model.choice),
         noise=noise_of(noise),
         fit=summary_fit(simulations, experiment, [e.fit.chi2_reduced for e in entries]),
-        parameters=parameter_table(problem.imaging, set(), {}, {}),
+        parameters=parameter_table(problem.imaging.vector, set(), {}, {}),
         correlations=all_correlations(entries),
         rois=entries,
         cost=journal.cost(),

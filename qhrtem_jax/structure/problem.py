@@ -2,12 +2,9 @@
 
 import dataclasses
 
-import numpy as np
-from jaxtyping import Float
-
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.columns import Specimen, load_specimen
-from qhrtem_jax.inputs.handover import handed_imaging
+from qhrtem_jax.inputs.handover import HandedImaging, handed_imaging
 from qhrtem_jax.inputs.image import Experiment, load_experiment
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
@@ -26,7 +23,7 @@ class StructureProblem:
     space: ParameterSpace
     experiment: Experiment
     specimen: Specimen
-    imaging: Float[np.ndarray, " parameters"] | None
+    imaging: HandedImaging | None
     warnings: tuple[str, ...]
 
 

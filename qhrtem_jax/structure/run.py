@@ -24,7 +24,7 @@ def run(problem: StructureProblem, journal: Journal) -> StructureResult:
     """Fit the columns and, by option, the imaging parameters."""
     assert problem.imaging is not None
     columns, image = problem.specimen.columns, problem.experiment.image
-    model = structure_model(problem, problem.imaging)
+    model = structure_model(problem, problem.imaging.vector)
     state = solve(model, journal)
     simulation = fitter(model, state.noise).images(state.point[None])[0]
     errors = structure_errors(model, state)

@@ -180,27 +180,35 @@ def test_derivatives_are_those_of_the_field(column, name):
         np.testing.assert_allclose(found[0], numeric[k], atol=0.01 * np.max(np.abs(numeric)))
 
 
+def slopes_by_unknown(made, cell, look):
+    """By differences, in units of the prior's deviation: what the numbers of an unknown cell do to
+    what `look` says of a state."""
+    slopes = []
+    for chain, std in enumerate(COUNT_STD_CELLS * made.model.per_cell):
+        ends = []
+        for sign in (1.0, -1.0):
+            numbers = np.array(made.state.unknown.numbers)
+            numbers[cell, chain] += sign * 0.02
+            unknown = dataclasses.replace(made.state.unknown, numbers=jnp.asarray(numbers))
+            ends.append(look(dataclasses.replace(made.state, unknown=unknown)))
+        slopes.append((ends[0] - ends[1]) / 0.04 * std)
+    return np.array(slopes)
+
+
 def test_unknown_cells_are_nuisances(column):
     """Their numbers act on the pixels beside them, in units of their prior's deviation."""
-    model, state, linear = column.model, column.state, column.linear
+    model, linear = column.model, column.linear
     cells, chains = linear.unknown.shape
-    std = COUNT_STD_CELLS * model.per_cell
     first = len(linear.gram) - cells * chains
     block = linear.vectors.blocks[-1]
     strongest = np.argmax(np.sum(block.vectors**2, axis=1) * (block.index >= first))
     cell = int(block.index[strongest] - first) // chains
     assert not model.cells.near_unknown[0, cell]
-    numeric, found = [], []
-    for chain in range(chains):
-        ends = []
-        for sign in (1.0, -1.0):
-            numbers = np.array(state.unknown.numbers)
-            numbers[cell, chain] += sign * 0.02
-            unknown = dataclasses.replace(state.unknown, numbers=jnp.asarray(numbers))
-            ends.append(column.residuals(dataclasses.replace(state, unknown=unknown))[-1])
-        numeric.append((ends[0] - ends[1]) / 0.04 * std[chain])
-        (vector,) = block.vectors[block.index == first + cell * chains + chain]
-        found.append(vector)
+    numeric = slopes_by_unknown(column, cell, lambda state: column.residuals(state)[-1])
+    mine = first + cell * chains + np.arange(chains)
+    places = [np.flatnonzero(block.index == at) for at in mine]
+    assert all(len(place) == 1 for place in places)
+    found = block.vectors[np.concatenate(places)]
     assert np.max(np.sum(np.square(numeric), axis=1)) > 100.0
     np.testing.assert_allclose(found, numeric, atol=0.02 * np.max(np.abs(numeric)))
     # it stands beside the frame's last line, and far from its first ones
@@ -213,21 +221,12 @@ def test_other_pixels_hold_unknown_cells(alone):
     """What the pixels of no region say of a cell beside them."""
     model, state, outside = alone.model, alone.state, alone.linear.vectors.outside
     chains = alone.linear.unknown.shape[1]
-    std = COUNT_STD_CELLS * model.per_cell
     cell = int(np.argmax(np.diagonal(outside))) // chains
     (r, c), (rows, cols) = model.corners[0], model.targets.shape[1:]
-    vectors = []
-    for chain in range(chains):
-        ends = []
-        for sign in (1.0, -1.0):
-            numbers = np.array(state.unknown.numbers)
-            numbers[cell, chain] += sign * 0.02
-            unknown = dataclasses.replace(state.unknown, numbers=jnp.asarray(numbers))
-            ends.append(image(model, dataclasses.replace(state, unknown=unknown), alone.journal))
-        white = np.array(state.weights.whole.whiten((ends[0] - ends[1]) / 0.04 * std[chain]))
-        white[r : r + rows, c : c + cols] = 0.0
-        vectors.append(white.ravel())
-    expected = np.array(vectors) @ np.array(vectors).T
+    images = slopes_by_unknown(alone, cell, lambda other: image(model, other, alone.journal))
+    white = np.array(state.weights.whole.whiten(images))
+    white[:, r : r + rows, c : c + cols] = 0.0
+    expected = np.einsum("krc,lrc->kl", white, white)
     assert expected.max() > 100.0
     mine = slice(cell * chains, (cell + 1) * chains)
     np.testing.assert_allclose(outside[mine, mine], expected, atol=0.03 * expected.max())

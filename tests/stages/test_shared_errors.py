@@ -3,16 +3,15 @@
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.inputs.handover import HandedErrors, handed_errors
+from qhrtem_jax.inputs.handover import HandedErrors, HandedImaging, handed_imaging
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.refine.regions import EXACT, Shared
+from qhrtem_jax.refine.regions import ALL_KNOWN, Shared
 from qhrtem_jax.regions.fit import count, relax, start
 from qhrtem_jax.regions.model import RegionsModel, RegionState, fitter, regions_model
 from qhrtem_jax.stages import run_settings
@@ -32,12 +31,12 @@ def model(tmp_path_factory) -> RegionsModel:
     )
     problem = prepared(settings).regions
     assert problem.imaging is not None
-    assert problem.imaging_errors is None  # the file that hands over says nothing of errors
+    assert problem.imaging.errors is None  # the file that hands over says nothing of errors
     names, std = tuple(STD), np.array(list(STD.values()))
-    problem = dataclasses.replace(problem, imaging_errors=HandedErrors(names, np.diag(std**2)))
-    vector = problem.imaging.copy()
+    errors = HandedErrors(names, np.diag(std**2))
+    vector = problem.imaging.vector.copy()
     vector[[INDEX[name] for name in names]] += std * np.array([1.2, -0.9, 1.1, -1.3, 0.8])
-    return regions_model(problem, vector)
+    return regions_model(problem, HandedImaging(vector, errors))
 
 
 def objectives(model: RegionsModel, state: RegionState, journal: Journal) -> list[dict]:
@@ -55,7 +54,7 @@ def test_states_are_compared_at_their_best_imaging_parameters(model, tmp_path):
     the parameters could have done is no reason for a number."""
     journal = Journal(RunFolder(tmp_path / "run"), lambda progress: None)
     state = relax(model, start(model, journal), journal)
-    exact = objectives(dataclasses.replace(model, shared=EXACT), state, journal)
+    exact = objectives(dataclasses.replace(model, shared=ALL_KNOWN), state, journal)
     free = objectives(model, state, journal)
     for one, other in zip(exact, free, strict=True):
         common = sorted(set(one) & set(other))
@@ -80,7 +79,7 @@ def test_objectives_are_those_at_the_best_imaging_parameters(model):
     found = fit.variations(model.nuisances, point[None], target, some, shared=model.shared)
     own = len(model.nuisances.free)
     assert found.slopes.shape[1] == own + len(STD)
-    for k, direction in enumerate(np.asarray(model.shared.directions)):
+    for k, direction in enumerate(model.shared.directions):
         ends = []
         for sign in (1.0, -1.0):
             moved = point.copy()
@@ -99,18 +98,19 @@ def test_objectives_are_those_at_the_best_imaging_parameters(model):
 def test_directions_make_up_the_covariance(model):
     known = np.array([[0.04, 0.03], [0.03, 0.09]])
     errors = HandedErrors(("C1", "tilt_x", "B2_x"), np.pad(known, ((1, 0), (1, 0))))
-    problem = dataclasses.replace(model.problem, imaging_errors=errors)
-    shared = regions_model(problem, model.vector).shared
+    shared = regions_model(model.problem, HandedImaging(model.vector, errors)).shared
     assert isinstance(shared, Shared)
     names = [n for n in ("tilt_x", "B2_x") if n in model.bounds.imaging]  # C1 is each region's own
     assert shared.index == tuple(INDEX[name] for name in names)
-    made = jnp.asarray(shared.directions).T @ shared.directions
+    made = shared.directions.T @ shared.directions
     np.testing.assert_allclose(made, known[: len(names), : len(names)], rtol=1e-6)
 
 
 def handed(path, content) -> HandedErrors | None:
     path.write_text(json.dumps({"parameters": {"C1": {"value": 4.0}}} | content))
-    return handed_errors(run_settings({"stage": "reconstruct", "imaging": {"result": str(path)}}))
+    found = handed_imaging(run_settings({"stage": "reconstruct", "imaging": {"result": str(path)}}))
+    assert found is not None
+    return found.errors
 
 
 def test_a_covariance_is_read_in_this_run_s_convention(tmp_path):
