@@ -12,14 +12,13 @@ from qhrtem_jax.field.linear import (
     Step,
     at_end,
     best_step,
-    field_objective,
     integer_model,
     linearise,
     moved,
 )
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.search import Search
-from qhrtem_jax.field.simulate import difference
+from qhrtem_jax.field.simulate import difference, objective
 from qhrtem_jax.field.sweep import Fixed, explain_unknown, pool, weigh
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.damping import Descent, Halving, begin, descend
@@ -84,7 +83,7 @@ def settle(
 ) -> tuple[JointState, float]:
     """Steps of everything but the numbers while they help: (state, its objective)."""
     model = linear.model
-    value = field_objective(linear, state, journal)
+    value = objective(model, state, journal)
 
     def go_on(now: Descent[JointState]) -> bool:
         return now.accepted == 0 and now.refused <= HALVED
@@ -96,7 +95,7 @@ def settle(
             best: JointState, share: float, step: Step = step
         ) -> tuple[JointState, float, float]:
             trial = moved(linear, best, step, share)
-            return trial, field_objective(linear, trial, journal), 1.0
+            return trial, objective(model, trial, journal), 1.0
 
         found = descend(begin(state, value, 1.0), propose, Halving(), go_on)
         state, value = found.best, found.objective

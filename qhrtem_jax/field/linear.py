@@ -4,7 +4,7 @@ With the vectors of all changes and nuisances at once (`field.vectors`) the best
 follow from integer least squares, and the best nuisances from a linear system of equations. The
 vectors stay valid while numbers and parameters move a little, so further steps cost a few
 simulations each. What a region's own atoms and parameters do is looked at in the pixels near it;
-the numbers of cells that no region shows are nuisances, too.
+where states are compared, the numbers of cells that no region shows are nuisances, too.
 """
 
 import dataclasses
@@ -13,12 +13,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from qhrtem_jax.field.model import FieldModel, JointState, Weights, whole_numbers
-from qhrtem_jax.field.simulate import objective, residuals
+from qhrtem_jax.field.simulate import residuals
 from qhrtem_jax.field.vectors import Vectors, lighter_chains, make_vectors
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.integer_least_squares import IntegerModel
 from qhrtem_jax.refine.unknown_cells import deviations
-from qhrtem_jax.refine.unknown_cells import moved as moved_unknown
 
 REACH = 2
 """Numbers are looked at within so many atoms of those that the vectors were made for; those of
@@ -33,9 +32,10 @@ class FieldLinear:
     """A field around the whole numbers `base`, with the pixels weighed by `weights`.
 
     `gram`: products of all vectors; `precision`: of what is known of the nuisances besides the
-    pixels of the regions: priors, and what other pixels say of unknown cells, whose numbers are
-    taken to agree with these at `unknown` (standard deviations of their prior); `empty`: the
-    integer model without a residual.
+    pixels of the regions: priors, and what other pixels say of unknown cells; `empty`: the integer
+    model without a residual. Unknown cells have been fitted to the whole image, so at their numbers
+    `unknown` (standard deviations of their prior) other pixels pull against what regions and priors
+    do, by `balance`.
     """
 
     model: FieldModel
@@ -45,6 +45,7 @@ class FieldLinear:
     gram: Float[np.ndarray, "v v"]
     precision: Float[np.ndarray, "n n"]
     unknown: Float[np.ndarray, "unknown chains"]
+    balance: Float[np.ndarray, "unknown chains"]
     empty: IntegerModel
     _known: dict[bytes, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
@@ -119,7 +120,13 @@ def linearise(model: FieldModel, state: JointState, journal: Journal) -> FieldLi
         np.zeros((vectors.count, vectors.count)),
         *_limits(model, base),
     )
-    return FieldLinear(model, state.weights, base, vectors, gram, precision, unknown, empty)
+    balance = np.zeros(size)
+    for block, missed in zip(vectors.blocks, residuals(model, state, journal), strict=True):
+        balance[block.index] -= block.vectors @ missed
+    balance = balance[size - unknown.size :].reshape(unknown.shape) - unknown
+    return FieldLinear(
+        model, state.weights, base, vectors, gram, precision, unknown, balance, empty
+    )
 
 
 def best_step(
@@ -129,7 +136,7 @@ def best_step(
     numbers: Float[np.ndarray, "regions chains"],
 ) -> Step:
     """The best step of the nuisances behind a change to `numbers`, from a state."""
-    here = situation(linear, state, journal)
+    here = situation(linear, state, journal, unknown_free=False)
     made = linear.empty.amounts(numbers.reshape(1, -1))[0]
     return Step(numbers, -here.inverse @ (here.slope + linear.across @ made))
 
@@ -138,23 +145,16 @@ def moved(linear: FieldLinear, state: JointState, step: Step, share: float = 1.0
     """The state with the numbers of a step, and the nuisances moved by a share of it."""
     model, free, regions = linear.model, linear.model.nuisances, len(linear.base)
     cut = regions * free.own, len(step.nuisances) - linear.unknown.size
-    own, shared, beyond = np.split(share * step.nuisances, cut)
+    own, shared, _ = np.split(share * step.nuisances, cut)
     own, shared = own.reshape(regions, free.own), np.tile(shared, (regions, 1))
     points = free.coordinates.step(state.points, np.concatenate([own, shared], axis=1))
     points[:, model.layout.counts] = step.numbers
-    unknown = moved_unknown(
-        state.unknown,
-        beyond.reshape(linear.unknown.shape),
-        state.first,
-        model.most,
-        model.per_cell,
-    )
-    return dataclasses.replace(state, points=points, unknown=unknown)
+    return dataclasses.replace(state, points=points)
 
 
 def integer_model(linear: FieldLinear, state: JointState, journal: Journal) -> IntegerModel:
     """The integer model around a state, the nuisances at their best for each number."""
-    here, across = situation(linear, state, journal), linear.across
+    here, across = situation(linear, state, journal, unknown_free=True), linear.across
     return dataclasses.replace(
         linear.empty,
         constant=float(here.constant - here.slope @ here.inverse @ here.slope),
@@ -163,9 +163,13 @@ def integer_model(linear: FieldLinear, state: JointState, journal: Journal) -> I
     )
 
 
-def situation(linear: FieldLinear, state: JointState, journal: Journal) -> Situation:
+def situation(
+    linear: FieldLinear, state: JointState, journal: Journal, *, unknown_free: bool
+) -> Situation:
     """Where a state is in the linearised field. Nuisances at a bound that would go beyond it stay
-    there.
+    there, and unknown cells where they are not `unknown_free`: states are compared with these at
+    their best, but steps leave them to gradients of the whole image, since their numbers are
+    relaxed and far from linear.
 
     **Raises:** `ValueError` if the state weighs its pixels otherwise.
     """
@@ -187,12 +191,12 @@ def situation(linear: FieldLinear, state: JointState, journal: Journal) -> Situa
     unit = _flat(model, places, room)
     unknown = deviations(state.unknown, model.per_cell)
     seen = linear.vectors.outside @ (unknown - linear.unknown).ravel()
-    pulls = unknown + seen.reshape(unknown.shape)
+    pulls = unknown + linear.balance + seen.reshape(unknown.shape)
     pull = _flat(model, coordinates.pull(places) / coordinates.prior_std, pulls)
     slope = products[count:] + pull
     # where no region looks, only other pixels say what is there
-    unseen = np.logical_not(np.any(model.cells.near_unknown, axis=0))[:, None]
-    held = _flat(model, np.zeros(places.shape, bool), np.broadcast_to(unseen, unknown.shape))
+    free = np.any(model.cells.near_unknown, axis=0)[:, None] & unknown_free
+    held = _flat(model, np.zeros(places.shape, bool), np.broadcast_to(~free, unknown.shape))
     for _ in range(3):
         inverse = linear.covariance(held)
         step = -inverse @ (slope + linear.across @ made)
@@ -201,13 +205,6 @@ def situation(linear: FieldLinear, state: JointState, journal: Journal) -> Situa
             break
         held |= outward
     return Situation(float(constant), products[:count], slope, inverse)
-
-
-def field_objective(linear: FieldLinear, state: JointState, journal: Journal) -> float:
-    """What steps of the linearised field make small: the objective of a state, with what the pixels
-    of no region say of unknown cells, to second order around where the field was linearised."""
-    off = (deviations(state.unknown, linear.model.per_cell) - linear.unknown).ravel()
-    return objective(linear.model, state, journal) + float(off @ linear.vectors.outside @ off)
 
 
 def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> bool:

@@ -41,19 +41,6 @@ def deviations(
     return np.asarray(unknown.numbers, float) / numbers_std(per_cell)
 
 
-def moved(
-    unknown: UnknownCells,
-    step: Float[np.ndarray, "unknown chains"],
-    first: Float[np.ndarray, "unknown chains"],
-    most: Int[np.ndarray, " chains"],
-    per_cell: Int[np.ndarray, " chains"],
-) -> UnknownCells:
-    """Numbers moved by `step`, in standard deviations of their prior, as far as there is room."""
-    numbers = np.asarray(unknown.numbers, float) + step * numbers_std(per_cell)
-    kept = np.where(step == 0.0, unknown.numbers, np.clip(first + numbers, 0.0, most) - first)
-    return UnknownCells(jnp.asarray(kept, unknown.numbers.dtype), unknown.shifts)
-
-
 def put(
     state: FieldState,
     cells: Int[Array, " unknown"],

@@ -9,7 +9,7 @@ import pytest
 from qhrtem_jax.field.counting import certify, settle
 from qhrtem_jax.field.heights import better_heights
 from qhrtem_jax.field.layout import apart, pixels_beside
-from qhrtem_jax.field.linear import FieldLinear, Step, field_objective, linearise, moved, situation
+from qhrtem_jax.field.linear import FieldLinear, linearise, situation
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights
 from qhrtem_jax.field.simulate import (
     first_state,
@@ -26,7 +26,7 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import shared_columns
-from qhrtem_jax.refine.unknown_cells import COUNT_STD_CELLS
+from qhrtem_jax.refine.unknown_cells import numbers_std
 from qhrtem_jax.regions.fit import start
 from qhrtem_jax.regions.model import RegionState, regions_model
 from tests import wedge
@@ -184,7 +184,7 @@ def slopes_by_unknown(made, cell, look):
     """By differences, in units of the prior's deviation: what the numbers of an unknown cell do to
     what `look` says of a state."""
     slopes = []
-    for chain, std in enumerate(COUNT_STD_CELLS * made.model.per_cell):
+    for chain, std in enumerate(numbers_std(made.model.per_cell)):
         ends = []
         for sign in (1.0, -1.0):
             numbers = np.array(made.state.unknown.numbers)
@@ -232,15 +232,42 @@ def test_other_pixels_hold_unknown_cells(alone):
     np.testing.assert_allclose(outside[mine, mine], expected, atol=0.03 * expected.max())
 
 
-def test_cells_that_no_region_sees_stay_as_other_pixels_say(alone):
-    model, state = alone.model, alone.state
-    unseen = ~model.cells.near_unknown.any(axis=0)
-    before = np.asarray(state.unknown.numbers)[unseen]
+def test_unknown_cells_are_free_where_states_are_compared_and_stay_where_steps_are_taken(alone):
+    """What regions do not see of them is not free: only other pixels say what is there."""
+    linear, state, journal = alone.linear, alone.state, alone.journal
+    before = np.asarray(state.unknown.numbers)
     assert np.any(np.abs(before) > 0.1)  # they have been fitted
-    settled, _ = settle(alone.linear, state, alone.journal, "test")
-    np.testing.assert_array_equal(np.asarray(settled.unknown.numbers)[unseen], before)
-    moved_most = np.max(np.abs(np.asarray(settled.unknown.numbers - state.unknown.numbers)))
-    assert moved_most > 1e-3  # those that it sees are free
+    settled, _ = settle(linear, state, journal, "test")
+    np.testing.assert_array_equal(settled.unknown.numbers, before)
+    spread = []
+    for unknown_free in (True, False):
+        here = situation(linear, state, journal, unknown_free=unknown_free)
+        spread.append(np.diagonal(here.inverse)[-before.size :].reshape(before.shape))
+    unseen = ~alone.model.cells.near_unknown.any(axis=0)
+    assert np.all(spread[0][~unseen] > 0.0)
+    assert np.all(spread[0][~unseen] < 1.0 + 1e-6)  # at most as uncertain as their prior
+    assert not np.any(spread[0][unseen])
+    assert not np.any(spread[1])
+
+
+def test_unknown_cells_are_drawn_back_to_where_they_were_fitted(alone):
+    """By the pixels of the region, by other pixels and by their prior, as strongly as these say."""
+    linear, state, journal = alone.linear, alone.state, alone.journal
+    unknown = slice(-linear.unknown.size, None)
+    here = situation(linear, state, journal, unknown_free=True).slope[unknown]
+    np.testing.assert_allclose(here, 0.0, atol=1e-3)
+    some = np.zeros(linear.unknown.shape)
+    seen = np.flatnonzero(alone.model.cells.near_unknown.any(axis=0))
+    some[seen] = 0.02 * np.random.default_rng(5).choice([-1.0, 1.0], size=some[seen].shape)
+    numbers = np.asarray(state.unknown.numbers) + some * numbers_std(alone.model.per_cell)
+    numbers = jnp.asarray(numbers, state.unknown.numbers.dtype)
+    unknown_cells = dataclasses.replace(state.unknown, numbers=numbers)
+    moved = dataclasses.replace(state, unknown=unknown_cells)
+    found = situation(linear, moved, journal, unknown_free=True).slope[unknown]
+    hessian = linear.gram[unknown, unknown] + linear.precision[unknown, unknown]
+    expected = hessian @ some.ravel()
+    assert np.max(np.abs(linear.gram[unknown, unknown] @ some.ravel())) > 0.5
+    np.testing.assert_allclose(found, expected, atol=0.1 * np.max(np.abs(expected)))
 
 
 @pytest.mark.parametrize("units", [1, -1])
@@ -264,27 +291,16 @@ def test_a_region_at_a_wrong_height_is_found(column, units):
     assert same is right
 
 
-def test_steps_move_unknown_cells_as_far_as_there_is_room(column):
-    linear, state = column.linear, column.state
-    nothing = np.zeros(len(linear.gram) - linear.count)
-    step = nothing.copy()
-    step[-linear.unknown.size :] = -100.0
-    empty = moved(linear, state, Step(column.numbers, step))
-    np.testing.assert_allclose(state.first + np.asarray(empty.unknown.numbers), 0.0, atol=1e-12)
-    same = moved(linear, state, Step(column.numbers, nothing))
-    np.testing.assert_array_equal(same.unknown.numbers, state.unknown.numbers)
-
-
 def test_other_weights_need_other_vectors(column):
     other = weights(column.model, NoiseModel(2e-4))
     state = dataclasses.replace(column.state, weights=other)
     with pytest.raises(ValueError, match="other weights"):
-        situation(column.linear, state, column.journal)
+        situation(column.linear, state, column.journal, unknown_free=True)
 
 
 def gain_left(column, state):
     """What the best step of the nuisances is foretold to take off the objective."""
-    here = situation(column.linear, state, column.journal)
+    here = situation(column.linear, state, column.journal, unknown_free=False)
     return float(here.slope @ here.inverse @ here.slope)
 
 
@@ -292,7 +308,7 @@ def test_steps_end_where_the_model_sees_no_more_gain(column):
     before = objective(column.model, column.state, column.journal)
     foretold = gain_left(column, column.state)
     state, found = settle(column.linear, column.state, column.journal, "test")
-    assert found == pytest.approx(field_objective(column.linear, state, column.journal))
+    assert found == pytest.approx(objective(column.model, state, column.journal))
     assert before - found == pytest.approx(foretold, abs=0.2 * foretold)
     assert gain_left(column, state) < 0.01 * foretold
     assert foretold > 100.0

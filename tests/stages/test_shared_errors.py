@@ -33,7 +33,7 @@ def model(tmp_path_factory) -> RegionsModel:
     assert problem.imaging is not None
     assert problem.imaging.errors is None  # the file that hands over says nothing of errors
     names, std = tuple(STD), np.array(list(STD.values()))
-    errors = HandedErrors(names, np.diag(std**2))
+    errors = HandedErrors(names, np.outer(std, std) * (0.4 + 0.6 * np.eye(len(std))))
     vector = problem.imaging.vector.copy()
     vector[[INDEX[name] for name in names]] += std * np.array([1.2, -0.9, 1.1, -1.3, 0.8])
     return regions_model(problem, HandedImaging(vector, errors))
