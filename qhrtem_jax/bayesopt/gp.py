@@ -19,6 +19,9 @@ from qhrtem_jax.bayesopt.positive_definite import factorise
 
 _SQRT5 = 5.0**0.5
 
+Extent = float | Float[Array, ""]
+"""Of the part of the unit cube that a model is asked for, against the whole."""
+
 
 class Hyperparameters(eqx.Module):
     """Of a GP on standardised outputs over the unit cube, as logarithms where positive."""
@@ -33,8 +36,9 @@ class Hyperparameters(eqx.Module):
 class Prior:
     """Log-normal priors (median, sigma of the logarithm) and limits of the hyperparameters.
 
-    The length scale's median grows with sqrt(d) (Hvarfner, Hellsten, Nardi, ICML 2024).
-    `fixed_noise`: noise variance of standardised outputs that is not learned (the paper's GP).
+    The length scale's median grows with sqrt(d) (Hvarfner, Hellsten, Nardi, ICML 2024); `extent`
+    multiplies it where a model is asked for a part of the cube only. `fixed_noise`: noise variance
+    of standardised outputs that is not learned (the paper's GP).
     """
 
     lengthscale_at_1d: float = 0.8
@@ -48,19 +52,19 @@ class Prior:
     def lengthscale(self, d: int) -> float:
         return self.lengthscale_at_1d * d**0.5
 
-    def start(self, d: int) -> Hyperparameters:
+    def start(self, d: int, extent: Extent = 1.0) -> Hyperparameters:
         """The prior's medians."""
         noise = self.noise if self.fixed_noise is None else self.fixed_noise
         return Hyperparameters(
-            jnp.full(d, jnp.log(self.lengthscale(d)), jnp.float64),
+            jnp.full(d, jnp.log(self.lengthscale(d) * extent), jnp.float64),
             jnp.asarray(jnp.log(self.outputscale), jnp.float64),
             jnp.asarray(jnp.log(noise), jnp.float64),
             jnp.zeros((), jnp.float64),
         )
 
-    def log_density(self, h: Hyperparameters) -> Float[Array, ""]:
-        d = h.log_lengthscale.shape[0]
-        length = (h.log_lengthscale - jnp.log(self.lengthscale(d))) / self.lengthscale_sigma
+    def log_density(self, h: Hyperparameters, extent: Extent = 1.0) -> Float[Array, ""]:
+        centre = jnp.log(self.lengthscale(h.log_lengthscale.shape[0]) * extent)
+        length = (h.log_lengthscale - centre) / self.lengthscale_sigma
         scale = (h.log_outputscale - jnp.log(self.outputscale)) / self.outputscale_sigma
         total = jnp.sum(length**2) + scale**2
         if self.fixed_noise is None:
@@ -146,6 +150,7 @@ def fit(
     prior: Prior,
     evaluations: int | Int[Array, ""],
     log_likelihood: LogLikelihood = log_marginal_likelihood,
+    extent: Extent = 1.0,
 ) -> Hyperparameters:
     """Maximum a posteriori hyperparameters, from `start`, by `evaluations` gradient calls.
 
@@ -153,7 +158,7 @@ def fit(
     """
     flat, unravel = ravel_pytree(start)
     d = start.log_lengthscale.shape[0]
-    centre = jnp.log(prior.lengthscale(d))
+    centre = jnp.log(prior.lengthscale(d) * extent)
     free_noise = prior.fixed_noise is None
     low = Hyperparameters(
         jnp.full(d, jnp.minimum(centre - 5.0, jnp.log(0.05))),
@@ -172,7 +177,7 @@ def fit(
         h = unravel(theta)
         count = jnp.maximum(jnp.sum(mask), 1)
         likelihood = log_likelihood(x, y, mask, h) / y.shape[1]
-        return -(likelihood + prior.log_density(h)) / count
+        return -(likelihood + prior.log_density(h, extent)) / count
 
     lower, upper = (ravel_pytree(b)[0].astype(flat.dtype) for b in (low, high))
     best, value = lbfgs.minimise(

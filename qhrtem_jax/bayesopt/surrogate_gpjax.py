@@ -80,9 +80,10 @@ def fit(
     start: gp.Hyperparameters,
     prior: gp.Prior,
     evaluations: int | Int[Array, ""],
+    extent: gp.Extent = 1.0,
 ) -> gp.Hyperparameters:
     """As `gp.fit`, by GPJax's likelihood."""
-    return gp.fit(x, y, mask, start, prior, evaluations, log_marginal_likelihood)
+    return gp.fit(x, y, mask, start, prior, evaluations, log_marginal_likelihood, extent)
 
 
 def condition(

@@ -47,6 +47,9 @@ class TurboOptions:
     All points are kept in the state, and come back into the model when the region is near them.
     `beta`: of qUCB and UCB; multiplied by `beta_growth` at each restart. Thompson sampling and
     logEI have no such number: they explore by what the model does not know.
+    `local_lengthscales`: the prior of the length scales follows the size of the trust region
+    (AdaScale-TuRBO: Tang and Paulson, arXiv 2604.22967), so that a small region is no flat function
+    to the model before it has data.
     `output`: "standardised" models the objective, "log" its logarithm (a positive objective that
     falls over orders of magnitude, such as a mean squared error, is then far easier to model).
     """
@@ -64,6 +67,7 @@ class TurboOptions:
     fit_calls: int = 12
     effort: Effort = dataclasses.field(default_factory=Effort)
     prior: gp.Prior = dataclasses.field(default_factory=gp.Prior)
+    local_lengthscales: bool = False
     region: TrustRegionOptions = dataclasses.field(default_factory=TrustRegionOptions)
 
     def __post_init__(self) -> None:
@@ -343,10 +347,12 @@ class Turbo(eqx.Module):
         y = jnp.where(finite, y, jnp.max(jnp.where(finite, y, -jnp.inf)))
         if options.output == "log":
             y = jnp.log(jnp.maximum(y, 1e-300))
+        share = state.region.length / options.region.initial_length
+        extent = share if options.local_lengthscales else 1.0
         # a fresh fit starts from the prior, a warm one from the last
         start = jax.tree.map(
             lambda a, b: jnp.where(state.refit, a, b),
-            options.prior.start(self.dimensions),
+            options.prior.start(self.dimensions, extent),
             state.hyperparameters,
         )
         calls = jnp.where(state.refit, options.first_fit_calls, options.fit_calls)
@@ -356,7 +362,7 @@ class Turbo(eqx.Module):
             residuals = jnp.where(mask[:, None], state.residuals[source], 0.0)
             count = min(options.components, size)
             scores, offset, scale, floor = principal_components(residuals, mask, count)
-            h = gp.fit(x, scores, mask, start, options.prior, calls)
+            h = gp.fit(x, scores, mask, start, options.prior, calls, extent=extent)
             posterior = gp.condition(x, scores, mask, h)
             surrogate: Surrogate = CompositeSurrogate(posterior, offset, scale, floor)
             best = jnp.max(jnp.where(mask, surrogate.score(scores), -jnp.inf))
@@ -368,7 +374,7 @@ class Turbo(eqx.Module):
         variance = jnp.sum(jnp.where(mask, (y - mean) ** 2, 0.0)) / (number - 1)
         target = ((y - mean) / jnp.sqrt(jnp.maximum(variance, 1e-30)))[:, None]
         model = surrogate_gpjax if options.surrogate == "gpjax" else gp
-        h = model.fit(x, target, mask, start, options.prior, calls)
+        h = model.fit(x, target, mask, start, options.prior, calls, extent=extent)
         surrogate = ScalarSurrogate(model.condition(x, target, mask, h))
         return surrogate, jnp.max(jnp.where(mask, -target[:, 0], -jnp.inf))
 

@@ -124,6 +124,21 @@ def test_compiles_once_while_the_data_grow():
     assert float(info.best_value) < 0.05
 
 
+def test_length_scales_follow_the_trust_region_where_data_say_nothing():
+    found = []
+    for local in (True, False):
+        options = dataclasses.replace(SMALL, initial_points=4, local_lengthscales=local)
+        turbo = Turbo(5, 4, 80, options=options)
+        state, _ = optimise(turbo, lambda x: np.full(len(x), 0.5), evaluations=4)
+        small = 0.1 * state.region.length
+        state = eqx.tree_at(lambda s: s.region.length, state, small)
+        _, state = turbo.ask(state, jax.random.key(1))
+        found.append(np.exp(np.median(state.hyperparameters.log_lengthscale)))
+    median = options.prior.lengthscale(5)
+    assert found[0] == pytest.approx(0.1 * median, rel=0.2)
+    assert found[1] > median  # equal values speak for a flat function
+
+
 def test_options_are_checked():
     with pytest.raises(ValueError, match="acquisition"):
         TurboOptions(acquisition="magic")
