@@ -14,17 +14,22 @@ ANION = "O"
 ELEMENTARY_CHARGE_C = 1.602176634e-19
 
 
-def supercell(model: FieldModel, state: JointState) -> tuple[tuple[float, float, float], Atoms]:
-    """(size in nm, atoms) of the model of all regions, each at its place and height."""
-    columns, layout, sites, stack = model.columns, model.layout, model.sites, state.stack
+def supercell(
+    model: FieldModel, state: JointState, end_nm: Float[np.ndarray, " regions"]
+) -> tuple[tuple[float, float, float], Atoms]:
+    """(size in nm, atoms) of the model of all regions, each at its place; `end_nm`: how far the
+    stack of each ends above the deepest."""
+    columns, layout, sites = model.columns, model.layout, model.sites
     rows, cols = model.cells.shape
     places = np.array(np.unravel_index(model.cells.region_cells, (rows, cols))).T
     corner = places.min(axis=0)
     extent = places.max(axis=0) - corner + 1
+    heights = (end_nm.max() - end_nm) / model.unit_nm
+    units = heights.max() + model.region_units
     size = (
         columns.size_nm[0] * extent[1],
         columns.size_nm[1] * extent[0],
-        model.unit_nm * stack.units,
+        float(model.unit_nm * units),
     )
     symbols: list[str] = []
     positions, occupancy, b_nm2 = [], [], []
@@ -37,9 +42,9 @@ def supercell(model: FieldModel, state: JointState) -> tuple[tuple[float, float,
             chain = columns.chains[sites.chain[site]]
             x, y = columns.xy_nm[chain.column] + shifts[chain.column]
             x, y = x + place[1] * columns.size_nm[0], y + place[0] * columns.size_nm[1]
-            z = sites.z[site] + stack.heights[k]
+            z = sites.z[site] + heights[k]
             symbols.append(chain.symbol)
-            positions.append([x / size[0], y / size[1], z / stack.units])
+            positions.append([x / size[0], y / size[1], z / units])
             occupancy.append(point[layout.occupancies.start + sites.chain[site]])
             b_nm2.append(chain.b_nm2)
     atoms = Atoms(

@@ -8,23 +8,24 @@ import numpy as np
 from qhrtem_jax.field.counting import certify
 from qhrtem_jax.field.entries import as_field_entry, refined_entries
 from qhrtem_jax.field.joint import refine
-from qhrtem_jax.field.model import FieldModel, JointState, field_model
+from qhrtem_jax.field.model import FieldModel, field_model
 from qhrtem_jax.field.problem import FieldProblem
 from qhrtem_jax.field.properties import supercell
 from qhrtem_jax.field.result import FieldEntry, FieldResult, Integrated
 from qhrtem_jax.field.simulate import (
+    above_plane_nm,
     cut,
-    exits,
     first_state,
     global_imaging,
     image,
     plane_vector,
 )
+from qhrtem_jax.field.stitched import stitch, stitched_image
 from qhrtem_jax.inputs.conversion import typed
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.fit import count, misfit_remarks, relax, start
-from qhrtem_jax.regions.model import RegionsModel, RegionState, exit_vector, regions_model
+from qhrtem_jax.regions.model import RegionsModel, RegionState, regions_model
 from qhrtem_jax.regions.result import all_correlations, exit_remarks, region_entries, summary_fit
 from qhrtem_jax.reporting.result import (
     figures_of_merit,
@@ -44,16 +45,15 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     counted = _counted_regions(problem, fit, journal)
     model = field_model(fit)
     state = first_state(model, counted)
-    c1 = np.array([exit_vector(fit, point)[INDEX["C1"]] for point in state.points])
-    absorption = float(np.mean(state.points[:, INDEX["absorption"]]))
     experiment = regions.field.image
-    simulation = image(model, state, journal, absorption)
+    stitched = stitch(model, state, chosen.rounding, chosen.global_c1)
+    simulation = stitched_image(model, stitched, journal)
     integrated = Integrated(
         fit=summary_fit(cut(model, simulation), fit.targets, []),
         fit_image=figures_of_merit(simulation, experiment, None),
-        C1_global_nm=float(plane_vector(model, state)[INDEX["C1"]]),
-        absorption_global=absorption,
-        shifts_slices=_shifts(model, state, c1, chosen.rounding),
+        C1_global_nm=float(stitched.vector[INDEX["C1"]]),
+        absorption_global=float(stitched.vector[INDEX["absorption"]]),
+        shifts_slices=tuple(float(n) for n in stitched.shifts_slices),
     )
     journal.note("stitched", integrated.fit.mse)
     arrays = {
@@ -92,7 +92,9 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         else:
             entries = tuple(typed(FieldEntry, roi, "rois") for roi in problem.counted.rois)
         correlations = all_correlations(entries)
-    size_nm, atoms = supercell(model, state)
+    ends = above_plane_nm(model, state) if chosen.refine else stitched.end_nm
+    size_nm, atoms = supercell(model, state, ends)
+    crystal = stitched.crystal
     noise = counted.noise
     return FieldResult(
         **header(problem.settings, regions.reader),
@@ -107,7 +109,10 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         cost=journal.cost(),
         cell=model.columns,
         arrays={k: v.astype(np.float32) for k, v in arrays.items()},
-        structures={"field": (size_nm, atoms, "stitched model of the field")},
+        structures={
+            "field": (size_nm, atoms, "model of the field"),
+            "stitched": (crystal.size_nm, crystal.atoms, "stitched field, as simulated"),
+        },
         history=tuple(journal.rows),
     )
 
@@ -122,18 +127,6 @@ def _counted_regions(problem: FieldProblem, model: RegionsModel, journal: Journa
         points[:, model.layout.mtf_stretch] = 0.0
         relaxed_points[:, model.layout.mtf_stretch] = 0.0
     return RegionState(points, relaxed_points, known.noise)
-
-
-def _shifts(
-    model: FieldModel, state: JointState, c1: np.ndarray, rounding: str
-) -> tuple[float, ...]:
-    """How far the regions end above the deepest exit plane, in slices: in the model, or by their
-    C1 alone (the paper's section 4.3)."""
-    if rounding == "cell":
-        last = exits(model, state)
-        return tuple(float(n) for n in last.max() - last)
-    lowest = plane_vector(model, state)[INDEX["C1"]]
-    return tuple(float(n) for n in (c1 - lowest) / model.columns.slice_nm)
 
 
 def _mean_adjusted(model: FieldModel, difference: np.ndarray) -> np.ndarray:

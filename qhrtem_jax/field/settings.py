@@ -12,12 +12,16 @@ class StitchOptions:
 
     result: str | None = None
     rounding: str = "cell"
+    global_c1: str = "mean"
     refine: bool = True
     sweeps: int = 6
     charges: dict[str, float] | None = None
 
     INPUTS: typing.ClassVar = ("result",)
-    CHOICES: typing.ClassVar = {"rounding": ("cell", "none")}
+    CHOICES: typing.ClassVar = {
+        "rounding": ("cell", "slice", "none"),
+        "global_c1": ("mean", "minimum"),
+    }
     RANGES: typing.ClassVar = {"sweeps": (1, 1000), "charges": (-100.0, 100.0)}
 
 

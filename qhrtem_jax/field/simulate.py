@@ -59,18 +59,36 @@ def like_nearest(
 # Heights
 
 
+def ends_nm(
+    c1_nm: Float[np.ndarray, " regions"], step_nm: float, reference_nm: float | None
+) -> tuple[float, Float[np.ndarray, " regions"]]:
+    """(C1 at the deepest end of all regions' stacks, how far each ends above that).
+
+    Regions that reach deeper have smaller C1; these are taken to differ by multiples of `step_nm`
+    (0: by anything) from `reference_nm`, or from their circular mean.
+    """
+    if step_nm == 0.0:
+        return float(c1_nm.min()), c1_nm - c1_nm.min()
+    zero = reference_nm
+    if zero is None:
+        phase = np.angle(np.mean(np.exp(2j * np.pi * c1_nm / step_nm)))
+        zero = phase / (2.0 * np.pi) * step_nm
+    steps = np.rint((c1_nm - zero) / step_nm)
+    ends = (steps - steps.min()) * step_nm
+    if reference_nm is None:
+        return float(np.mean(c1_nm - ends)), ends
+    return float(zero + steps.min() * step_nm), ends
+
+
 def stack_of(
     model: FieldModel, points: Float[np.ndarray, "regions point"], before: Stack | None
 ) -> Stack:
-    """Heights from the C1 of the regions, which differ by whole repeating units: the rest is the
-    global C1, a circular mean. Regions that reach deeper have smaller C1.
+    """Heights in whole repeating units.
 
     `before`: a stack whose simulator is kept where it is as high as it has to be.
     """
-    c1, unit_nm = points[:, C1], model.unit_nm
-    phase = np.angle(np.mean(np.exp(2j * np.pi * c1 / unit_nm)))
-    units = np.rint((c1 - phase / (2.0 * np.pi) * unit_nm) / unit_nm).astype(int)
-    heights = units.max() - units
+    _, ends = ends_nm(points[:, C1], model.unit_nm, None)
+    heights = np.rint((ends.max() - ends) / model.unit_nm).astype(int)
     stack = int(heights.max()) + model.region_units
     if before is not None and before.units == stack:
         return dataclasses.replace(before, heights=heights)
@@ -105,8 +123,13 @@ def snapped(model: FieldModel, state: JointState) -> Float[np.ndarray, "regions 
     return points
 
 
-def placement(model: FieldModel, state: JointState) -> Placement:
-    """Where the regions and the unknown cells are in the field."""
+def placement(
+    model: FieldModel,
+    state: JointState,
+    above_nm: Float[np.ndarray, " regions"] | None = None,
+) -> Placement:
+    """Where the regions and the unknown cells are in the field; `above_nm`: other heights of the
+    regions than those of the state."""
     cells, dtype = model.cells, model.dtype
     counts, step = state.points[:, model.layout.counts], 1e-4
     some = np.maximum(counts, 2.0 * step)  # an empty chain has no start, one about to grow has
@@ -123,7 +146,7 @@ def placement(model: FieldModel, state: JointState) -> Placement:
         jnp.asarray(cells.region_cells),
         jnp.asarray(cells.unknown_cells),
         jnp.asarray(cells.nearest_region),
-        array(above_plane_nm(model, state)),
+        array(above_plane_nm(model, state) if above_nm is None else above_nm),
         array(model.drift_nm),
         array(counts),
         array(state.stack.heights[:, None] * model.per_cell + starts),
@@ -171,14 +194,11 @@ def _points(model: FieldModel, state: JointState) -> Float[Array, "regions point
 
 
 def image(
-    model: FieldModel, state: JointState, journal: Journal, absorption: float | None = None
+    model: FieldModel, state: JointState, journal: Journal
 ) -> Float[np.ndarray, "field_rows field_cols"]:
-    """Simulation of the whole field; `absorption`: one value for all cells instead of each
-    region's."""
+    """Simulation of the whole field."""
     journal.count(evaluations=1)
-    value = None if absorption is None else jnp.asarray(absorption, model.dtype)
-    found = simulated(whole_field(model, state), _points(model, state), value)
-    return np.asarray(found, float)
+    return np.asarray(simulated(whole_field(model, state), _points(model, state)), float)
 
 
 def cut(

@@ -64,17 +64,15 @@ class Placement(eqx.Module):
         tilted = self.above_nm[:, None] * 1e-3 * vector[TILT]
         return points[:, SHIFT] - (vector[SHIFT] + self.drift_nm - tilted)
 
-    def state(
-        self, points: Float[Array, "regions point"], absorption: Float[Array, ""] | None = None
-    ) -> FieldState:
-        """The field; `absorption`: one value for all cells instead of each region's."""
+    def state(self, points: Float[Array, "regions point"]) -> FieldState:
+        """The field."""
         layout, chains = self.layout, self.layout.chains
         vector = self.imaging(points)
         counts = points[:, layout.counts]
         starts = self.starts + self.slope * (counts - self.counts)
         shifts = points[:, layout.shifts].reshape(-1, layout.columns, 2)
         shifts = shifts + self.offsets(points)[:, None]
-        own = points[:, ABSORPTION] if absorption is None else jnp.full(len(points), absorption)
+        own = points[:, ABSORPTION]
         empty = jnp.zeros((self.cells, chains), points.dtype)
         known, unknown = self.region_cells, self.unknown_cells
         state = FieldState(
@@ -106,11 +104,9 @@ class WholeField(eqx.Module):
     targets: Float[Array, "regions rows cols"]
     corners: tuple[tuple[int, int], ...] = eqx.field(static=True)
 
-    def image(
-        self, points: Float[Array, "regions point"], absorption: Float[Array, ""] | None = None
-    ) -> Float[Array, "field_rows field_cols"]:
-        """The whole field; `absorption`: one value for all cells instead of each region's."""
-        return self.simulator.image(self.placement.state(points, absorption))
+    def image(self, points: Float[Array, "regions point"]) -> Float[Array, "field_rows field_cols"]:
+        """The whole field."""
+        return self.simulator.image(self.placement.state(points))
 
     def residuals(self, points: Float[Array, "regions point"]) -> Float[Array, "regions pixels"]:
         """What the field misses of each region."""
@@ -126,12 +122,10 @@ class WholeField(eqx.Module):
 
 @eqx.filter_jit
 def simulated(
-    model: WholeField,
-    points: Float[Array, "regions point"],
-    absorption: Float[Array, ""] | None = None,
+    model: WholeField, points: Float[Array, "regions point"]
 ) -> Float[Array, "field_rows field_cols"]:
     """`WholeField.image`, as one program."""
-    return model.image(points, absorption)
+    return model.image(points)
 
 
 @eqx.filter_jit
