@@ -83,7 +83,8 @@ def draw(kinds: dict[str, list[dict]], path: Path) -> None:
     """The reliability diagram."""
     figure, axes = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
     axes.plot((0.0, 1.0), (0.0, 1.0), color="0.7", linewidth=1.0)
-    for (kind, classes), shift in zip(kinds.items(), (-0.006, 0.006), strict=False):
+    for (kind, classes), side in zip(kinds.items(), (-1, 1), strict=False):
+        shift = 0.006 * side
         claimed = np.array([c["claimed"] for c in classes])
         axes.errorbar(
             claimed + shift,
@@ -95,10 +96,15 @@ def draw(kinds: dict[str, list[dict]], path: Path) -> None:
         )
         for c, x in zip(classes, claimed + shift, strict=True):
             axes.annotate(
-                str(c["numbers"]), (x, c["right"]), xytext=(4, -9), textcoords="offset points"
+                str(c["numbers"]),
+                (x, c["right"]),
+                xytext=(5 * side, 6 * side - 3),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
             )
+    axes.set(xlim=(-0.02, 1.12), ylim=(-0.02, 1.12))
     axes.set(xlabel="claimed probability", ylabel="share that is right (bars: 2 sigma by chance)")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 0.12))
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -1,4 +1,4 @@
-"""Other ways to minimise over the unit cube, with the same count of evaluations.
+"""Other ways to minimise over the unit cube.
 
 CMA-ES is pycma's (Hansen, Akimoto, Baudis, doi:10.5281/zenodo.2559634) with its defaults; descents
 from many random starts are SciPy's.
@@ -8,7 +8,6 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 
-import cma
 import numpy as np
 import scipy.optimize
 
@@ -35,6 +34,8 @@ def evolution(
 ) -> np.ndarray:
     """Best values of CMA-ES after each evaluation, restarted where it ends (twice the population,
     as its authors advise)."""
+    import cma
+
     counted = _Counted(budget)
     generator = np.random.default_rng(seed)
     options: dict = {"bounds": [0.0, 1.0], "verbose": -9, "seed": seed + 1}
@@ -85,7 +86,7 @@ def least_squares(
     seed: int,
 ) -> np.ndarray:
     """Best sums of squares of least squares from random starts; a residual counts as one
-    evaluation, its exact Jacobian as another."""
+    evaluation, its exact Jacobian as another, whatever that costs."""
     counted = _Counted(budget)
     generator = np.random.default_rng(seed)
 

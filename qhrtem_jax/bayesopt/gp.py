@@ -20,7 +20,7 @@ from qhrtem_jax.bayesopt.positive_definite import factorise
 _SQRT5 = 5.0**0.5
 
 Extent = float | Float[Array, ""]
-"""Of the part of the unit cube that a model is asked for, against the whole."""
+"""Of the region that a model is asked for, against the one that the prior is made for."""
 
 
 class Hyperparameters(eqx.Module):
@@ -37,7 +37,7 @@ class Prior:
     """Log-normal priors (median, sigma of the logarithm) and limits of the hyperparameters.
 
     The length scale's median grows with sqrt(d) (Hvarfner, Hellsten, Nardi, ICML 2024); `extent`
-    multiplies it where a model is asked for a part of the cube only. `fixed_noise`: noise variance
+    multiplies it where a model is asked for a smaller region only. `fixed_noise`: noise variance
     of standardised outputs that is not learned (the paper's GP).
     """
 

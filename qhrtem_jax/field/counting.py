@@ -4,8 +4,9 @@ import dataclasses
 import logging
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
+from qhrtem_jax.field.heights import LEAST_GAIN, at_other_height
 from qhrtem_jax.field.joint import LATER_STEPS
 from qhrtem_jax.field.linear import (
     FieldLinear,
@@ -18,7 +19,7 @@ from qhrtem_jax.field.linear import (
 )
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.search import Search
-from qhrtem_jax.field.simulate import difference, objective
+from qhrtem_jax.field.simulate import difference, objective, whole_objective
 from qhrtem_jax.field.sweep import Fixed, explain_unknown, pool, weigh
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.damping import Descent, Halving, begin, descend
@@ -35,6 +36,9 @@ numbers must lower it by more."""
 
 MANY = 0.1
 """Where more than this share of the numbers has changed, the field is linearised anew."""
+
+TRIED = 4
+"""So many regions at other heights are simulated, those that promise most."""
 
 HALVED = 2
 """So often a step that does not help is halved."""
@@ -66,13 +70,17 @@ def certify(
         stays = np.mean(change > 0) <= MANY and not at_end(linear, change)
         if sweeps <= 0:
             break
+        if stays:
+            state, elsewhere = other_heights(linear, state, journal)
+            if elsewhere:
+                continue
         # only what is missed with the best numbers says how pixels are to be weighed
         state = weigh(model, state, journal)
         if stays and state.weights is linear.weights:
             break
     state, _ = settle(linear, state, journal, "final")
     state = pool(model, state, journal, fixed)
-    search = _search(linear, state, journal)
+    search = search_around(linear, state, journal)
     return state, FieldCounts(
         search.beliefs(state.stack.heights), search.certified(refused, SETTLED)
     )
@@ -113,8 +121,9 @@ def _improve(
     model = linear.model
     # what is tried below may gain by these steps alone, so the present state has them too
     state = explain_unknown(model, state, journal, LATER_STEPS)
-    state, value = settle(linear, state, journal, "whole numbers")
-    search = _search(linear, state, journal)
+    state, _ = settle(linear, state, journal, "whole numbers")
+    value = whole_objective(model, state, journal)
+    search = search_around(linear, state, journal)
     states, costs = search.candidates()
     shape = search.present.shape
     regions = np.any(states.reshape(-1, *shape) != search.present, axis=2).sum(axis=1)
@@ -126,11 +135,7 @@ def _improve(
         if states[k].tobytes() in refused or (failed and regions[k] > 1):
             continue
         numbers = states[k].reshape(shape)
-        # the first step may overshoot: what counts is where the steps after it end
-        trial = moved(linear, state, best_step(linear, state, journal, numbers))
-        trial, _ = settle(linear, trial, journal, "whole numbers")
-        trial = explain_unknown(model, trial, journal, LATER_STEPS)
-        trial, found = settle(linear, trial, journal, "whole numbers")
+        trial, found = _with_numbers(linear, state, journal, numbers, "whole numbers")
         log.info(
             "%d numbers changed: chi-square %.1f after %.1f, foretold gain %.1f",
             int(np.sum(numbers != search.present)),
@@ -145,7 +150,73 @@ def _improve(
     return state, False, refused
 
 
-def _search(linear: FieldLinear, state: JointState, journal: Journal) -> Search:
+def other_heights(
+    linear: FieldLinear, state: JointState, journal: Journal
+) -> tuple[JointState, bool]:
+    """Regions a repeating unit deeper or higher, one by one or all, with the numbers that are best
+    there, as long as the objective falls: (the state, whether heights or numbers changed). A height trades against
+    numbers of atoms, so that neither alone may be better."""
+    present = whole_numbers(linear.model, state)
+    # what is tried below may gain by these steps alone, so the present state has them too
+    state, value = _with_numbers(linear, state, journal, present, "heights")
+    before = state
+    for _ in range(len(state.points)):
+        trials = _at_other_heights(linear, state, journal)
+        for foretold, regions, trial, numbers in trials[:TRIED]:
+            found, ends = _with_numbers(linear, trial, journal, numbers, "heights")
+            log.info(
+                "region %s, another height: chi-square %.1f after %.1f, foretold %.1f",
+                regions,
+                ends,
+                value,
+                foretold,
+            )
+            if ends < value - LEAST_GAIN:
+                state, value = found, ends
+                break
+        else:
+            break
+    same = np.array_equal(whole_numbers(linear.model, state), present)
+    same &= np.array_equal(state.stack.heights, before.stack.heights)
+    return state, not same
+
+
+def _at_other_heights(
+    linear: FieldLinear, state: JointState, journal: Journal
+) -> list[tuple[float, list[int], JointState, Float[np.ndarray, "regions chains"]]]:
+    """(foretold objective, regions that are moved, the state with these moved, best numbers), what
+    promises most first."""
+    found = []
+    everywhere = list(range(len(state.points)))
+    for regions in [*([k] for k in everywhere), everywhere]:
+        for units in (1, -1):
+            trial = at_other_height(linear.model, state, regions, units)
+            search = search_around(linear, trial, journal)
+            states, costs = search.candidates()
+            best = int(np.argmin(costs))
+            numbers = states[best].reshape(search.present.shape)
+            found.append((float(costs[best]), regions, trial, numbers))
+    return sorted(found, key=lambda one: one[0])
+
+
+def _with_numbers(
+    linear: FieldLinear,
+    state: JointState,
+    journal: Journal,
+    numbers: Float[np.ndarray, "regions chains"],
+    phase: str,
+) -> tuple[JointState, float]:
+    """(a state with other numbers and everything else at its best for these, its objective with
+    all pixels of the image)."""
+    # the first step may overshoot: what counts is where the steps after it end
+    trial = moved(linear, state, best_step(linear, state, journal, numbers))
+    trial, _ = settle(linear, trial, journal, phase)
+    trial = explain_unknown(linear.model, trial, journal, LATER_STEPS)
+    trial, _ = settle(linear, trial, journal, phase)
+    return trial, whole_objective(linear.model, trial, journal)
+
+
+def search_around(linear: FieldLinear, state: JointState, journal: Journal) -> Search:
     """The search around the numbers of a state."""
     present = whole_numbers(linear.model, state)
     return Search(linear.model, integer_model(linear, state, journal), present)

@@ -54,7 +54,10 @@ def _better_height(
 ) -> JointState:
     """The state with region `k` a unit deeper or higher, where that is better than where it stands,
     its own parameters at their best at either height."""
-    trials = [(0, state), *((units, _moved(model, state, k, units)) for units in (1, -1))]
+    trials = [
+        (0, state),
+        *((units, at_other_height(model, state, [k], units)) for units in (1, -1)),
+    ]
     found = []
     for units, trial in trials:
         for _ in range(ROUNDS):
@@ -68,10 +71,12 @@ def _better_height(
     return best
 
 
-def _moved(model: FieldModel, state: JointState, k: int, units: int) -> JointState:
-    """Region `k` so many units deeper."""
+def at_other_height(
+    model: FieldModel, state: JointState, regions: list[int], units: int
+) -> JointState:
+    """Some regions so many units deeper; if all, that is another C1."""
     points = snapped(model, state)
-    points[k, C1] -= units * model.unit_nm
+    points[regions, C1] -= units * model.unit_nm
     return dataclasses.replace(state, points=points, stack=stack_of(model, points, state.stack))
 
 

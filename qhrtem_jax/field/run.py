@@ -16,7 +16,6 @@ from qhrtem_jax.field.simulate import (
     above_plane_nm,
     cut,
     first_state,
-    global_imaging,
     image,
     plane_vector,
 )
@@ -62,7 +61,7 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         "difference": simulation - experiment,
         "difference_mean_adjusted": _mean_adjusted(model, simulation - experiment),
     }
-    vector = global_imaging(model, state)
+    vector = stitched.vector
     std_noise: dict[str, float | None] = {}
     std: dict[str, float | None] = {}
     if chosen.refine:
@@ -111,7 +110,11 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         arrays={k: v.astype(np.float32) for k, v in arrays.items()},
         structures={
             "field": (size_nm, atoms, "model of the field"),
-            "stitched": (crystal.size_nm, crystal.atoms, "stitched field, as simulated"),
+            "stitched": (
+                crystal.size_nm,
+                crystal.atoms,
+                f"stitched field, simulated in {crystal.slices} slices",
+            ),
         },
         history=tuple(journal.rows),
     )

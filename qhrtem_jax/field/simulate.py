@@ -250,3 +250,14 @@ def objective(model: FieldModel, state: JointState, journal: Journal) -> float:
         + np.sum(np.asarray(state.unknown.shifts, float) ** 2)
         + np.sum(model.constraints.penalty(counts)[whole])
     )
+
+
+def whole_objective(model: FieldModel, state: JointState, journal: Journal) -> float:
+    """`objective`, with the whitened misfit of the pixels of no region: by it states are compared
+    whose unknown cells have been fitted to the whole image."""
+    rows, cols = model.targets.shape[1:]
+    missed = image(model, state, journal) - model.problem.field.image
+    white = np.asarray(state.weights.whole.whiten(jnp.asarray(missed, model.dtype)), float)
+    for r, c in model.corners:
+        white[r : r + rows, c : c + cols] = 0.0
+    return objective(model, state, journal) + float(np.sum(white**2))

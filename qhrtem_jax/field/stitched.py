@@ -47,7 +47,7 @@ def stitch(model: FieldModel, state: JointState, rounding: str, global_c1: str) 
 
     **Arguments:** `rounding`, of heights: to whole repeating units (`cell`), to whole slices
     (`slice`), or `none`; `global_c1`, from which they are counted: the circular `mean` over what
-    they are rounded to, or the `minimum` of the regions.
+    they are rounded to, or the `minimum` of the regions (the same where nothing is rounded).
     """
     columns, points = model.columns, state.points
     slice_nm, stack = columns.slice_nm, model.sites.stack
@@ -92,7 +92,7 @@ def _atoms(
     """Atoms of all cells, in the middle of the slices that they belong to; `start_nm`: depth at
     which the stack of each region starts."""
     columns, sites, cells, layout = model.columns, model.sites, model.cells, model.layout
-    size_nm, origin = np.array(columns.size_nm[:2]), model.problem.field.frame.origin_nm[::-1]
+    size_nm = np.array(columns.size_nm[:2])
     offsets = np.asarray(place.offsets(jnp.asarray(state.points)), float)
     own = state.points[:, layout.shifts].reshape(-1, layout.columns, 2) + offsets[:, None]
     everything = [(cell, k, own[k]) for k, cell in enumerate(cells.region_cells)]
@@ -106,7 +106,7 @@ def _atoms(
     for number, (cell, k, shifts) in enumerate(everything):
         taken = np.flatnonzero(sites.occupied(numbers[k]))
         row, col = divmod(int(cell), cells.shape[1])
-        xy = columns.xy_nm[chains[taken]] + shifts[chains[taken]] + shift_nm - origin
+        xy = columns.xy_nm[chains[taken]] + shifts[chains[taken]] + shift_nm
         xy = (xy / size_nm + (col, row)) / cells.shape[::-1]
         depth = start_nm[k] / columns.slice_nm + sites.slice[taken]
         z = (np.rint(parts * depth) + 0.5) / (parts * slices)
@@ -128,11 +128,10 @@ def stitched_image(
     """Simulation of the whole field with one C1 and one absorption."""
     journal.count(evaluations=1)
     problem, choice, shape = model.problem, model.regions.choice, model.cells.shape
-    frame = dataclasses.replace(problem.field.frame, origin_nm=(0.0, 0.0))
     simulator = make_simulator(
         stitched.crystal,
         problem.specimen.microscope,
-        frame,
+        problem.field.frame,
         grid_shape=(shape[0] * choice.grid[0], shape[1] * choice.grid[1]),
         image_shape=(shape[0] * choice.image[0], shape[1] * choice.image[1]),
         slices=stitched.crystal.slices,

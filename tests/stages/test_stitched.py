@@ -83,6 +83,18 @@ def test_whole_units_are_stitched_alike_by_every_rule(field, rounding, global_c1
     assert made.vector[C1] == pytest.approx(plane[C1], abs=1e-6)
 
 
+def test_true_heights_follow_from_true_c1(field):
+    """Of the regions that abTEM simulated."""
+    truth, slice_nm = wedge.TRUTH["rois"][:REGIONS], field.model.columns.slice_nm
+    exits = np.array([roi["exit_slice"] for roi in truth])
+    wanted = np.array([roi["C1_roi"] for roi in truth])
+    off = (wanted - field.exit_c1()) / slice_nm
+    for rounding in ("cell", "slice", "none"):
+        made = field.stitched(rounding, off)
+        np.testing.assert_allclose(made.shifts_slices, exits.max() - exits, atol=1e-3)
+        assert made.vector[C1] == pytest.approx(wanted.min(), abs=1e-3)
+
+
 MOVED = (0.4, 0.0)
 
 
