@@ -154,8 +154,8 @@ def other_heights(
     linear: FieldLinear, state: JointState, journal: Journal
 ) -> tuple[JointState, bool]:
     """Regions a repeating unit deeper or higher, one by one or all, with the numbers that are best
-    there, as long as the objective falls: (the state, whether heights or numbers changed). A height trades against
-    numbers of atoms, so that neither alone may be better."""
+    there, as long as the objective falls: (the state, whether heights or numbers changed). A height
+    trades against numbers of atoms, so that neither alone may be better."""
     present = whole_numbers(linear.model, state)
     # what is tried below may gain by these steps alone, so the present state has them too
     state, value = _with_numbers(linear, state, journal, present, "heights")
