@@ -1,12 +1,11 @@
 """What a refined field says: one atomic model, its surfaces, displacements and polarisation."""
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.field.model import FieldModel, JointState
 from qhrtem_jax.field.result import ColumnShift, Displacement, Polarisation, Shift, Surface
-from qhrtem_jax.field.simulate import placement
+from qhrtem_jax.field.simulate import lattice_offsets
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.reporting.column_tables import PM
@@ -34,7 +33,7 @@ def supercell(
     )
     symbols: list[str] = []
     positions, occupancy, b_nm2 = [], [], []
-    offsets = np.asarray(placement(model, state, end_nm).offsets(jnp.asarray(state.points)), float)
+    offsets = lattice_offsets(model, state, end_nm)
     for k, place in enumerate(places - corner):
         point = state.points[k]
         taken = sites.occupied(np.rint(point[layout.counts]))

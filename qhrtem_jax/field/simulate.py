@@ -158,14 +158,23 @@ def placement(
     )
 
 
-def global_imaging(model: FieldModel, state: JointState) -> Float[np.ndarray, " parameters"]:
-    """Imaging parameters at the end of the field's stack."""
-    return np.asarray(placement(model, state).imaging(jnp.asarray(state.points)), float)
+def global_imaging(
+    model: FieldModel,
+    state: JointState,
+    above_nm: Float[np.ndarray, " regions"] | None = None,
+) -> Float[np.ndarray, " parameters"]:
+    """Imaging parameters at the end of the field's stack; `above_nm` as for `placement`."""
+    return np.asarray(placement(model, state, above_nm).imaging(jnp.asarray(state.points)), float)
 
 
-def lattice_offsets(model: FieldModel, state: JointState) -> Float[np.ndarray, "regions 2"]:
-    """Shift of each region as a whole against the ideal lattice, in nm."""
-    return np.asarray(placement(model, state).offsets(jnp.asarray(state.points)), float)
+def lattice_offsets(
+    model: FieldModel,
+    state: JointState,
+    above_nm: Float[np.ndarray, " regions"] | None = None,
+) -> Float[np.ndarray, "regions 2"]:
+    """Shift of each region as a whole against the ideal lattice, in nm; `above_nm` as for
+    `placement`."""
+    return np.asarray(placement(model, state, above_nm).offsets(jnp.asarray(state.points)), float)
 
 
 def exits(model: FieldModel, state: JointState) -> Int[np.ndarray, " regions"]:
@@ -238,13 +247,17 @@ def whole_field(model: FieldModel, state: JointState) -> WholeField:
 def objective(model: FieldModel, state: JointState, journal: Journal) -> float:
     """What is minimised: whitened misfit of the regions in the simulation of the field, with the
     priors of their own parameters, of unknown cells and, where all are whole, of their numbers."""
-    missed, free = residuals(model, state, journal), free_coordinates(model, state)
+    return float(np.sum(residuals(model, state, journal) ** 2)) + _priors(model, state)
+
+
+def _priors(model: FieldModel, state: JointState) -> float:
+    """What is known of a state besides the image, in the objective."""
+    free = free_coordinates(model, state)
     pulls = free.coordinates.pull(free.coordinates.to_unit(state.points))
     counts = whole_numbers(model, state)
     whole = np.all(np.abs(counts - state.points[:, model.layout.counts]) < 1e-3, axis=1)
     return float(
-        np.sum(missed**2)
-        + np.sum(pulls[:, : free.own] ** 2)
+        np.sum(pulls[:, : free.own] ** 2)
         + np.sum(pulls[0, free.own :] ** 2)
         + np.sum(deviations(state.unknown, model.per_cell) ** 2)
         + np.sum(np.asarray(state.unknown.shifts, float) ** 2)
@@ -255,9 +268,13 @@ def objective(model: FieldModel, state: JointState, journal: Journal) -> float:
 def whole_objective(model: FieldModel, state: JointState, journal: Journal) -> float:
     """`objective`, with the whitened misfit of the pixels of no region: by it states are compared
     whose unknown cells have been fitted to the whole image."""
-    rows, cols = model.targets.shape[1:]
-    missed = image(model, state, journal) - model.problem.field.image
-    white = np.asarray(state.weights.whole.whiten(jnp.asarray(missed, model.dtype)), float)
+    found, (rows, cols) = image(model, state, journal), model.targets.shape[1:]
+    regions = state.weights.fit.likelihood.whiten(
+        jnp.asarray(cut(model, found) - model.targets, model.dtype)
+    )
+    missed = jnp.asarray(found - model.problem.field.image, model.dtype)
+    outside = np.array(state.weights.whole.whiten(missed), float)
     for r, c in model.corners:
-        white[r : r + rows, c : c + cols] = 0.0
-    return objective(model, state, journal) + float(np.sum(white**2))
+        outside[r : r + rows, c : c + cols] = 0.0
+    inside = np.asarray(regions, float)
+    return float(np.sum(inside**2) + np.sum(outside**2)) + _priors(model, state)

@@ -12,18 +12,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
-from qhrtem_jax.field.simulate import C1, ends_nm, placement
+from qhrtem_jax.field.simulate import C1, ends_nm, global_imaging, lattice_offsets
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Atoms, Crystal
 from qhrtem_jax.physics.structured import moved_plane
-from qhrtem_jax.refine.whole_field import Placement
+from qhrtem_jax.refine.whole_field import SHIFT
 
 PARTS = 4
 """Of a slice, into which atoms are sorted where heights are not rounded."""
-
-SHIFT = np.array([INDEX["A0_x"], INDEX["A0_y"]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +57,14 @@ def stitch(model: FieldModel, state: JointState, rounding: str, global_c1: str) 
     step_nm = {"cell": model.unit_nm, "slice": slice_nm, "none": 0.0}[rounding]
     c1, end_nm = ends_nm(points[:, C1], step_nm, reference)
     exit_nm = end_nm + surplus_nm
-    place = placement(model, state, end_nm)
-    vector = moved_plane(np.asarray(place.imaging(jnp.asarray(points)), float), -exit_nm.min())
+    vector = moved_plane(global_imaging(model, state, end_nm), -exit_nm.min())
     vector[C1] = c1 + exit_nm.min()
-    vector[INDEX["absorption"]] = np.mean(points[:, INDEX["absorption"]])
     parts = PARTS if rounding == "none" else 1
     depth_nm = stack * slice_nm + end_nm.max() - exit_nm.min()  # down to the deepest exit
     slices = int(np.ceil(depth_nm / slice_nm - 1e-6))
     start_nm = slices * slice_nm - (stack * slice_nm + end_nm - exit_nm.min())
-    atoms = _atoms(model, state, place, start_nm, slices, parts, vector[SHIFT])
+    shift_nm = lattice_offsets(model, state, end_nm), vector[SHIFT]
+    atoms = _atoms(model, state, shift_nm, start_nm, slices, parts)
     rows, cols = model.cells.shape
     size_nm = cols * columns.size_nm[0], rows * columns.size_nm[1], slices * slice_nm
     vector[SHIFT] = 0.0
@@ -83,17 +80,17 @@ def stitch(model: FieldModel, state: JointState, rounding: str, global_c1: str) 
 def _atoms(
     model: FieldModel,
     state: JointState,
-    place: Placement,
+    shift_nm: tuple[Float[np.ndarray, "regions 2"], Float[np.ndarray, " 2"]],
     start_nm: Float[np.ndarray, " regions"],
     slices: int,
     parts: int,
-    shift_nm: Float[np.ndarray, " 2"],
 ) -> Atoms:
-    """Atoms of all cells, in the middle of the slices that they belong to; `start_nm`: depth at
-    which the stack of each region starts."""
+    """Atoms of all cells, in the middle of the slices that they belong to; `shift_nm`: of each
+    region against the lattice, and of all; `start_nm`: depth at which the stack of each region
+    starts."""
     columns, sites, cells, layout = model.columns, model.sites, model.cells, model.layout
     size_nm = np.array(columns.size_nm[:2])
-    offsets = np.asarray(place.offsets(jnp.asarray(state.points)), float)
+    offsets, everywhere = shift_nm
     own = state.points[:, layout.shifts].reshape(-1, layout.columns, 2) + offsets[:, None]
     everything = [(cell, k, own[k]) for k, cell in enumerate(cells.region_cells)]
     everything += [
@@ -106,7 +103,7 @@ def _atoms(
     for number, (cell, k, shifts) in enumerate(everything):
         taken = np.flatnonzero(sites.occupied(numbers[k]))
         row, col = divmod(int(cell), cells.shape[1])
-        xy = columns.xy_nm[chains[taken]] + shifts[chains[taken]] + shift_nm
+        xy = columns.xy_nm[chains[taken]] + shifts[chains[taken]] + everywhere
         xy = (xy / size_nm + (col, row)) / cells.shape[::-1]
         depth = start_nm[k] / columns.slice_nm + sites.slice[taken]
         z = (np.rint(parts * depth) + 0.5) / (parts * slices)
