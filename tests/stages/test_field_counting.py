@@ -19,6 +19,7 @@ from qhrtem_jax.field.simulate import (
     residuals,
     snapped,
     stack_of,
+    whole_objective,
 )
 from qhrtem_jax.field.sweep import explain_unknown
 from qhrtem_jax.io.journal import Journal
@@ -309,6 +310,15 @@ def test_a_height_and_numbers_that_have_settled_around_it_are_changed_together(c
         column.state.stack.heights - column.state.stack.heights[0],
     )
     np.testing.assert_array_equal(whole_numbers(model, found), column.numbers)
+
+
+def test_pixels_of_no_region_count_as_those_of_regions(column):
+    """Each pixel of vacuum adds what its noise does."""
+    model, state, journal = column.model, column.state, column.journal
+    more = whole_objective(model, state, journal) - objective(model, state, journal)
+    outside = model.problem.field.image.size - model.targets.size
+    assert outside > 1000
+    assert more / outside == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_right_height_is_kept(column):
