@@ -1,10 +1,11 @@
 """Make wedges with known truth: fields of BaTiO3 [110] below vacuum, simulated with abTEM.
 
-    python -m benchmarks.references.make_wedges --out runs/wedges.npz [--seed 1] [--count 12]
+    python -m benchmarks.references.make_wedges --out runs/wedges.npz [--seed 1] [--count 16]
 
 As `make_experiments` and `make_field`, whose conventions hold here. A wedge is a row of vacuum above 3 x 3 regions; more
 crystal stands below and on both sides. Depth, roughness, tilt, imaging parameters and noise are drawn. Eight wedges are
-as the cell and the camera say that come with them; four are not (`OTHERWISE`). The file has `noisy` (n, rows, cols);
+as the cell and the camera say that come with them; four are not, and four lie between amorphous layers (`OTHERWISE`).
+The file has `noisy` (n, rows, cols);
 `truth`, a JSON each, with the names of `synthetic_field.npz`; `cel`, `mtf`,
 `noise_correlation` by lag, `sampling_nm`.
 """
@@ -40,9 +41,21 @@ DISPLACED_PM = (2.0, 5.0)  # of Ti along y, per row
 SCATTER_PM = 3.0
 CONFIGURATIONS = 12  # of frozen phonons
 
-OTHERWISE = {8: "mtf", 9: "debye_waller", 10: "phonons", 11: "mtf"}
+OTHERWISE = dict(
+    enumerate(
+        ("mtf", "debye_waller", "phonons", "mtf", "carbon", "disorder", "carbon", "disorder"), 8
+    )
+)
 """What a model lacks of these wedges: a camera whose MTF is read at frequencies 2 % off; Debye-Waller factors that are
-15 % larger; thermal diffuse scattering (frozen phonons in place of Debye-Waller factors)."""
+15 % larger; thermal diffuse scattering (frozen phonons in place of Debye-Waller factors); 1 nm of atoms at random on
+either side, of carbon or of the crystal's own kinds."""
+
+LAYER_SLICES = 7  # 1 nm
+LAYERS = {
+    "carbon": {"C": 2.0 / 12.011 * 602.2},  # atoms/nm^3, of 2.0 g/cm^3
+    "disorder": {kind: n / bto.LATTICE_NM**3 for kind, n in (("Ba", 1), ("Ti", 1), ("O", 3))},
+}
+CARBON_B_NM2 = 0.005
 
 CHAINS: tuple[Chain, ...] = tuple(sorted({(s, x, y) for s, x, y, _ in sto.SITES}))
 
@@ -123,8 +136,29 @@ def supercell(wedge: Wedge, vibration: np.random.Generator | None = None) -> Cel
                         0.0 if vibration is not None else b_factor,
                     )
                 )
-    size = (cols * SIZE_NM[0], rows * SIZE_NM[1], wedge.slices * SLICE_NM)
-    return Cell(size, wedge.slices, tuple(atoms))
+    return Cell(_size(wedge.slices), wedge.slices, tuple(atoms))
+
+
+def _size(slices: int) -> tuple[float, float, float]:
+    return CELLS[1] * SIZE_NM[0], CELLS[0] * SIZE_NM[1], slices * SLICE_NM
+
+
+def between_layers(wedge: Wedge, cell: Cell, generator: np.random.Generator) -> Cell:
+    """The specimen between two layers of atoms at random, which follow its faces."""
+    rows, cols = CELLS
+    atoms = [atom._replace(slice_index=atom.slice_index + LAYER_SLICES) for atom in cell.atoms]
+    volume = SIZE_NM[0] * SIZE_NM[1] * LAYER_SLICES * SLICE_NM
+    for (row, col), region in wedge.regions.items():
+        for first in (region.entrance, region.exit + LAYER_SLICES):
+            for kind, density in LAYERS[wedge.kind].items():
+                for _ in range(generator.poisson(density * volume)):
+                    x, y = generator.uniform(size=2)
+                    depth = first + int(generator.integers(LAYER_SLICES))
+                    place = (col - 1 + x) / cols % 1.0, (row + y) / rows % 1.0
+                    b_factor = bto.B_FACTORS_NM2.get(kind, CARBON_B_NM2)
+                    atoms.append(Atom(atomic_numbers[kind], *place, depth, b_factor))
+    slices = cell.n_slices + 2 * LAYER_SLICES
+    return Cell(_size(slices), slices, tuple(atoms))
 
 
 def record(wedge: Wedge, generator: np.random.Generator) -> np.ndarray:
@@ -133,11 +167,15 @@ def record(wedge: Wedge, generator: np.random.Generator) -> np.ndarray:
     thermal = wedge.kind == "phonons"
     cells = [supercell(wedge, generator) for _ in range(CONFIGURATIONS)] if thermal else []
     cells = cells or [supercell(wedge)]
+    truth = wedge.truth
+    if wedge.kind in LAYERS:
+        cells = [between_layers(wedge, cells[0], generator)]
+        # C1 is given at the last slice of the crystal, and this ends a layer below it
+        behind = {**truth.aberrations, "C1": truth.aberrations["C1"] - LAYER_SLICES * SLICE_NM}
+        truth = dataclasses.replace(truth, aberrations=behind, thickness=cells[0].n_slices)
     intensity = np.mean(
         [
-            sto.image_intensity(
-                sto.exit_wave(cell, wedge.truth, gpts), cell, wedge.truth, bto.QUADRATURE
-            )
+            sto.image_intensity(sto.exit_wave(cell, truth, gpts), cell, truth, bto.QUADRATURE)
             for cell in cells
         ],
         axis=0,
@@ -145,9 +183,7 @@ def record(wedge: Wedge, generator: np.random.Generator) -> np.ndarray:
     frame = sto.Frame(ROI_PX[0] * (SHOWN[0] + 1), ROI_PX[1] * SHOWN[1], SAMPLING_NM)
     mtf = sto.camera_mtf()
     f = np.linspace(0.0, 1.0, len(mtf))
-    return sto.record(
-        intensity, cells[0], wedge.truth, frame, np.interp(f * wedge.mtf_scale, f, mtf)
-    )
+    return sto.record(intensity, cells[0], truth, frame, np.interp(f * wedge.mtf_scale, f, mtf))
 
 
 def description(wedge: Wedge) -> dict:
@@ -185,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--count", type=int, default=16)
     options = parser.parse_args()
     images, truths = [], []
     for k, child in enumerate(np.random.SeedSequence(options.seed).spawn(options.count)):

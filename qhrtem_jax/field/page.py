@@ -6,6 +6,7 @@ from qhrtem_jax.regions.drawings import regions_table
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.page import Drawing, Page
 from qhrtem_jax.reporting.result import merit
+from qhrtem_jax.reporting.spectrum import spectrum_page
 
 
 def page(result: FieldResult) -> Page:
@@ -16,6 +17,7 @@ def page(result: FieldResult) -> Page:
     if refined is not None:
         lines.append(f"refined: {merit(refined)}")
     moved = displacement_table(rois)
+    drawings, tables = spectrum_page(result.noise)
     return Page(
         "The field in three dimensions",
         " ".join(f"{line[0].upper()}{line[1:]}." for line in lines),
@@ -42,7 +44,8 @@ def page(result: FieldResult) -> Page:
                 "Convergence",
                 lambda path: figures.convergence(path, result.history, result.noise.variance),
             ),
+            *drawings,
         ),
-        (regions_table(rois), *([] if moved is None else [moved])),
+        (regions_table(rois), *([] if moved is None else [moved]), *tables),
         said=tuple(lines),
     )

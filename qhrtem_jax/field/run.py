@@ -34,6 +34,7 @@ from qhrtem_jax.reporting.result import (
     noise_remarks,
     parameter_table,
 )
+from qhrtem_jax.reporting.spectrum import bands
 
 
 def run(problem: FieldProblem, journal: Journal) -> FieldResult:
@@ -94,12 +95,13 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     ends = above_plane_nm(model, state) if chosen.refine else stitched.end_nm
     size_nm, atoms = supercell(model, state, ends)
     crystal = stitched.crystal
-    noise = counted.noise
+    noise, shown = counted.noise, arrays.get("simulation_refined", simulation)
+    missed = cut(model, shown - experiment)
     return FieldResult(
         **header(problem.settings, regions.reader),
         warnings=(*regions.warnings, *_remarks(entries, fit, counted), *noise_remarks(noise)),
         grid=grid_sizes(fit.choice),
-        noise=noise_of(noise),
+        noise=noise_of(noise, bands(noise, missed, regions.frame.sampling_nm)),
         fit=integrated.fit_refined or integrated.fit,
         parameters=parameter_table(vector, set(std), std_noise, std),
         correlations=correlations,

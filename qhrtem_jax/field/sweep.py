@@ -112,8 +112,9 @@ def active_coordinates(
 def _weighed(
     model: FieldModel, state: JointState, missed: Float[np.ndarray, "regions rows cols"]
 ) -> JointState:
-    noise, present = pixel_weights(model.given_noise, missed, model.targets), state.weights.noise
-    if same_weights(noise, present, CLOSE):
+    layers = model.regions.layers_on(snapped(model, state), model.joint.coordinates)
+    noise = pixel_weights(model.given_noise, missed, model.targets, layers)
+    if same_weights(noise, state.weights.noise, CLOSE):
         return state
     return dataclasses.replace(state, weights=weights(model, noise))
 

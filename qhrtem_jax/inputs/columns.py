@@ -14,6 +14,7 @@ from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.columns import Columns, Sites, columns_of
+from qhrtem_jax.physics.disordered_layer import DisorderedLayers, make_layers
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.specimen import Crystal
@@ -52,6 +53,19 @@ class Specimen:
         vectors = np.tile(vector, (3, 1))
         vectors[:, INDEX["thickness"]] = [max(slices // 3, 1), max(2 * slices // 3, 1), slices]
         return choose_grid(settings, self.crystal, self.microscope, frame, vectors, slices)
+
+    def layers(self, frame: Frame, choice: GridChoice) -> DisorderedLayers:
+        """Disordered layers of the crystal's kinds on one region."""
+        return make_layers(
+            self.columns,
+            self.microscope,
+            frame,
+            grid_shape=choice.grid,
+            image_shape=choice.image,
+            scattering=self.settings.specimen.scattering,
+            precision=self.settings.precision,
+            source=choice.source,
+        )
 
     def simulator(
         self, sites: Sites, frame: Frame, choice: GridChoice, coordinates: int

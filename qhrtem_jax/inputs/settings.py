@@ -46,6 +46,7 @@ class DataSettings:
     vacuum: tuple[int, int, int, int] | None = None
     noise_variance: float | None = None
     noise_correlation: tuple[float, ...] | None = None
+    speckle: bool = True
 
     INPUTS: typing.ClassVar = ("image", "mtf")
     RANGES: typing.ClassVar = {

@@ -5,11 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from qhrtem_jax.matching.noise import NoiseModel
-
-SPECTRAL_FLOOR = 0.1
-"""Smallest variance, in units of the noise's, that whitening grants any pattern of pixels: the
-spectrum of a camera's noise nearly vanishes near 0.8 Nyquist, where no model is that good."""
+from qhrtem_jax.matching.noise import SPECTRAL_FLOOR, NoiseModel
+from qhrtem_jax.matching.speckle import cosines
 
 Images = Float[Array, "*n rows cols"] | Float[np.ndarray, "*n rows cols"]
 Paired = Float[Array, "*#n rows cols"] | Float[np.ndarray, "*#n rows cols"]
@@ -18,12 +15,13 @@ Paired = Float[Array, "*#n rows cols"] | Float[np.ndarray, "*#n rows cols"]
 class Likelihood(eqx.Module):
     """Whitened residuals of images, whose sum of squares is -2 log likelihood, up to a constant.
 
-    With `white_y` and `white_x` that is chi-square against correlated noise (`make_likelihood`);
-    without them all pixels weigh alike (`mean_square`). In a basis of fewer functions than pixels,
-    `rest` is what the experiment has outside it, which no simulation changes.
+    With `white_y` and `white_x` that is chi-square against correlated noise (`make_likelihood`), in
+    cosines if the noise has speckle; without them all pixels weigh alike (`mean_square`). In a
+    basis of fewer functions than pixels, `rest` is what the experiment has outside it, which no
+    simulation changes.
     """
 
-    scale: Float[Array, ""]  # one over the noise's standard deviation
+    scale: Float[Array, ""] | Float[Array, "rows cols"]  # one over the noise's standard deviation
     white_y: Float[Array, "rows rows"] | None = None
     white_x: Float[Array, "cols cols"] | None = None
     rest: Float[Array, ""] | None = None  # root of the sum of squares outside the basis
@@ -56,10 +54,20 @@ class Likelihood(eqx.Module):
 
 
 def make_likelihood(noise: NoiseModel, shape: tuple[int, int], dtype: jnp.dtype) -> Likelihood:
-    """Likelihood of images of `shape` pixels with `noise`; its objective is chi-square."""
+    """Likelihood of images of `shape` pixels with `noise`; its objective is chi-square.
+
+    A stationary noise of any spectrum is nearly independent in the cosines of a frame (DCT-II: no
+    edges, where a Fourier series has steps), which speckle needs; a camera's noise alone is made
+    independent exactly.
+    """
+    pixels = shape[0] * shape[1]
+    if noise.speckle is not None:
+        scale = jnp.asarray(noise.in_cosines(shape) ** -0.5, dtype)
+        rows, cols = (jnp.asarray(cosines(count), dtype) for count in shape)
+        return Likelihood(scale, rows, cols, pixels=pixels)
     rows, cols = (jnp.asarray(_whitening(noise, count), dtype) for count in shape)
     scale = jnp.asarray(noise.variance**-0.5, dtype)
-    return Likelihood(scale, rows, cols, pixels=shape[0] * shape[1])
+    return Likelihood(scale, rows, cols, pixels=pixels)
 
 
 def mean_square(pixels: int, dtype: jnp.dtype, rest: float | None = None) -> Likelihood:

@@ -1,7 +1,8 @@
 """Noise of a vacuum-normalised image: variance, and correlation between neighbouring pixels.
 
 A camera spreads each electron over pixels, so its noise is correlated. The model is stationary and
-separable: cov(r, r') = variance rho(|dy|) rho(|dx|), rho(0) = 1, rho given by its first lags.
+separable: cov(r, r') = variance rho(|dy|) rho(|dx|), rho(0) = 1, rho given by its first lags. What
+lies on a crystal may add its speckle (`matching.speckle`).
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.matching.speckle import Speckle, cosine_frequencies
 
 LAGS = 4
 """Lags that are measured; beyond them the correlation is taken as zero."""
@@ -18,6 +20,11 @@ LAGS = 4
 LEAST_POWER = -0.02
 """Power, in units of white noise's, to which a correlation may fall at any frequency: that of one
 whose lags are rounded, or cut off where they have nearly vanished, falls a little below zero."""
+
+SPECTRAL_FLOOR = 0.1
+"""Smallest power, in units of white noise's, that whitening grants any pattern of pixels along an
+axis: the spectrum of a camera's noise nearly vanishes near 0.8 Nyquist, where no model is that
+good."""
 
 LARGE = 512
 """Pixels along an axis above which a correlation matrix is not diagonalised without need."""
@@ -35,7 +42,8 @@ all but what a model misses by, which weighs the pixels where that is more."""
 
 @dataclasses.dataclass(frozen=True)
 class NoiseModel:
-    """`variance` of a pixel; `lags`: correlation to the next, second, ... pixel along an axis.
+    """`variance` of a pixel; `lags`: correlation to the next, second, ... pixel along an axis, both
+    of the camera; `speckle`, of what lies on the crystal.
 
     `source` says where it comes from. A correlation that is given must be one; of a measured one,
     negative powers are cut off (see `remark`).
@@ -44,6 +52,7 @@ class NoiseModel:
     variance: float
     lags: tuple[float, ...] = ()
     source: Source = "given"
+    speckle: Speckle | None = None
 
     def __post_init__(self) -> None:
         if self.source not in get_args(Source):
@@ -90,20 +99,42 @@ class NoiseModel:
         known = np.array([1.0, *self.lags])[:count]
         rho[: known.size] = known
         index = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
-        if count > LARGE and np.min(_spectrum(self.lags, 16 * LARGE)) > 0.0:
+        if count > LARGE and np.min(self.camera_power(np.fft.fftfreq(16 * LARGE))) > 0.0:
             return rho[index]  # positive as it is, by its spectrum
         values, vectors = np.linalg.eigh(rho[index])
         matrix = (vectors * np.maximum(values, 0.0)) @ vectors.T
         scale = np.sqrt(np.diagonal(matrix))
         return matrix / np.outer(scale, scale)
 
-    def spectrum(self, count: int) -> Float[np.ndarray, " count"]:
-        """Power at the FFT frequencies of `count` points, in units of white noise's."""
-        return _spectrum(self.lags, count)
+    def camera_power(self, f: Float[np.ndarray, " count"]) -> Float[np.ndarray, " count"]:
+        """Power of the camera's part along one axis at `f` cycles a pixel, in units of white
+        noise's."""
+        return np.maximum(_powers(self.lags, 2.0 * np.pi * f), 0.0)
+
+    def in_cosines(self, shape: tuple[int, int]) -> Float[np.ndarray, "rows cols"]:
+        """Power of both parts in the cosines of a frame; white noise would have its variance. The
+        camera's is at least `SPECTRAL_FLOOR` along either axis."""
+        f_y, f_x = cosine_frequencies(shape[0]), cosine_frequencies(shape[1])
+        along = [np.maximum(self.camera_power(f), SPECTRAL_FLOOR) for f in (f_y, f_x)]
+        return self._power(np.outer(along[0], along[1]), f_y, f_x)
+
+    def in_fourier(self, shape: tuple[int, int]) -> Float[np.ndarray, "rows cols"]:
+        """Power of both parts at the FFT frequencies of a frame."""
+        f_y, f_x = np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1])
+        return self._power(np.outer(self.camera_power(f_y), self.camera_power(f_x)), f_y, f_x)
+
+    def _power(self, camera: np.ndarray, f_y: np.ndarray, f_x: np.ndarray) -> np.ndarray:
+        own = self.variance * camera
+        return own if self.speckle is None else own + self.speckle.power(f_y, f_x)
+
+    def times(self, factor: float, source: Source) -> "NoiseModel":
+        """`factor` times as much of everything."""
+        speckle = None if self.speckle is None else self.speckle.times(factor)
+        return NoiseModel(self.variance * factor, self.lags, source, speckle)
 
     def of_average(self, count: int) -> "NoiseModel":
         """Noise of the mean of `count` independent images."""
-        return dataclasses.replace(self, variance=self.variance / count)
+        return self.times(1.0 / count, self.source)
 
 
 GUESSED_NOISE = NoiseModel(GUESSED_VARIANCE, (), "misfit")
@@ -141,8 +172,8 @@ def effective_variance(noise: NoiseModel, image: Float[np.ndarray, "rows cols"])
     weight of the pixels against priors.
     """
     power = np.abs(np.fft.fft2(image - np.mean(image))) ** 2
-    spectrum = np.outer(*(_spectrum(noise.lags, count) for count in image.shape))
-    return noise.variance * float(np.sum(power * spectrum) / np.sum(power))
+    known = noise.in_fourier(image.shape)
+    return float(np.sum(power * known) / np.sum(power))
 
 
 def misfit_variance(
@@ -152,11 +183,6 @@ def misfit_variance(
     power = np.abs(np.fft.fft2(image - np.mean(image))) ** 2
     missed = np.abs(np.fft.fft2(residual)) ** 2 / residual.size
     return float(np.sum(power * missed) / np.sum(power))
-
-
-def _spectrum(lags: tuple[float, ...], count: int) -> np.ndarray:
-    """Power spectrum of unit-variance noise at the FFT frequencies of `count` points."""
-    return np.maximum(_powers(lags, 2.0 * np.pi * np.fft.fftfreq(count)), 0.0)
 
 
 def _powers(lags: tuple[float, ...], angle: np.ndarray) -> np.ndarray:

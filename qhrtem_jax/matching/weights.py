@@ -1,6 +1,7 @@
 """What weighs the pixels, and what the errors that follow from it are worth."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from qhrtem_jax.matching.noise import (
     measure_noise,
     misfit_variance,
 )
+from qhrtem_jax.matching.speckle import fit_speckle, power_in_cosines
 
 CONTRAST = 0.999
 """Share of the power of images that lies at the frequencies where a misfit is looked for."""
@@ -23,16 +25,29 @@ TEMPERED = 1.3
 """A misfit of less than this many times the noise may be chance."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PossibleLayers:
+    """What tells how much of a misfit disordered layers make: `spectra`, power of each part of
+    `matching.speckle` in cosines; `jacobians`, of some regions' images by what was fitted;
+    `precision`, of its priors."""
+
+    spectra: Float[np.ndarray, "parts rows cols"]
+    jacobians: Float[np.ndarray, "some p rows cols"]
+    precision: Float[np.ndarray, " p"]
+
+
 def pixel_weights(
     noise: NoiseModel | None,
     residuals: Float[np.ndarray, "regions rows cols"],
     images: Float[np.ndarray, "regions rows cols"],
+    layers: Callable[[], PossibleLayers] | None = None,
 ) -> NoiseModel:
     """The noise that weighs pixels: the given one, or that of the residual where none is given.
 
-    Where the model misses by more than the noise, its misfit (`is_noise` is false) is what it does
-    not know; that is taken as white with the power that the residual has where the image has its
-    contrast.
+    Where the model misses by more than the noise, speckle of disordered layers may explain it
+    (`layers`, None: they are not asked for), as may its misfit (`is_noise` is false), what it does
+    not know: that is taken as white with the power that the residual has where the image has its
+    contrast. Whichever makes the residual more likely is taken.
     """
     mse = float(np.mean(residuals**2))
     if noise is not None and mse < MISFIT_MATTERS * noise.variance:
@@ -42,7 +57,31 @@ def pixel_weights(
         lags = tuple(float(lag) for lag in np.mean([m.lags for m in measured], axis=0))
         return NoiseModel(mse, lags, "residual")
     misfits = [misfit_variance(r, i) for r, i in zip(residuals, images, strict=True)]
-    return NoiseModel(max(float(np.mean(misfits)), mse), (), "misfit")
+    misfit = NoiseModel(max(float(np.mean(misfits)), mse), (), "misfit")
+    with_speckle = None if layers is None else _with_speckle(noise, residuals, layers())
+    if with_speckle is None:
+        return misfit
+    return max((with_speckle, misfit), key=lambda n: _log_likelihood(n, residuals))
+
+
+def _with_speckle(
+    noise: NoiseModel, residuals: Float[np.ndarray, "regions rows cols"], layers: PossibleLayers
+) -> NoiseModel | None:
+    """The noise with the speckle that is most likely; None where there is none."""
+    camera = noise.in_cosines(_shape(residuals))
+    jacobians, precision = layers.jacobians, layers.precision
+    speckle = fit_speckle(camera, layers.spectra, residuals, jacobians, precision)
+    return None if speckle is None else dataclasses.replace(noise, speckle=speckle)
+
+
+def _shape(images: Float[np.ndarray, "regions rows cols"]) -> tuple[int, int]:
+    return images.shape[1], images.shape[2]
+
+
+def _log_likelihood(noise: NoiseModel, residuals: Float[np.ndarray, "regions rows cols"]) -> float:
+    """Whittle's, less a constant."""
+    model = noise.in_cosines(_shape(residuals))
+    return -0.5 * float(np.sum(np.log(model) + power_in_cosines(residuals).mean(axis=0) / model))
 
 
 def tempered(
@@ -57,31 +96,36 @@ def tempered(
     **Arguments:** `fitted`, how many parameters each residual has absorbed.
 
     **Returns:** the noise itself where that explains the misfit (up to `TEMPERED` times), or where
-    it stands for the misfit already.
+    it holds the misfit already.
     """
-    if not noise.is_noise:
+    if not noise.is_noise or noise.speckle is not None:
         return noise
     contrast = images - np.mean(images, axis=(1, 2), keepdims=True)
     power = np.mean(np.abs(np.fft.fft2(contrast)) ** 2, axis=0)
     strongest = np.sort(power.ravel())[::-1]
     held = np.searchsorted(np.cumsum(strongest), CONTRAST * power.sum())
     band = power >= strongest[min(int(held), power.size - 1)]
-    spectrum = np.outer(*(noise.spectrum(count) for count in power.shape))
-    known = np.maximum(spectrum, LEAST_SPECTRUM) * noise.variance
+    known = np.maximum(noise.in_fourier(_shape(images)), LEAST_SPECTRUM * noise.variance)
     missed = np.mean(np.abs(np.fft.fft2(residuals)) ** 2, axis=0) / power.size / known
     left = max(band.sum() - fitted, band.sum() / 2)
     factor = float(np.sum(missed[band]) / left)
     if factor < TEMPERED:
         return noise
-    return NoiseModel(noise.variance * factor, noise.lags, "misfit")
+    return noise.times(factor, "misfit")
 
 
 def same_weights(one: NoiseModel, other: NoiseModel, share: float = 0.05) -> bool:
-    """Whether two noises weigh pixels alike: variances within `share`, correlations within 0.05."""
+    """Whether two noises weigh pixels alike: variances within `share`, correlations within 0.05,
+    powers of speckle within `share`."""
+    if (one.speckle is None) != (other.speckle is None) or one.source != other.source:
+        return False
     longest = max(len(one.lags), len(other.lags))
     lags = [np.pad(noise.lags, (0, longest - len(noise.lags))) for noise in (one, other)]
     close = np.isclose(one.variance, other.variance, rtol=share)
-    return bool(close and np.allclose(*lags, rtol=0.0, atol=0.05)) and one.source == other.source
+    if one.speckle is not None and other.speckle is not None:
+        powers = [np.tensordot(s.amounts, s.spectra, axes=1) for s in (one.speckle, other.speckle)]
+        close &= np.allclose(*powers, rtol=share, atol=share * one.variance)
+    return bool(close and np.allclose(*lags, rtol=0.0, atol=0.05))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,6 +92,12 @@ class RegionModel(eqx.Module):
         """Images of points."""
         return self._chunked(_images, points)
 
+    def jacobians(
+        self, coordinates: Coordinates, points: Float[np.ndarray, "regions point"]
+    ) -> Float[np.ndarray, "regions p rows cols"]:
+        """Derivatives of images by the unit cube."""
+        return self._chunked(_jacobians, points, coordinates=coordinates)
+
     def linearise(
         self,
         coordinates: Coordinates,
@@ -150,6 +156,15 @@ class RegionModel(eqx.Module):
 @eqx.filter_jit
 def _images(model: RegionModel, points: Array) -> Array:
     return jax.vmap(model.simulator.image)(points)
+
+
+@eqx.filter_jit
+def _jacobians(model: RegionModel, points: Array, *, coordinates: Coordinates) -> Array:
+    def one(point: Array) -> Array:
+        _, jacobian = structured_jacobian(model.simulator, point, coordinates.free)
+        return jacobian * coordinates.width[:, None, None]
+
+    return jax.vmap(one)(points)
 
 
 @eqx.filter_jit

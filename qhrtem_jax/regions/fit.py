@@ -53,7 +53,8 @@ def relax(model: RegionsModel, state: RegionState, journal: Journal) -> RegionSt
         if not fine.any():
             raise NonFiniteError("no region gave a finite image")
         missed = residuals[fine], images[fine]
-        weights = pixel_weights(model.problem.field.noise, *missed)
+        layers = model.layers_on(points[fine], model.relaxed)
+        weights = pixel_weights(model.problem.field.noise, *missed, layers)
         weights = tempered(weights, *missed, len(model.relaxed.free))
         if same_weights(weights, noise):
             break
@@ -145,6 +146,11 @@ def _remarks(
 
 def misfit_remarks(noise: NoiseModel) -> tuple[str, ...]:
     """What numbers that were counted under the weights `noise` must be taken with."""
+    if noise.speckle is not None:
+        return (
+            "the misfit exceeds the camera's noise: it is taken as speckle of disordered layers, "
+            "and what these do not explain, and weighs the pixels as that (`noise`)",
+        )
     if noise.is_noise:
         return ()
     return (

@@ -1,7 +1,9 @@
 """What stays the same during the fit of all regions, and what changes."""
 
 import dataclasses
+from collections.abc import Callable
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -9,6 +11,7 @@ from qhrtem_jax.inputs.columns import bounds_of
 from qhrtem_jax.inputs.handover import HandedErrors, HandedImaging
 from qhrtem_jax.inputs.lattice import lattice_drift
 from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
+from qhrtem_jax.matching.weights import PossibleLayers
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.physics.parameters import INDEX, NAMES
@@ -18,6 +21,7 @@ from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import Counted
 from qhrtem_jax.refine.integers import REJECTED, Constraints
 from qhrtem_jax.refine.regions import ALL_KNOWN, RegionModel, Shared, make_region_model
+from qhrtem_jax.refine.speckle import possible_layers
 from qhrtem_jax.refine.surfaces import surfaces_of
 from qhrtem_jax.regions.problem import RegionsProblem
 
@@ -58,6 +62,22 @@ class RegionsModel:
     def first_weights(self) -> NoiseModel:
         """What weighs the pixels of the first fit: the noise, where it is known."""
         return self.problem.field.noise or GUESSED_NOISE
+
+    def layers_on(
+        self, points: Float[np.ndarray, "regions point"], fitted: Coordinates
+    ) -> Callable[[], PossibleLayers] | None:
+        """Disordered layers that may lie on regions at `points`; None where they are not asked
+        for."""
+        if not self.problem.settings.data.speckle:
+            return None
+
+        def find() -> PossibleLayers:
+            layers = self.problem.specimen.layers(self.problem.frame, self.choice)
+            fit = fitter(self, self.first_weights)
+            key = jax.random.key(self.problem.settings.seed)
+            return possible_layers(layers, fit, self.sites, fitted, points, key)
+
+        return find
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from qhrtem_jax.regions.result import RegionsResult
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.page import Drawing, Page
 from qhrtem_jax.reporting.result import merit
+from qhrtem_jax.reporting.spectrum import spectrum_page
 
 
 def page(result: RegionsResult) -> Page:
@@ -16,6 +17,7 @@ def page(result: RegionsResult) -> Page:
     ncc = [100 * roi.fit.ncc for roi in rois]
     thickness = [roi.thickness_nm for roi in rois]
     numbers = (" ".join(f"{c.species}{c.n}" for c in roi.counts) for roi in rois)
+    drawings, tables = spectrum_page(result.noise)
     return Page(
         "Numbers of atoms",
         f"{len(rois)} regions, mean MSE {mse:.6f}, NCC {min(ncc):.2f} to {max(ncc):.2f} %, "
@@ -36,8 +38,9 @@ def page(result: RegionsResult) -> Page:
                 "Convergence",
                 lambda path: figures.convergence(path, result.history, result.noise.variance),
             ),
+            *drawings,
         ),
-        (regions_table(rois),),
+        (regions_table(rois), *tables),
         said=tuple(
             f"{roi.name}: {roi.thickness_nm:.2f} nm, {merit(roi.fit)}, {line}"
             for roi, line in zip(rois, numbers, strict=True)

@@ -21,6 +21,7 @@ from qhrtem_jax.reporting.result import (
     noise_remarks,
     parameter_table,
 )
+from qhrtem_jax.reporting.spectrum import bands
 
 
 def run(problem: RegionsProblem, journal: Journal) -> RegionsResult:
@@ -42,7 +43,7 @@ def run(problem: RegionsProblem, journal: Journal) -> RegionsResult:
             *noise_remarks(noise),
         ),
         grid=grid_sizes(model.choice),
-        noise=noise_of(noise),
+        noise=noise_of(noise, bands(noise, simulations - experiment, problem.frame.sampling_nm)),
         fit=summary_fit(simulations, experiment, [e.fit.chi2_reduced for e in entries]),
         parameters=parameter_table(problem.imaging.vector, set(), {}, {}),
         correlations=all_correlations(entries),

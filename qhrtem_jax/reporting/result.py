@@ -80,12 +80,45 @@ class GridSizes:
 
 
 @dataclasses.dataclass(frozen=True)
+class OnCrystal:
+    """What weighs the pixels besides the camera's noise, with standard errors: disordered layers,
+    as nm of the crystal's own kinds of atoms, and an unexplained intensity of white spectrum, as
+    variance of a pixel."""
+
+    exit_nm: float
+    std_exit_nm: float
+    entrance_nm: float
+    std_entrance_nm: float
+    unexplained: float
+    std_unexplained: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """Mean power within a band of frequencies (1/nm; white noise has its variance): of the
+    residual, and of each part of the noise; `chi2_reduced`: of the residual against the camera's
+    noise and both layers, which tells what neither explains."""
+
+    from_per_nm: float
+    to_per_nm: float
+    residual: float
+    camera: float
+    exit_layer: float
+    entrance_layer: float
+    unexplained: float
+    chi2_reduced: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Noise:
-    """Variance of a pixel, correlation with the next pixels, and where they are known from."""
+    """Variance of a pixel, correlation with the next pixels, and where they are known from;
+    `speckle`, where the misfit is taken as that, and the residual's power by band then."""
 
     variance: float
     correlation: tuple[float, ...]
     source: str
+    speckle: OnCrystal | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    bands: tuple[Band, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,9 +305,13 @@ def grid_sizes(choice: GridChoice) -> GridSizes:
     return GridSizes(choice.grid, choice.image, choice.source.foci, choice.error)
 
 
-def noise_of(noise: NoiseModel) -> Noise:
-    """The `noise` of a result."""
-    return Noise(noise.variance, tuple(noise.lags), noise.source)
+def noise_of(noise: NoiseModel, bands: tuple[Band, ...] | None = None) -> Noise:
+    """The `noise` of a result; `bands`, of its residual where it has speckle."""
+    speckle = None
+    if noise.speckle is not None:
+        pairs = zip(noise.speckle.amounts, noise.speckle.std, strict=True)
+        speckle = OnCrystal(*(float(x) for pair in pairs for x in pair))
+    return Noise(noise.variance, tuple(noise.lags), noise.source, speckle, bands)
 
 
 def noise_remarks(noise: NoiseModel) -> tuple[str, ...]:
