@@ -4,11 +4,11 @@ import dataclasses
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.image import Experiment, load_experiment
 from qhrtem_jax.inputs.instrument import (
     build_simulator,
     choose_grid,
-    load_crystal,
     load_microscope,
     spanning_vectors,
 )

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from qhrtem_jax.inputs.instrument import choose_grid, load_crystal, load_microscope
+from qhrtem_jax.inputs.crystal import load_crystal
+from qhrtem_jax.inputs.instrument import choose_grid, load_microscope
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.reader import Reader

@@ -1,4 +1,4 @@
-"""The crystal, the microscope and the grids of a run."""
+"""The microscope and the grids of a run."""
 
 from pathlib import Path
 
@@ -6,34 +6,17 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from qhrtem_jax.errors import InputError
-from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.mtf import read_mtf
-from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.physics.autogrid import GridChoice, choose_grids
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator, make_simulator
 from qhrtem_jax.physics.specimen import Crystal
-
-
-def load_crystal(settings: Settings, reader: Reader) -> Crystal:
-    """The specimen's cell."""
-    name, slices = settings.specimen.structure, settings.specimen.slices
-    if name is None:
-        raise InputError("specimen.structure: none given, expected a .cel or .cif file")
-    with named("specimen.structure"):
-        crystal = reader.once(
-            ("crystal", name, slices),
-            lambda: read_structure(Path(name), slices, "specimen.structure"),
-        )
-    size.check_cell(crystal, name)
-    return crystal
 
 
 def load_microscope(settings: Settings, reader: Reader) -> Microscope:

@@ -15,6 +15,7 @@ from qhrtem_jax.inputs.conversion import shown, typed
 from qhrtem_jax.matching.criteria import CRITERIA, SumOfSquares
 from qhrtem_jax.physics.columns import FILLS
 from qhrtem_jax.physics.parameters import NAMES
+from qhrtem_jax.physics.specimen import LARGEST_B_NM2
 
 LARGEST_MTF_SCALE_STD = 0.05
 """Images are taken as linear in the scale."""
@@ -80,7 +81,11 @@ class SpecimenSettings:
     """The crystal and how it is sampled."""
 
     structure: str | None = None
-    slices: int = 4
+    zone: tuple[int, int, int] | None = None
+    up: tuple[int, int, int] | None = None
+    max_strain: float = 0.005
+    b_nm2: dict[str, float] | None = None
+    slices: int | str = "auto"
     grid: tuple[int, int] | str = "auto"
     grid_error: float = 1e-4
     scattering: str = "weickenmeier_kohl"
@@ -93,6 +98,10 @@ class SpecimenSettings:
         "fill": FILLS,
     }
     RANGES: typing.ClassVar = {
+        "zone": (-100, 100),
+        "up": (-100, 100),
+        "max_strain": (0.0, 0.05),
+        "b_nm2": (0.0, LARGEST_B_NM2),
         "slices": (1, 1000),
         "grid": (8, 65536),
         "grid_error": (1e-7, 1.0),
@@ -307,6 +316,7 @@ def _check_words(settings: Settings) -> None:
         )
     for name, value, expected in (
         ("specimen.grid", settings.specimen.grid, "[rows,cols]"),
+        ("specimen.slices", settings.specimen.slices, "a number"),
         ("data.rois", settings.data.rois, "[[row0,col0],...]"),
         ("data.average", settings.data.average, "[[row0,col0],...]"),
         ("memory_gb", settings.memory_gb, "a number of GiB"),

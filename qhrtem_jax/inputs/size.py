@@ -332,7 +332,7 @@ class _Sizes:
     def shares(self, option: str, slices: int) -> tuple[Share, Share]:
         """Memory of the waves behind all slices, whose number `option` sets, and of the slices."""
         tall = {option: (slices, slices / 50.0)}
-        cut = self.settings.specimen.slices
+        cut = self.crystal.slices
         own = {"specimen.slices": (cut, cut / 4.0)}
         lasting = (1.0 + _together()) * slices * self.chosen if not self.auto else 0.0
         choosing = 2.0 * slices * self.reference if self.auto else 0.0

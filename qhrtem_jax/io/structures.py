@@ -33,15 +33,23 @@ def read_unit_cell(path: Path, option: str = "structure") -> UnitCell:
     return cell
 
 
+def right_angled(path: Path, cell: UnitCell) -> UnitCell:
+    """`cell` itself, from the file `path`.
+
+    **Raises:** `InputError` for a skew one.
+    """
+    if any(abs(angle - 90.0) > _RIGHT_ANGLE_TOLERANCE_DEG for angle in cell.angles_deg):
+        raise InputError(
+            f"{path}: found cell angles {list(cell.angles_deg)} degrees, expected right angles: "
+            "give a zone axis, or an orthogonal cell with the beam along z"
+        )
+    return cell
+
+
 def read_structure(path: Path, slices: int, option: str = "structure") -> Crystal:
     """A right-angled cell, beam along z, cut into `slices` slices.
 
     **Raises:** `InputError` as `read_unit_cell`, and for a skew cell.
     """
-    cell = read_unit_cell(path, option)
-    if any(abs(angle - 90.0) > _RIGHT_ANGLE_TOLERANCE_DEG for angle in cell.angles_deg):
-        raise InputError(
-            f"{path}: found cell angles {list(cell.angles_deg)} degrees, expected right angles: "
-            "give an orthogonal cell with the beam along z"
-        )
+    cell = right_angled(path, read_unit_cell(path, option))
     return Crystal(cell.lengths_nm, cell.atoms, slices)

@@ -9,10 +9,10 @@ from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.instrument import (
     build_simulator,
     choose_grid,
-    load_crystal,
     load_microscope,
 )
 from qhrtem_jax.inputs.parameter_space import default_values

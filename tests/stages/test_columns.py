@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from qhrtem_jax.inputs.instrument import load_crystal
+from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.columns import columns_of

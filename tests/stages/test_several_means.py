@@ -8,7 +8,8 @@ import pytest
 
 from qhrtem_jax.imaging.several_means import OWN, fit_several, means_table
 from qhrtem_jax.inputs.columns import load_specimen
-from qhrtem_jax.inputs.instrument import load_crystal, load_microscope
+from qhrtem_jax.inputs.crystal import load_crystal
+from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.parameter_space import parameter_space
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.matching.noise import NoiseModel

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from qhrtem_jax.inputs.instrument import load_crystal
+from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.physics.columns import Columns, columns_of
 from tests import wedge

@@ -1,0 +1,95 @@
+"""The crystal of a run: read, with the beam along z, cut into slices."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.naming import named
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import Settings, SpecimenSettings
+from qhrtem_jax.io.structures import read_unit_cell, right_angled
+from qhrtem_jax.physics.orientation import equal_slices, orient
+from qhrtem_jax.physics.specimen import Crystal, UnitCell
+
+ASSUMED_B_NM2 = 0.005
+"""Debye-Waller factor of atoms of which a CIF gives none: oxides at room temperature have some
+0.003 to 0.007 nm^2."""
+
+FAR_NM = 0.03
+"""Planes that lie further than this from the middle of their slice are spoken of."""
+
+
+def load_crystal(settings: Settings, reader: Reader) -> Crystal:
+    """The specimen's cell, as the beam sees it."""
+    known = settings.specimen
+    if known.structure is None:
+        raise InputError("specimen.structure: none given, expected a .cel or .cif file")
+    _check_directions(known)
+    b_nm2 = tuple((known.b_nm2 or {}).items())
+    key = ("crystal", known.structure, known.zone, known.up, known.max_strain, b_nm2, known.slices)
+    crystal = reader.once(key, lambda: _read(known, reader))
+    size.check_cell(crystal, known.structure)
+    return crystal
+
+
+def _check_directions(known: SpecimenSettings) -> None:
+    for name, found, other in (("zone", known.zone, known.up), ("up", known.up, known.zone)):
+        if found is None and other is not None:
+            raise InputError(f"specimen.{name}: none given, expected [u,v,w] beside the other one")
+
+
+def _read(known: SpecimenSettings, reader: Reader) -> Crystal:
+    assert known.structure is not None
+    path = Path(known.structure)
+    with named("specimen.structure"):
+        cell = read_unit_cell(path, "specimen.structure")
+    cell = _with_vibrations(cell, known, reader)
+    if known.zone is None or known.up is None:
+        with named("specimen.structure"):
+            crystal = right_angled(path, cell)
+    else:
+        with named("specimen"):
+            crystal = orient(cell, known.zone, known.up, known.max_strain)
+        if crystal.strain > 1e-6:
+            reader.warn(
+                f"the crystal is strained by {100.0 * crystal.strain:.2f} % so that its cell along "
+                f"{list(known.zone)} has right angles"
+            )
+    atoms, length = crystal.atoms, crystal.lengths_nm
+    if not isinstance(known.slices, str):
+        return Crystal(length, atoms, known.slices)
+    slices, _, error = equal_slices(atoms.positions[:, 2], length[2])
+    if error > FAR_NM:
+        reader.warn(
+            f"specimen.slices=auto: {slices} slices of {length[2] / slices:.3f} nm, in which atoms "
+            f"lie up to {error:.3f} nm from the middle of theirs"
+        )
+    return Crystal(length, atoms, slices)
+
+
+def _with_vibrations(cell: UnitCell, known: SpecimenSettings, reader: Reader) -> UnitCell:
+    """The cell with the Debye-Waller factors that are given, and assumed ones where none are."""
+    atoms, given = cell.atoms, known.b_nm2 or {}
+    unknown = set(given) - set(atoms.symbols)
+    if unknown:
+        raise InputError(
+            f"specimen.b_nm2: found {', '.join(sorted(unknown))}, expected some of "
+            f"{', '.join(sorted(set(atoms.symbols)))}"
+        )
+    pairs = zip(atoms.symbols, atoms.b_nm2, strict=True)
+    values = np.array([given.get(symbol, float(b)) for symbol, b in pairs])
+    assert known.structure is not None
+    missing = np.zeros(len(values), dtype=bool)
+    if Path(known.structure).suffix.lower() == ".cif":  # a .cel that says 0 means it
+        missing = (values == 0.0) & np.array([s not in given for s in atoms.symbols])
+    if missing.any():
+        kinds = sorted({s for s, none in zip(atoms.symbols, missing, strict=True) if none})
+        reader.warn(
+            f"{known.structure} gives no Debye-Waller factor of {', '.join(kinds)}: B is taken as "
+            f"{ASSUMED_B_NM2} nm^2; specimen.b_nm2={{{kinds[0]}: {ASSUMED_B_NM2}}} sets it"
+        )
+    values = np.where(missing, ASSUMED_B_NM2, values)
+    return dataclasses.replace(cell, atoms=dataclasses.replace(atoms, b_nm2=values))
