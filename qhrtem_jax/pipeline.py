@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from qhrtem_jax.field import FieldResult
 from qhrtem_jax.inputs.identity import fingerprint
 from qhrtem_jax.inputs.image import averaged_data
+from qhrtem_jax.inputs.prepared import wants_preparation, with_prepared
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.journal import Journal, Progress
 from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
@@ -29,6 +30,9 @@ class PipelineResult(FieldResult):
 CHAIN = ("imaging", "structure", "reconstruct", "stitch")
 
 IMAGING_FIRST = "no result of an imaging run was given: the imaging stage ran first, see its folder"
+
+
+PREPARED_FIRST = "the image was prepared first (stage prepare), see its folder"
 
 
 @runtime_checkable
@@ -58,6 +62,10 @@ def run(
     **Raises:** `InputError` for input that cannot be used.
     """
     reader = Reader()
+    if settings.stage in (*CHAIN, PIPELINE) and wants_preparation(settings, reader):
+        _prepared_first(settings, folder, reader, terminal, started)
+        return
+    settings = with_prepared(settings, reader)
     whole = settings.stage == PIPELINE
     last = "stitch" if whole else settings.stage
     stage = STAGES[last]
@@ -79,6 +87,39 @@ def run(
     stage.after(settings, folder)
 
 
+def _prepared_first(
+    settings: RunSettings,
+    folder: RunFolder,
+    reader: Reader,
+    terminal: Terminal,
+    started: Callable[[], None],
+) -> None:
+    """What was asked for, on the cells that stage `prepare` finds in the image first."""
+    log.info("pipeline: prepare")
+    chosen = dataclasses.replace(settings, stage="prepare")
+    problem = STAGES["prepare"].prepare(chosen, reader)
+    if not folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
+        return
+    started()
+    terminal.begin()
+    _in_part(problem, folder.sub("prepare"), reader, terminal)
+    data = dataclasses.replace(settings.data, prepared=str(folder.path / "prepare"))
+    found = with_prepared(dataclasses.replace(settings, data=data), reader)
+    if settings.stage == PIPELINE:
+        imaging = None
+        if settings.imaging.result is None:
+            imaging = STAGES["imaging"].prepare(settings_of(found, "imaging", reader), reader)
+        _chain(found, imaging, folder, reader, terminal)
+        return
+    stage = STAGES[settings.stage]
+    if stage.wants_imaging and settings.imaging.result is None:
+        imaging = STAGES["imaging"].prepare(settings_of(found, "imaging", reader), reader)
+        _after_imaging(found, imaging, folder, reader, terminal)
+        return
+    problem = stage.prepare(settings_of(found, settings.stage, reader), reader)
+    _compute(problem, folder, terminal, lambda result: _told(result, found, reader, PREPARED_FIRST))
+
+
 def _after_imaging(
     settings: RunSettings,
     imaging: Any,
@@ -93,13 +134,15 @@ def _after_imaging(
     _compute(problem, folder, terminal, lambda result: _told(result, settings, reader))
 
 
-def _told(result: Result, settings: RunSettings, reader: Reader) -> Result:
+def _told(
+    result: Result, settings: RunSettings, reader: Reader, first: str = IMAGING_FIRST
+) -> Result:
     """The result with the `settings` that the user gave, where others were made of them."""
     return dataclasses.replace(
         result,
         settings=settings,
         input=header(settings, reader)["input"],
-        warnings=(IMAGING_FIRST, *result.warnings),
+        warnings=(first, *result.warnings),
     )
 
 

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from qhrtem_jax import field, imaging, knife_edge, regions, simulation, structure
+from qhrtem_jax import field, imaging, knife_edge, preparation, regions, simulation, structure
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.settings import FieldSettings
 from qhrtem_jax.inputs.reader import Reader
@@ -69,6 +69,9 @@ STAGES: dict[str, Stage] = {
         simulation.SimulationResult,
         before=simulation.check_out,
         after=simulation.write_out,
+    ),
+    "prepare": Stage(
+        preparation.prepare, preparation.run, preparation.page, preparation.PreparationResult
     ),
     "imaging": Stage(imaging.prepare, imaging.run, imaging.page, imaging.ImagingResult, of="mean"),
     "structure": Stage(

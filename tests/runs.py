@@ -36,3 +36,19 @@ def example_settings(content: dict[str, Any], *given: str) -> RunSettings:
     """Settings with the embedded example; of the groups in `content`, what they hold is `given`."""
     named = {f"{g}.{k}" for g, v in content.items() if isinstance(v, dict) for k in v}
     return run_settings(with_example(content, named | set(given))[0])
+
+
+class Quiet:
+    """A terminal that shows nothing; `said`: what was said to it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def begin(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def __call__(self, now: Progress) -> None:
+        pass

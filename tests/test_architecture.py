@@ -14,15 +14,24 @@ PACKAGE = ROOT / "qhrtem_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {"errors"}
-LOW = BASE | {"physics", "bayesopt", "matching", "refine"}
+LOW = BASE | {"physics", "bayesopt", "matching", "refine", "micrograph"}
 MIDDLE = LOW | {"io", "inputs", "reporting"}
-STAGE_ROOMS = {"imaging", "structure", "regions", "field", "simulation", "knife_edge"}
+STAGE_ROOMS = {
+    "imaging",
+    "structure",
+    "regions",
+    "field",
+    "simulation",
+    "knife_edge",
+    "preparation",
+}
 MAY_IMPORT = {
     "errors": set(),
     "physics": BASE,
     "bayesopt": BASE,
     "matching": BASE | {"physics"},
     "refine": BASE | {"physics", "matching"},
+    "micrograph": BASE,
     "io": BASE | {"physics", "matching", "refine"},
     "inputs": LOW | {"io"},
     "reporting": LOW | {"io", "inputs"},
@@ -32,6 +41,7 @@ MAY_IMPORT = {
     "field": MIDDLE | {"regions"},
     "simulation": MIDDLE,
     "knife_edge": MIDDLE,
+    "preparation": MIDDLE,
     "stages": MIDDLE | STAGE_ROOMS,
     "pipeline": MIDDLE | {"stages", "field"},
 }

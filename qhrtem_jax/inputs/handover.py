@@ -18,7 +18,7 @@ from qhrtem_jax.io.run_folder import MANIFEST, RESULT, RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, CONVENTIONS, convention_factors
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 
-HANDED_OVER = ("imaging.result", "stitch.result")
+HANDED_OVER = ("imaging.result", "stitch.result", "data.prepared")
 
 _COUNTED_ARRAYS = ("points", "relaxed_points")
 
@@ -190,6 +190,9 @@ def content_digest(path: Path, option: str) -> str:
         used: Any = [handed_values(content, str(path)), _convention(content, str(path))]
         known = _covariance(content, str(path))
         used += [] if known is None else [known.names, known.covariance.tolist()]
+        return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+    if option == "data.prepared":  # its image is a file of its own
+        used = [content.get(name) for name in ("lattice", "origin", "prepared", "rois")]
         return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
     used = {name: content.get(name) for name in ("rois", "parameters", "noise")}
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())

@@ -26,11 +26,13 @@ LEAST_AVERAGED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """A region of interest: `origin` (row, col) of its first pixel in the image."""
+    """A region of interest: `origin` (row, col) of its first pixel in the image; `corners_px`,
+    (x, y) in the file of a prepared one, in the order origin, +a, +a+b, +b."""
 
     name: str
     origin: tuple[int, int]
     image: Float[np.ndarray, "rows cols"]
+    corners_px: Float[np.ndarray, "4 2"] | None = None
 
 
 def find_regions(

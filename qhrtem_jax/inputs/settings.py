@@ -48,8 +48,13 @@ class DataSettings:
     noise_variance: float | None = None
     noise_correlation: tuple[float, ...] | None = None
     speckle: bool = True
+    counts: bool | str = "auto"
+    dark: str | None = None
+    vacuum_image: str | None = None
+    mask: str | None = None
+    prepared: str | None = None
 
-    INPUTS: typing.ClassVar = ("image", "mtf")
+    INPUTS: typing.ClassVar = ("image", "mtf", "dark", "vacuum_image", "mask", "prepared")
     RANGES: typing.ClassVar = {
         "shape": _PIXELS,
         "roi_shape": _PIXELS,
@@ -320,6 +325,7 @@ def _check_words(settings: Settings) -> None:
         ("data.rois", settings.data.rois, "[[row0,col0],...]"),
         ("data.average", settings.data.average, "[[row0,col0],...]"),
         ("memory_gb", settings.memory_gb, "a number of GiB"),
+        ("data.counts", settings.data.counts, "true, false"),
     ):
         if isinstance(value, str) and value != "auto":
             raise InputError(f"{name}: found {shown(value)}, expected {expected} or auto")

@@ -44,7 +44,21 @@ def read_image(
 def read_pixels(
     path: Path, shape: tuple[int, int] | None = None, option: str = "image"
 ) -> Float64[np.ndarray, "rows cols"]:
-    """An image in any unit, all of it finite.
+    """An image in any unit, all of it finite; see `read_counts`.
+
+    **Raises:** `InputError` that names the file, what was found and what was expected.
+    """
+    image = read_counts(path, shape, option)
+    if not np.all(np.isfinite(image)):
+        count = int(np.sum(~np.isfinite(image)))
+        raise InputError(f"{option}: {path} has {count} pixels that are NaN or infinite")
+    return image
+
+
+def read_counts(
+    path: Path, shape: tuple[int, int] | None = None, option: str = "image"
+) -> Float64[np.ndarray, "rows cols"]:
+    """An image in any unit, as it is.
 
     By its ending: .dat or .raw (float32, needs `shape`), .npy, .npz (its array `image`, or its only
     one), .tif/.tiff, .mrc, .dm3/.dm4 (needs the `formats` extra). At most `MOST_PIXELS`; what a
@@ -75,12 +89,8 @@ def read_pixels(
         raise InputError(f"{option}: {path} holds {image.dtype} numbers, expected real intensities")
     if shape is not None and image.shape != tuple(shape):
         raise InputError(f"{option}: {path} has shape {image.shape}, expected {tuple(shape)}")
-    with np.errstate(over="ignore", invalid="ignore"):  # is refused below
-        image = np.asarray(image, dtype=np.float64)
-    if not np.all(np.isfinite(image)):
-        count = int(np.sum(~np.isfinite(image)))
-        raise InputError(f"{option}: {path} has {count} pixels that are NaN or infinite")
-    return image
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever wants finite numbers looks
+        return np.asarray(image, dtype=np.float64)
 
 
 def _check_normalised(image: np.ndarray, where: str) -> None:

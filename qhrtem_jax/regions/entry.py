@@ -13,7 +13,8 @@ class RegionEntry:
     slice; `certified`: no change of numbers that was looked at improves it; `exit_probability`: of
     each slice that the last atom may be in, counted from 1 in the stack (after the joint
     refinement, in that of the field, and to 1 in 160, as many states as are drawn);
-    `exit_rests_on`: the chain whose last atom, if it is there, alone makes the exit."""
+    `exit_rests_on`: the chain whose last atom, if it is there, alone makes the exit; `corners_px`:
+    of a prepared one, (x, y) in pixels of the file, in the order origin, +a, +a+b, +b."""
 
     name: str
     origin_px: tuple[int, int]
@@ -29,3 +30,6 @@ class RegionEntry:
     )
     exit_probability: dict[str, float] | None = dataclasses.field(default=None, metadata=OPTIONAL)
     exit_rests_on: str | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    corners_px: tuple[tuple[float, float], ...] | None = dataclasses.field(
+        default=None, metadata=OPTIONAL
+    )

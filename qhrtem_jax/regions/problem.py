@@ -10,6 +10,7 @@ from qhrtem_jax.inputs.columns import Specimen, load_specimen
 from qhrtem_jax.inputs.handover import HandedImaging, handed_imaging
 from qhrtem_jax.inputs.image import Experiment, Origins, averages, load_field
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.prepared import corners_of
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import Region, find_regions
 from qhrtem_jax.physics.camera import Frame
@@ -58,6 +59,11 @@ def prepare(settings: RegionsSettings, reader: Reader, sweeps: int | None = None
     field = load_field(settings.data, reader)
     specimen = load_specimen(settings, reader)
     regions = find_regions(settings.data, field.image, field.noise)
+    corners = corners_of(settings.data, [region.origin for region in regions], reader)
+    regions = tuple(
+        dataclasses.replace(region, corners_px=known)
+        for region, known in zip(regions, corners, strict=True)
+    )
     columns = specimen.columns
     rows, cols = regions[0].image.shape
     size.require(

@@ -22,6 +22,7 @@ from qhrtem_jax.regions.model import LOCAL, RegionsModel, RegionState, exit_vect
 from qhrtem_jax.reporting.column_tables import (
     columns_table,
     counts_table,
+    in_file,
     mtf_scale_table,
     point_names,
     region_structure,
@@ -108,18 +109,24 @@ def region_entry(
         given = problem.settings.data.mtf_scale
         scales = mtf_scale_table(layout, given, point, std, scale.misfit)
     known_chi2 = None if noise.source == "residual" else scale.chi2
+    numbers = counts_table(columns, counts, belief.numbers)
+    table = columns_table(columns, layout, point, std, scale.misfit)
+    corners = region.corners_px
+    if corners is not None:
+        numbers, table = in_file(numbers, table, corners, columns.size_nm)
     return RegionEntry(
         name=region.name,
         origin_px=region.origin,
         fit=figures_of_merit(simulation, region.image, known_chi2),
         parameters=parameter_table(vector, set(free), std_noise, scaled),
-        counts=counts_table(columns, counts, belief.numbers),
-        columns=columns_table(columns, layout, point, std, scale.misfit),
+        counts=numbers,
+        columns=table,
         thickness_nm=float((int(last) - int(first)) * columns.slice_nm),
         certified=bool(state.counted.certified[k]) if state.counted is not None else None,
         mtf_scale=scales,
         exit_probability={str(n): round(p, 4) for n, p in belief.exits.items()},
         exit_rests_on=_named_chain(columns, doubtful_exit(model.sites, counts, belief)),
+        corners_px=None if corners is None else tuple((float(x), float(y)) for x, y in corners),
     )
 
 

@@ -9,6 +9,7 @@ from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.physics.parameters import NAMES
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.physics.structured import Layout
+from qhrtem_jax.reporting.result import OPTIONAL
 
 PM = 1e3
 
@@ -24,7 +25,8 @@ class Estimate:
 @dataclasses.dataclass(frozen=True)
 class Column:
     """A column of the projected cell: `x`, `y` in fractions of the cell, its shift against the cell
-    in pm, and the occupancies of its species."""
+    in pm, and the occupancies of its species; `x_px`, `y_px`: where it is, shift included, in
+    pixels of the file of a prepared image."""
 
     x: float
     y: float
@@ -33,17 +35,47 @@ class Column:
     std_dx_pm: float | None
     std_dy_pm: float | None
     occupancy: dict[str, Estimate]
+    x_px: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    y_px: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """Number of atoms of a species in a column, with the probability of each number."""
+    """Number of atoms of a species in a column, with the probability of each number; `x_px`,
+    `y_px`: where the cell has the column, in pixels of the file of a prepared image."""
 
     species: str
     x: float
     y: float
     n: int
     probability: dict[str, float]
+    x_px: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    y_px: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
+
+
+def in_file(
+    counts: tuple[Count, ...],
+    columns: tuple[Column, ...],
+    corners: Float[np.ndarray, "4 2"],
+    size_nm: tuple[float, float, float],
+) -> tuple[tuple[Count, ...], tuple[Column, ...]]:
+    """The same, with where they are in a file that shows the cell's `corners` (origin, +a, +a+b,
+    +b) at these (x, y) pixels."""
+    first, a, b = corners[0], corners[1] - corners[0], corners[3] - corners[0]
+
+    def at(x: float, y: float) -> dict[str, float]:
+        place = first + x * a + y * b
+        return {"x_px": float(place[0]), "y_px": float(place[1])}
+
+    return (
+        tuple(dataclasses.replace(c, **at(c.x, c.y)) for c in counts),
+        tuple(
+            dataclasses.replace(
+                c, **at(c.x + c.dx_pm / PM / size_nm[0], c.y + c.dy_pm / PM / size_nm[1])
+            )
+            for c in columns
+        ),
+    )
 
 
 def point_names(columns: Columns, layout: Layout) -> list[str]:

@@ -13,7 +13,7 @@ from qhrtem_jax.knife_edge.problem import remarks
 from qhrtem_jax.knife_edge.transfer import measure
 from qhrtem_jax.pipeline import run
 from qhrtem_jax.stages import run_settings
-from tests.runs import computed, example_settings, prepared
+from tests.runs import Quiet, computed, example_settings, prepared
 from tests.schema import check
 
 SHAPE = (160, 192)
@@ -135,22 +135,6 @@ def bent():
 def test_what_is_no_inclined_straight_edge_is_refused(image, message):
     with pytest.raises(InputError, match=message):
         measured(image)
-
-
-class Quiet:
-    """A terminal that shows nothing."""
-
-    def __init__(self):
-        self.said = []
-
-    def begin(self):
-        pass
-
-    def say(self, text):
-        self.said.append(text)
-
-    def __call__(self, now):
-        pass
 
 
 def test_the_stage_writes_what_data_mtf_reads(tmp_path):

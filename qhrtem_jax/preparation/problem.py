@@ -1,0 +1,140 @@
+"""What stage `prepare` reads and checks."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.crystal import load_crystal
+from qhrtem_jax.inputs.image import image_file, image_option
+from qhrtem_jax.inputs.instrument import load_microscope
+from qhrtem_jax.inputs.naming import named
+from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import Settings
+from qhrtem_jax.io.calibration import file_sampling
+from qhrtem_jax.io.images import MEAN_RANGE, crop, read_counts
+from qhrtem_jax.micrograph.counts import Vacuum, bad_pixels, find_vacuum, normalised, without_bad
+from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.specimen import Crystal
+
+UNUSED = ("roi_shape", "rois", "average", "frame", "noise_variance", "noise_correlation")
+"""Options of `data` that say what is to be found."""
+
+MOST_BAD = 0.01
+"""Share of bad pixels that an image may have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparationProblem:
+    """The image with the vacuum at 1, `bad` pixels filled from their neighbours, its vacuum (in the
+    file's unit), and the sampling, (row, col) nm, that the file and the user give."""
+
+    settings: Settings
+    reader: Reader
+    space: ParameterSpace
+    image: Float[np.ndarray, "rows cols"]
+    bad: Bool[np.ndarray, "rows cols"]
+    vacuum: Vacuum | None
+    file_sampling: tuple[float, float] | None
+    given_sampling: tuple[float, float] | None
+    crystal: Crystal
+    microscope: Microscope
+    warnings: tuple[str, ...]
+
+
+def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
+    """Read the image, and bring it to vacuum 1.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    data = settings.data
+    space = parameter_space(settings)
+    path = image_file(data, "an image of a crystal")
+    counts = read_counts(path, data.shape, image_option(data))
+    crystal = load_crystal(settings, reader)
+    microscope = load_microscope(settings, reader)
+    for option in UNUSED:
+        if getattr(data, option) is not None:
+            reader.warn(f"data.{option} is not used: prepare finds it")
+    bad = bad_pixels(counts)
+    if data.mask is not None:
+        bad |= _beside(counts, data.mask, "data.mask") != 0.0
+    if bad.mean() > MOST_BAD:
+        raise InputError(
+            f"data.image: {path} has {bad.sum()} bad pixels of {bad.size}, expected at most "
+            f"{100 * MOST_BAD:g} %"
+        )
+    counts = without_bad(counts, bad)
+    if data.dark is not None:
+        counts = counts - _beside(counts, data.dark, "data.dark")
+    if data.vacuum_image is not None:
+        counts = counts / _light(counts, data.vacuum_image)
+    vacuum = _vacuum(settings, counts)
+    image = _with_vacuum_at_1(settings, counts, vacuum, reader)
+    given = None if data.sampling_nm is None else data.sampling
+    return PreparationProblem(
+        settings,
+        reader,
+        space,
+        image,
+        bad,
+        vacuum,
+        file_sampling(path),
+        given,
+        crystal,
+        microscope,
+        reader.warnings(),
+    )
+
+
+def _beside(counts: np.ndarray, name: str, option: str) -> Float[np.ndarray, "rows cols"]:
+    """A further image of the same camera."""
+    found = read_counts(Path(name), None, option)
+    if found.shape != counts.shape:
+        raise InputError(
+            f"{option}: {name} has shape {list(found.shape)}, expected {list(counts.shape)} as "
+            "the image"
+        )
+    return found
+
+
+def _light(counts: np.ndarray, name: str) -> Float[np.ndarray, "rows cols"]:
+    """What the camera shows without specimen, its mean 1."""
+    light = _beside(counts, name, "data.vacuum_image")
+    light = without_bad(light, bad_pixels(light))
+    if not np.all(light > 0.0):
+        raise InputError(f"data.vacuum_image: {name} has pixels of 0 or less, expected light")
+    return light / light.mean()
+
+
+def _vacuum(settings: Settings, counts: np.ndarray) -> Vacuum | None:
+    region = settings.data.vacuum
+    if region is None:
+        return find_vacuum(counts)
+    return Vacuum(region, float(np.mean(crop(counts, region, "data.vacuum"))))
+
+
+def _with_vacuum_at_1(
+    settings: Settings, counts: np.ndarray, vacuum: Vacuum | None, reader: Reader
+) -> Float[np.ndarray, "rows cols"]:
+    """The image as intensities; as they are where they are near 1 already, or said to be."""
+    raw, mean = settings.data.counts, float(np.mean(counts))
+    if raw is True or (raw == "auto" and not MEAN_RANGE[0] <= mean <= MEAN_RANGE[1]):
+        if vacuum is None:
+            raise InputError(
+                "data.vacuum: none given, and none was found in the image, expected "
+                "[row0,col0,rows,cols] of a part without specimen to divide the counts by"
+            )
+        with named("data.vacuum"):
+            return normalised(counts, vacuum.level)
+    if vacuum is None:
+        reader.warn("no vacuum was found in the image: its level and its noise are not known")
+    elif abs(vacuum.level - 1.0) > 0.02:
+        reader.warn(
+            f"the vacuum of the image is {vacuum.level:.3f}, expected 1: data.counts=true divides "
+            "by it"
+        )
+    return counts

@@ -1,0 +1,287 @@
+"""Stage `prepare`: the lattice of a crystal in an image, and the image on its cells."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.instrument import build_simulator, choose_grid, spanning_vectors
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.matching.noise import NoiseModel, measure_noise
+from qhrtem_jax.micrograph.cells import (
+    Cells,
+    Resampled,
+    cells_of,
+    crystal_of,
+    on_cells,
+    whole_cells,
+)
+from qhrtem_jax.micrograph.lattice import Lattice, find_lattice, reflections_of
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.specimen import slice_phases
+from qhrtem_jax.preparation.origin import Origin, find_origin
+from qhrtem_jax.preparation.problem import PreparationProblem
+from qhrtem_jax.preparation.result import (
+    FoundLattice,
+    FoundOrigin,
+    FoundRegion,
+    FoundVacuum,
+    PreparationResult,
+    Prepared,
+)
+from qhrtem_jax.reporting.result import header
+
+CALIBRATED = 0.06
+"""A calibration is wrong by at most this share."""
+
+SAMPLINGS_NM = (0.003, 0.05)
+"""nm per pixel that are looked at where no calibration is known."""
+
+FIRST_WINDOW = 24
+"""Pixels a side of the squares in which contrast is looked at before the cell is known."""
+
+ALIKE, LEAST_ALIKE = 0.25, 3
+"""Share and least number of the cells whose mean is compared with simulations."""
+
+SYMMETRIC = 0.999
+"""Correlation of a projection with its turned self from which on both are one."""
+
+
+def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
+    """Find the lattice, the origin and the whole cells, and draw the image on these."""
+    image = problem.image
+    noise = _noise(problem)
+    variance = 0.0 if noise is None else noise.variance
+    lattice = _lattice(problem, crystal_of(image, FIRST_WINDOW, variance))
+    journal.note("lattice found")
+    window = 0.5 * float(np.linalg.norm(lattice.vectors, axis=1).mean())
+    where = crystal_of(image, window, variance)
+    cells = cells_of(lattice.vectors, np.zeros(2))
+    sampling = _sampling_of(cells, problem)
+    origin = _origin(problem, cells, where, sampling)
+    journal.note("origin found")
+    if origin.turned:
+        cells = cells_of(-lattice.vectors, np.zeros(2))
+        origin_px = origin.shift @ -lattice.vectors
+    else:
+        origin_px = origin.shift @ lattice.vectors
+    cells = cells.moved(origin_px)
+    found = whole_cells(cells, where)
+    if not len(found):
+        raise InputError("found no whole cell of the crystal in the image, expected at least one")
+    prepared = _drawn(problem, cells, found)
+    own = _resampled_noise(problem, cells)
+    first = np.array(prepared.first)
+    named = [_pixel(cell) for cell in found]
+    square = float(np.sqrt(np.prod(_file_sampling(lattice, problem))))
+    return PreparationResult(
+        **header(problem.settings, problem.reader),
+        warnings=(*problem.warnings, *_remarks(problem, lattice, origin, prepared)),
+        lattice=FoundLattice(
+            _pair(cells.vectors[0]),
+            _pair(cells.vectors[1]),
+            (_pair(lattice.std_px[0]), _pair(lattice.std_px[1])),
+            lattice.angle_deg,
+            lattice.std_deg,
+            _file_sampling(lattice, problem),
+            lattice.std_scale,
+            problem.file_sampling,
+            lattice.match,
+        ),
+        vacuum=None
+        if problem.vacuum is None or noise is None
+        else FoundVacuum(
+            problem.vacuum.level, problem.vacuum.region, noise.variance, tuple(noise.lags)
+        ),
+        origin=FoundOrigin(
+            _pair(cells.origin), origin.turned, origin.ncc, origin.ncc_elsewhere, origin.misfits
+        ),
+        bad_pixels=int(problem.bad.sum()),
+        prepared=Prepared(
+            cells.shape,
+            sampling,
+            problem.settings.data.mtf_scale * square / float(np.sqrt(np.prod(sampling))),
+            None if own is None else own.variance,
+            None if own is None else tuple(own.lags),
+            float(prepared.seen.mean()),
+        ),
+        rois=tuple(
+            FoundRegion(
+                f"ROI{k + 1}",
+                tuple(_pair(corner) for corner in cells.corners(cell)),
+                _pixel((np.array(cell) - first) * np.array(cells.shape)),
+            )
+            for k, cell in enumerate(named)
+        ),
+        cost=journal.cost(),
+        arrays={
+            "image": prepared.image,
+            "seen": prepared.seen,
+            "experiment": image.astype(np.float32),
+            "bad": problem.bad,
+        },
+        history=tuple(journal.rows),
+    )
+
+
+def _pair(values: np.ndarray) -> tuple[float, float]:
+    return float(values[0]), float(values[1])
+
+
+def _pixel(values: np.ndarray) -> tuple[int, int]:
+    return int(values[0]), int(values[1])
+
+
+def _noise(problem: PreparationProblem) -> NoiseModel | None:
+    if problem.vacuum is None:
+        return None
+    row, col, rows, cols = problem.vacuum.region
+    return measure_noise(problem.image[row : row + rows, col : col + cols])
+
+
+def _lattice(problem: PreparationProblem, where: Bool[np.ndarray, "rows cols"]) -> Lattice:
+    """The lattice within what is known of the sampling."""
+    crystal = problem.crystal
+    a, b = crystal.size_nm[:2]
+    grid = crystal.grid((max(16, round(b / 0.008)), max(16, round(a / 0.008))))
+    model = problem.microscope.potential_model(problem.settings.specimen.scattering)
+    projected = slice_phases(crystal, model, grid).sum(axis=0)
+    known = problem.given_sampling or problem.file_sampling
+    if known is None:
+        scales = (1.0 / SAMPLINGS_NM[1], 1.0 / SAMPLINGS_NM[0])
+    else:
+        pixels = 1.0 / float(np.sqrt(known[0] * known[1]))
+        scales = (pixels / (1.0 + CALIBRATED), pixels * (1.0 + CALIBRATED))
+    return find_lattice(problem.image, where, reflections_of(projected, (a, b)), (a, b), scales)
+
+
+def _file_sampling(lattice: Lattice, problem: PreparationProblem) -> tuple[float, float]:
+    """nm per pixel of the file, by the crystal."""
+    a, b = problem.crystal.size_nm[:2]
+    lengths = np.linalg.norm(lattice.vectors, axis=1)
+    both = float(np.sqrt((a / lengths[0]) * (b / lengths[1])))
+    return both, both
+
+
+def _sampling_of(cells: Cells, problem: PreparationProblem) -> tuple[float, float]:
+    """(row, col) nm per pixel where the image follows the cells."""
+    a, b = problem.crystal.size_nm[:2]
+    return b / cells.shape[0], a / cells.shape[1]
+
+
+def _origin(
+    problem: PreparationProblem,
+    cells: Cells,
+    where: Bool[np.ndarray, "rows cols"],
+    sampling: tuple[float, float],
+) -> Origin:
+    """The origin of the crystal, from the cells of the lattice as it is found."""
+    some = whole_cells(cells, where)
+    if not len(some):
+        raise InputError("found no whole cell of the crystal in the image, expected at least one")
+    stack = np.array([_cell(problem.image, cells, (int(i), int(j))) for i, j in some])
+    settings, space, crystal = problem.settings, problem.space, problem.crystal
+    frame = Frame(cells.shape, sampling)
+    slices = space.thickness_range[1]
+    vectors = spanning_vectors(space, seed=0)
+    choice = choose_grid(settings, crystal, problem.microscope, frame, vectors, slices)
+    simulator = build_simulator(settings, crystal, problem.microscope, frame, choice, slices)
+    grid = crystal.grid((32, 32))
+    model = problem.microscope.potential_model(settings.specimen.scattering)
+    projected = slice_phases(crystal, model, grid).sum(axis=0)
+    both_ways = _best_correlation(projected, projected[::-1, ::-1]) < SYMMETRIC
+    return find_origin(_alike(stack), stack, simulator, space, both_ways=both_ways)
+
+
+def _best_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two periodic pictures, at any shift."""
+    spectra = [np.fft.fft2(p - p.mean()) for p in (one, other)]
+    both = np.fft.ifft2(spectra[0] * np.conj(spectra[1])).real * one.size
+    return float(both.max() / np.prod([np.linalg.norm(s) for s in spectra]))
+
+
+def _alike(stack: Float[np.ndarray, "cells rows cols"]) -> Float[np.ndarray, "rows cols"]:
+    """Mean of the cells that are most alike."""
+    flat = stack.reshape(len(stack), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    ncc = flat @ flat.T
+    count = min(len(stack), max(LEAST_ALIKE, round(ALIKE * len(stack))))
+    nearest = np.argsort(-ncc, axis=1)[:, :count]
+    best = int(np.argmax(np.take_along_axis(ncc, nearest, axis=1).mean(axis=1)))
+    return stack[nearest[best]].mean(axis=0)
+
+
+def _cell(image: np.ndarray, cells: Cells, cell: tuple[int, int]) -> Float[np.ndarray, "rows cols"]:
+    return on_cells(image, cells, cell, (cell[0] + 1, cell[1] + 1)).image
+
+
+def _drawn(problem: PreparationProblem, cells: Cells, found: np.ndarray) -> Resampled:
+    """The image on all pixels of the cells that are found, and as far around as the file goes."""
+    low, high = found.min(axis=0), found.max(axis=0) + 1
+    rows, cols = problem.image.shape
+    # vacuum and cells that are cut off are neighbours of the whole ones
+    while _shows(cells, (int(low[0]) - 1, int(low[1])), (int(low[0]), int(high[1])), rows, cols):
+        low[0] -= 1
+    return on_cells(problem.image, cells, _pixel(low), _pixel(high))
+
+
+def _shows(cells: Cells, low: tuple[int, int], high: tuple[int, int], rows: int, cols: int) -> bool:
+    """Whether the file shows all of the cells from `low` to before `high`."""
+    corners = np.concatenate(
+        [cells.corners((i, j)) for i in (low[0], high[0] - 1) for j in (low[1], high[1] - 1)]
+    )
+    return bool(np.all((corners >= -1.0) & (corners <= np.array([cols, rows]))))
+
+
+def _resampled_noise(problem: PreparationProblem, cells: Cells) -> NoiseModel | None:
+    """Noise of a pixel where the image follows the cells, from the vacuum."""
+    if problem.vacuum is None:
+        return None
+    row, col, rows, cols = problem.vacuum.region
+    patch = problem.image[row : row + rows, col : col + cols]
+    own = Cells(np.zeros(2), cells.vectors, cells.shape)
+    size = np.linalg.norm(cells.vectors, axis=1) / np.array(cells.shape[::-1])
+    # a square of pixels, turned as the cells are, within the patch
+    side = int(0.7 * min(cols / size[0], rows / size[1]))
+    count = max(side, 8)
+    y, x = np.mgrid[:count, :count].astype(float)
+    middle = 0.5 * np.array([cols, rows]) - own.to_file(np.array([[count / 2.0, count / 2.0]]))[0]
+    placed = Cells(middle, cells.vectors, cells.shape)
+    places = placed.to_file(np.stack([x.ravel(), y.ravel()], axis=1))
+    inside = np.all((places >= 0.0) & (places <= np.array([cols, rows]) - 1.0), axis=1)
+    if not inside.all():
+        return measure_noise(patch)
+    from scipy.ndimage import map_coordinates
+
+    values = map_coordinates(patch, places.T[::-1], order=5, mode="nearest")
+    return measure_noise(values.reshape(count, count))
+
+
+def _remarks(
+    problem: PreparationProblem, lattice: Lattice, origin: Origin, prepared: Resampled
+) -> list[str]:
+    """What a user should hear."""
+    said = []
+    mine = _file_sampling(lattice, problem)[0]
+    for name, known in (
+        ("the sampling of the file", problem.file_sampling),
+        ("the sampling that is given", problem.given_sampling),
+    ):
+        if known is not None and abs(known[0] / mine - 1.0) > max(0.003, 3.0 * lattice.std_scale):
+            said.append(
+                f"{name}, {known[0]:.5g} nm per pixel, differs from what the crystal says, "
+                f"{mine:.5g}, which is used"
+            )
+    if 1.0 - origin.ncc_elsewhere < 1.5 * (1.0 - origin.ncc):
+        said.append(
+            f"the origin of the cell is doubtful: NCC {100 * origin.ncc:.2f} % there, "
+            f"{100 * origin.ncc_elsewhere:.2f} % at another place"
+        )
+    if not prepared.seen.all():
+        said.append(
+            f"{100 * (1.0 - prepared.seen.mean()):.1f} % of the prepared image lie outside of the "
+            "file's and are taken from cells beside them"
+        )
+    if problem.bad.any():
+        said.append(f"{problem.bad.sum()} bad pixels are taken from their neighbours")
+    return said
