@@ -8,6 +8,10 @@ from qhrtem_jax.errors import InputError
 PATHS = (
     "data.image",
     "data.mtf",
+    "data.dark",
+    "data.vacuum_image",
+    "data.mask",
+    "data.prepared",
     "specimen.structure",
     "simulate.table",
     "simulate.out",
@@ -40,6 +44,11 @@ def from_result(arguments: list[str]) -> list[str]:
             raise InputError(f"{FROM_RESULT}: none given, expected a result.json or a run folder")
         found += ["+stage=repeat", f"+from_result={value}"]
     return found
+
+
+def with_stage(arguments: list[str]) -> list[str]:
+    """`stage=NAME` as `+stage=NAME`, which Hydra wants."""
+    return [f"+{a}" if a.startswith("stage=") else a for a in arguments]
 
 
 def literal_paths(arguments: list[str]) -> list[str]:

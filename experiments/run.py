@@ -1,4 +1,4 @@
-"""Command line: python -m experiments.run +stage=NAME [overrides] hydra.run.dir=DIR
+"""Command line: python -m experiments.run stage=NAME [overrides] hydra.run.dir=DIR
 
 or, to repeat a run: python -m experiments.run --from-result RESULT.json [overrides].
 
@@ -26,8 +26,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import from_result, literal_paths
+from experiments.arguments import from_result, literal_paths, with_stage
+from experiments.refusals import in_our_words
 from experiments.signals import Advice, Interrupted, interruptible
+from qhrtem_jax import __version__
 from qhrtem_jax.errors import InputError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -152,12 +154,6 @@ def run_stage(
     log.info("report: %s", folder_path / "report.html")
 
 
-def _stage_wanted() -> str:
-    from qhrtem_jax.stages import PIPELINE, STAGES
-
-    return f"stage: none given, expected +stage=NAME, one of {', '.join((*STAGES, PIPELINE))}"
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:LONGEST_MESSAGE]
 
@@ -186,15 +182,17 @@ def main() -> int:
         except (InputError, NonFiniteError) as error:
             refuse(_one_line(error))
         except (OSError, OmegaConfBaseException) as error:
-            refuse(_one_line(error))
+            refuse(in_our_words(_one_line(error)))
 
     try:
-        sys.argv[1:] = literal_paths(from_result(sys.argv[1:]))
+        if "--version" in sys.argv[1:]:
+            print(f"qhrtem_jax {__version__}")
+            return 0
+        sys.argv[1:] = literal_paths(from_result(with_stage(sys.argv[1:])))
         with interruptible() as advice:
             task()
     except (HydraException, OmegaConfBaseException, OSError, InputError) as error:
-        none_given = "Missing mandatory value: stage" in str(error)
-        refuse(_stage_wanted() if none_given else _one_line(error))
+        refuse(in_our_words(_one_line(error)))
     except Exception as error:
         if composed:
             raise

@@ -14,7 +14,8 @@ from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.journal import Journal, Progress
 from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
 from qhrtem_jax.reporting.page import Page, Table, write_page
-from qhrtem_jax.reporting.result import Result, as_json, header
+from qhrtem_jax.reporting.result import FitResult, Result, as_json, header
+from qhrtem_jax.reporting.verdict import said, with_verdict
 from qhrtem_jax.stages import PIPELINE, STAGES, RunSettings
 
 log = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ def _compute(
     """Run a stage and write its folder; the result is written last, so that a folder that holds one
     is complete."""
     stage = STAGES[problem.settings.stage]
-    result = finish(stage.run(problem, Journal(folder, terminal)))
+    result = with_verdict(finish(stage.run(problem, Journal(folder, terminal))))
     folder.write_arrays(result.arrays)
     if result.structures:
         folder.write_structures(result.structures)
@@ -204,6 +205,8 @@ def _compute(
         terminal.say(f"note: {warning}")
     for line in page.said:
         terminal.say(line)
+    if isinstance(result, FitResult) and result.verdict is not None:
+        terminal.say(said(result.verdict))
 
 
 def settings_of(settings: RunSettings, name: str, reader: Reader) -> RunSettings:
@@ -247,6 +250,8 @@ def _write_chain(
         "stages": {name: name for name in names},
         "cost": cost,
     }
+    if "verdict" in last:
+        content["verdict"] = last["verdict"]
     rows = [
         [
             name,

@@ -13,6 +13,7 @@ from qhrtem_jax.inputs.instrument import (
     spanning_vectors,
 )
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.plausible import strange_region
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.matching.criteria import CRITERIA
@@ -56,6 +57,9 @@ def prepare(settings: Settings, reader: Reader) -> ImagingProblem:
     _check_criterion(settings, experiment)
     crystal = load_crystal(settings, reader)
     microscope = load_microscope(settings, reader)
+    strange = strange_region(experiment.frame, crystal.size_nm)
+    if strange is not None and settings.data.frame is None:
+        reader.warn(strange)
     size.require(size.imaging(settings, crystal, space, experiment.frame.shape), settings)
     return ImagingProblem(
         settings, reader, space, experiment, crystal, microscope, reader.warnings()

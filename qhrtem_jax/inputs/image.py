@@ -20,7 +20,11 @@ from qhrtem_jax.inputs.rois import (
 from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.io.images import RAW, crop, read_image
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
+from qhrtem_jax.micrograph.counts import contrast_of, find_vacuum
 from qhrtem_jax.physics.camera import Frame
+
+LIVELY_VACUUM = 6.0
+"""In a vacuum no part varies by so many times what others do; noise alone gives about 2."""
 
 Origins = tuple[tuple[int, int], ...]
 
@@ -50,6 +54,8 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
     check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)
+    if data.vacuum is not None:
+        _warn_of_contrast(data.vacuum, whole, reader)
     if noise is not None and noise.remark is not None:
         reader.warn(noise.remark)
     if noise is None:
@@ -57,6 +63,19 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
             "no data.vacuum or data.noise_variance given: the noise is taken from the residual"
         )
     return Experiment(image, Frame(image.shape, sampling), noise)  # type: ignore[arg-type]
+
+
+def _warn_of_contrast(region: tuple[int, int, int, int], whole: np.ndarray, reader: Reader) -> None:
+    """Says that a vacuum holds a part of the crystal, whose contrast would pass as noise."""
+    contrast = contrast_of(crop(whole, region, "data.vacuum"))
+    if contrast < LIVELY_VACUUM:
+        return
+    found = find_vacuum(whole)
+    other = "" if found is None else f"; the image looks empty in {list(found.region)}"
+    reader.warn(
+        f"data.vacuum={list(region)} is not empty: parts of it vary {contrast:.0f} times as much "
+        f"as others, so the noise is stated too large{other}"
+    )
 
 
 def image_file(data: DataSettings, expected: str) -> Path:

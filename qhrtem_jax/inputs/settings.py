@@ -62,7 +62,7 @@ class DataSettings:
         "vacuum": _ORIGIN,
         "rois": _ORIGIN,
         "average": _ORIGIN,
-        "sampling_nm": (1e-4, 10.0),
+        "sampling_nm": (1e-4, 0.5),
         "mtf_scale": (0.01, 100.0),
         "mtf_scale_std": (0.0, LARGEST_MTF_SCALE_STD),
         "noise_variance": (1e-12, 1e4),

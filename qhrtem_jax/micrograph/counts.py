@@ -97,6 +97,18 @@ def find_vacuum(image: Float[np.ndarray, "rows cols"]) -> Vacuum | None:
     return Vacuum(region, float(np.mean(image[row : row + rows, col : col + cols])))
 
 
+def contrast_of(patch: Float[np.ndarray, "rows cols"]) -> float:
+    """How much more the liveliest squares of a patch vary than its quietest: about 2 for noise,
+    many times that where a part of the patch shows a crystal."""
+    if min(patch.shape) < 2 * BLOCK:
+        return 1.0
+    mean = uniform_filter(patch, BLOCK, mode="reflect")
+    variance = uniform_filter(patch**2, BLOCK, mode="reflect") - mean**2
+    inside = variance[BLOCK // 2 : -BLOCK // 2, BLOCK // 2 : -BLOCK // 2]
+    low, high = np.percentile(inside, (10.0, 98.0))
+    return float(high / max(low, 1e-30))
+
+
 def normalised(
     counts: Float[np.ndarray, "rows cols"], level: float
 ) -> Float[np.ndarray, "rows cols"]:

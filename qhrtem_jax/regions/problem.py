@@ -10,6 +10,7 @@ from qhrtem_jax.inputs.columns import Specimen, load_specimen
 from qhrtem_jax.inputs.handover import HandedImaging, handed_imaging
 from qhrtem_jax.inputs.image import Experiment, Origins, averages, load_field
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.plausible import strange_region
 from qhrtem_jax.inputs.prepared import corners_of
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import Region, find_regions
@@ -66,6 +67,9 @@ def prepare(settings: RegionsSettings, reader: Reader, sweeps: int | None = None
     )
     columns = specimen.columns
     rows, cols = regions[0].image.shape
+    strange = strange_region(Frame((rows, cols), field.frame.sampling_nm), columns.size_nm)
+    if strange is not None:
+        reader.warn(strange)
     size.require(
         size.columns(
             settings,

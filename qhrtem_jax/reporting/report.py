@@ -27,7 +27,7 @@ def render(
     context = {"rows": [], "polar": [], "correlations": [], "fit": None} | {
         "title": title,
         "summary": summary,
-        "result": {"correlations": [], "fit": None, "grid": None} | result,
+        "result": {"correlations": [], "fit": None, "grid": None, "verdict": None} | result,
         "figures": figures,
         "tables": tables,
         "links": links,

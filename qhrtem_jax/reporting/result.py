@@ -198,6 +198,15 @@ class Result:
         return as_json(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a fit is worth: good, doubtful or wrong model; why, and what to look at next."""
+
+    word: str
+    why: str
+    try_next: str | None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitResult(Result):
     """Of a stage that fits images."""
@@ -207,6 +216,7 @@ class FitResult(Result):
     fit: Fit
     parameters: dict[str, Parameter]
     correlations: tuple[Correlation, ...]
+    verdict: Verdict | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
 
 def as_json(value: Any) -> Any:

@@ -5,7 +5,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.micrograph.counts import bad_pixels, find_vacuum, normalised, without_bad
+from qhrtem_jax.micrograph.counts import (
+    bad_pixels,
+    contrast_of,
+    find_vacuum,
+    normalised,
+    without_bad,
+)
 
 LEVEL, NOISE = 1600.0, 0.013
 
@@ -70,3 +76,10 @@ def test_no_level_of_nothing():
     np.testing.assert_allclose(normalised(np.array([[2.0, 4.0]]), 2.0), [[1.0, 2.0]])
     with pytest.raises(InputError, match="level of the vacuum: found -3"):
         normalised(np.ones((2, 2)), -3.0)
+
+
+def test_a_patch_that_reaches_into_the_crystal_shows_it():
+    image = counts(first=70) / LEVEL
+    assert contrast_of(image[:60]) < 3.5
+    assert contrast_of(image[:95]) > 8.0
+    assert contrast_of(image[:10]) == 1.0  # too small to tell
