@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 NM = {
     "nm": 1.0,
     "nanometer": 1.0,
@@ -84,8 +82,3 @@ _READERS: dict[str, Callable[[Path], Pair | None]] = {
     ".mrc": _mrc,
     **dict.fromkeys((".dm3", ".dm4"), _digital_micrograph),
 }
-
-
-def together(pair: Pair) -> float:
-    """One number for nearly square pixels."""
-    return float(np.sqrt(pair[0] * pair[1]))

@@ -23,6 +23,9 @@ from qhrtem_jax.physics.specimen import Crystal
 UNUSED = ("roi_shape", "rois", "average", "frame", "noise_variance", "noise_correlation")
 """Options of `data` that say what is to be found."""
 
+SQUARE = 0.002
+"""Share by which the sides of pixels may differ: one scale is looked for."""
+
 MOST_BAD = 0.01
 """Share of bad pixels that an image may have."""
 
@@ -75,6 +78,12 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
     vacuum = _vacuum(settings, counts)
     image = _with_vacuum_at_1(settings, counts, vacuum, reader)
     given = None if data.sampling_nm is None else data.sampling
+    known = given or file_sampling(path)
+    if known is not None and abs(known[0] / known[1] - 1.0) > SQUARE:
+        raise InputError(
+            f"data.sampling_nm: found {known[0]:.5g} nm along rows and {known[1]:.5g} along columns"
+            f" of {path}, expected square pixels (within {100 * SQUARE:g} %): resample the image"
+        )
     return PreparationProblem(
         settings,
         reader,

@@ -207,6 +207,8 @@ def test_what_cannot_be_prepared_is_said(micrograph, tmp_path):
         STAGES["prepare"].prepare(
             settings_of(micrograph, mask=str(tmp_path / "mask.npy")), Reader()
         )
+    with pytest.raises(InputError, match=r"data.sampling_nm: found 0.009 nm .* square pixels"):
+        STAGES["prepare"].prepare(settings_of(micrograph, sampling_nm=[0.009, 0.0095]), Reader())
     image = np.full((60, 60), 1000.0)
     image[::3, ::3] = np.nan
     np.save(full, image)
