@@ -23,7 +23,7 @@ from qhrtem_jax.field.stitched import stitch, stitched_image
 from qhrtem_jax.inputs.conversion import typed
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.regions.fit import count, misfit_remarks, relax, start
+from qhrtem_jax.regions.fit import count, full_remarks, misfit_remarks, relax, start
 from qhrtem_jax.regions.model import RegionsModel, RegionState, regions_model
 from qhrtem_jax.regions.result import all_correlations, exit_remarks, region_entries, summary_fit
 from qhrtem_jax.reporting.result import (
@@ -156,4 +156,5 @@ def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionStat
             remarks.append(
                 f"{entry.name}: a surface atom that is unlikely is kept, since the image demands it"
             )
-    return [*remarks, *exit_remarks(entries), *misfit_remarks(state.noise)]
+    full = full_remarks(fit, state.points)
+    return [*remarks, *full, *exit_remarks(entries), *misfit_remarks(state.noise)]

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 
 import numpy as np
+from jaxtyping import Float
 
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.journal import Journal
@@ -89,6 +90,7 @@ def count(model: RegionsModel, state: RegionState, journal: Journal) -> RegionSt
     images = region_fit.images(counted.points)
     journal.note("counted", float(np.mean((images - model.targets) ** 2)))
     remarks = _remarks(model, images, counted.certified, state.noise)
+    remarks += full_remarks(model, counted.points)
     return dataclasses.replace(
         state, points=counted.points, counted=counted, remarks=state.remarks + remarks
     )
@@ -142,6 +144,19 @@ def _remarks(
                 f"{region.name}: a single or paired change of numbers may still improve it"
             )
     return (*remarks, *misfit_remarks(noise))
+
+
+def full_remarks(
+    model: RegionsModel, points: Float[np.ndarray, "regions point"]
+) -> tuple[str, ...]:
+    """Regions whose columns fill the whole stack, so that they may go on beyond it."""
+    cells = model.problem.settings.specimen.max_cells
+    full = np.any(np.rint(points[:, model.layout.counts]) >= model.most, axis=1)
+    return tuple(
+        f"{region.name}: a column fills all {cells} cells that are allowed: allow more"
+        for region, is_full in zip(model.problem.regions, full, strict=True)
+        if is_full
+    )
 
 
 def misfit_remarks(noise: NoiseModel) -> tuple[str, ...]:

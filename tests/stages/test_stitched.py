@@ -11,7 +11,7 @@ from qhrtem_jax.field.stitched import stitch, stitched_image
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.regions.fit import start
+from qhrtem_jax.regions.fit import full_remarks, start
 from qhrtem_jax.regions.model import RegionState, exit_vector, regions_model
 from qhrtem_jax.stages import run_settings
 from tests import wedge
@@ -173,3 +173,12 @@ def test_what_it_reports_simulates_to_the_image_that_it_gives(tmp_path):
     assert np.std(arrays["simulation"]) > 0.05
     missed = again["image"][0] - arrays["simulation"]
     assert np.std(missed) < 1.5e-4  # the errors of both grids
+
+
+def test_regions_that_fill_the_stack_are_named(field):
+    regions, points = field.model.regions, field.points.copy()
+    assert full_remarks(regions, points) == ()
+    points[1, regions.layout.counts.start] = regions.most[0]
+    assert full_remarks(regions, points) == (
+        "ROI2: a column fills all 5 cells that are allowed: allow more",
+    )
