@@ -66,7 +66,7 @@ def run(
     if settings.stage in (*CHAIN, PIPELINE) and wants_preparation(settings, reader):
         _prepared_first(settings, folder, reader, terminal, started)
         return
-    settings = with_prepared(settings, reader)
+    given, settings = settings, _on_cells(settings, reader)
     whole = settings.stage == PIPELINE
     last = "stitch" if whole else settings.stage
     stage = STAGES[last]
@@ -80,11 +80,13 @@ def run(
         started()
         terminal.begin()
         if whole:
-            _chain(settings, imaging, folder, reader, terminal)
+            _chain(settings, imaging, folder, reader, terminal, _Told(given))
         elif imaging is None:
-            _compute(problem, folder, terminal)
+            told = _Told(given)
+            _compute(problem, folder, terminal, lambda result: told.of(result, reader))
         else:
-            _after_imaging(settings, imaging, folder, reader, terminal)
+            told = _Told(given, (IMAGING_FIRST,))
+            _after_imaging(settings, imaging, folder, reader, terminal, told)
     stage.after(settings, folder)
 
 
@@ -105,20 +107,30 @@ def _prepared_first(
     terminal.begin()
     _in_part(problem, folder.sub("prepare"), reader, terminal)
     data = dataclasses.replace(settings.data, prepared=str(folder.path / "prepare"))
-    found = with_prepared(dataclasses.replace(settings, data=data), reader)
-    if settings.stage == PIPELINE:
-        imaging = None
-        if settings.imaging.result is None:
-            imaging = STAGES["imaging"].prepare(settings_of(found, "imaging", reader), reader)
-        _chain(found, imaging, folder, reader, terminal)
-        return
-    stage = STAGES[settings.stage]
-    if stage.wants_imaging and settings.imaging.result is None:
+    found = _on_cells(dataclasses.replace(settings, data=data), reader)
+    stage, imaging = STAGES.get(settings.stage), None
+    if settings.imaging.result is None and (stage is None or stage.wants_imaging):
         imaging = STAGES["imaging"].prepare(settings_of(found, "imaging", reader), reader)
-        _after_imaging(found, imaging, folder, reader, terminal)
-        return
-    problem = stage.prepare(settings_of(found, settings.stage, reader), reader)
-    _compute(problem, folder, terminal, lambda result: _told(result, found, reader, PREPARED_FIRST))
+    if stage is None:
+        _chain(found, imaging, folder, reader, terminal, _Told(settings, first=("prepare",)))
+    elif imaging is not None:
+        told = _Told(settings, (PREPARED_FIRST, IMAGING_FIRST))
+        _after_imaging(found, imaging, folder, reader, terminal, told)
+    else:
+        problem = stage.prepare(settings_of(found, settings.stage, reader), reader)
+        told = _Told(settings, (PREPARED_FIRST,))
+        _compute(problem, folder, terminal, lambda result: told.of(result, reader))
+
+
+def _on_cells(settings: RunSettings, reader: Reader) -> RunSettings:
+    """Settings with what `data.prepared` holds: its regions, or their mean, as the stage wants."""
+    found = with_prepared(settings, reader)
+    stage = STAGES.get(settings.stage)
+    if found is settings or stage is None or stage.of != "mean" or found.data.average is not None:
+        return found
+    data = averaged_data(found.data, reader)
+    reader.warnings()  # said by whoever uses the data
+    return dataclasses.replace(found, data=data)
 
 
 def _after_imaging(
@@ -127,24 +139,32 @@ def _after_imaging(
     folder: RunFolder,
     reader: Reader,
     terminal: Terminal,
+    told: "_Told",
 ) -> None:
     """One stage in `folder`, after the problem `imaging`, whose parameters it needs."""
     _in_part(imaging, folder.sub("imaging"), reader, terminal)
     handed = _with(settings, "imaging", folder.path / "imaging")
     problem = STAGES[settings.stage].prepare(settings_of(handed, settings.stage, reader), reader)
-    _compute(problem, folder, terminal, lambda result: _told(result, settings, reader))
+    _compute(problem, folder, terminal, lambda result: told.of(result, reader))
 
 
-def _told(
-    result: Result, settings: RunSettings, reader: Reader, first: str = IMAGING_FIRST
-) -> Result:
-    """The result with the `settings` that the user gave, where others were made of them."""
-    return dataclasses.replace(
-        result,
-        settings=settings,
-        input=header(settings, reader)["input"],
-        warnings=(first, *result.warnings),
-    )
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """What a result says of how it was asked for: the `settings` that the user gave, where others
+    were made of them; `warnings` of what went before; stages that ran `first`."""
+
+    settings: RunSettings
+    warnings: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+
+    def of(self, result: Result, reader: Reader) -> Result:
+        """The result, as the user asked for it."""
+        return dataclasses.replace(
+            result,
+            settings=self.settings,
+            input=header(self.settings, reader)["input"],
+            warnings=(*self.warnings, *result.warnings),
+        )
 
 
 def _chain(
@@ -153,6 +173,7 @@ def _chain(
     folder: RunFolder,
     reader: Reader,
     terminal: Terminal,
+    told: _Told,
 ) -> None:
     """All stages, each in a folder of its own; `imaging`: its problem, None where its parameters
     are handed over.
@@ -172,7 +193,7 @@ def _chain(
             handed = _with(handed, "imaging", folder.path / name)
         if name == "reconstruct":
             handed = _with(handed, "stitch", folder.path / name)
-    _write_chain(settings, folder, reader, names)
+    _write_chain(told.settings, folder, reader, [*told.first, *names])
 
 
 def _in_part(problem: Any, folder: RunFolder, reader: Reader, terminal: Terminal) -> None:
@@ -191,13 +212,14 @@ def _compute(
     """Run a stage and write its folder; the result is written last, so that a folder that holds one
     is complete."""
     stage = STAGES[problem.settings.stage]
-    result = with_verdict(finish(stage.run(problem, Journal(folder, terminal))))
-    folder.write_arrays(result.arrays)
-    if result.structures:
-        folder.write_structures(result.structures)
-    for name, (head, rows) in result.tables.items():
+    found = with_verdict(stage.run(problem, Journal(folder, terminal)))
+    folder.write_arrays(found.arrays)
+    if found.structures:
+        folder.write_structures(found.structures)
+    for name, (head, rows) in found.tables.items():
         folder.write_table(name, head, rows)
-    page, content = stage.page(result), result.to_json()
+    page, result = stage.page(found), finish(found)
+    content = result.to_json()
     write_page(folder, page, content)
     folder.write_result(content)
     folder.remove_checkpoint()
@@ -255,15 +277,18 @@ def _write_chain(
     rows = [
         [
             name,
-            f"{r['fit']['mse']:.6f}",
-            f"{100 * r['fit']['ncc']:.2f}",
+            *(
+                [f"{r['fit']['mse']:.6f}", f"{100 * r['fit']['ncc']:.2f}"]
+                if "fit" in r
+                else ["", ""]
+            ),
             f"{r['cost']['wall_s']:.0f}",
         ]
         for name, r in results.items()
     ]
     page = Page(
         "From one image to a model",
-        "All four stages are done.",
+        "All stages are done.",
         tables=(Table("Stages", ["stage", "MSE", "NCC (%)", "time (s)"], rows),),
         links=tuple((name, f"{name}/report.html") for name in names),
     )

@@ -69,10 +69,12 @@ def _read_counts(path: Path, regions: RegionsProblem) -> CountedRegions:
         theirs = before.get(group)
         theirs = theirs if isinstance(theirs, dict) else {}
         for name, value in now[group].items():
-            if (group, name) != ("specimen", "structure") and theirs.get(name) != value:
+            if name not in theirs:  # an option that the version before did not have
+                continue
+            if (group, name) != ("specimen", "structure") and theirs[name] != value:
                 raise InputError(
                     f"stitch.result: {path} was counted with {group}.{name}="
-                    f"{theirs.get(name)!r}, expected {value!r} as in this run"
+                    f"{theirs[name]!r}, expected {value!r} as in this run"
                 )
     origins = [list(r.origin) for r in regions.regions]
     shape = (len(origins), regions.layout.size)

@@ -61,7 +61,9 @@ def _read(known: SpecimenSettings, reader: Reader) -> Crystal:
     atoms, length = crystal.atoms, crystal.lengths_nm
     if not isinstance(known.slices, str):
         return Crystal(length, atoms, known.slices)
-    slices, _, error = equal_slices(atoms.positions[:, 2], length[2])
+    slices, shift, error = equal_slices(atoms.positions[:, 2], length[2])
+    places = atoms.positions + np.array([0.0, 0.0, shift])  # planes in the middle of their slices
+    atoms = dataclasses.replace(atoms, positions=np.mod(places, 1.0))
     if error > FAR_NM:
         reader.warn(
             f"specimen.slices=auto: {slices} slices of {length[2] / slices:.3f} nm, in which atoms "

@@ -50,12 +50,18 @@ def load_field(data: DataSettings, reader: Reader) -> Experiment:
 
 def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     sampling = data.sampling
+    for option in ("dark", "vacuum_image", "mask"):
+        if getattr(data, option) is not None and data.prepared is None:
+            raise InputError(
+                f"data.{option}: only stage prepare uses it, expected no data.roi_shape, data.rois,"
+                " data.average and data.frame beside it, or data.prepared=DIR"
+            )
     whole = read_image(image_file(data, "an image file"), data.shape, image_option(data))
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
     check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)
     if data.vacuum is not None:
-        _warn_of_contrast(data.vacuum, whole, reader)
+        warn_of_contrast(data.vacuum, whole, reader)
     if noise is not None and noise.remark is not None:
         reader.warn(noise.remark)
     if noise is None:
@@ -65,7 +71,7 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     return Experiment(image, Frame(image.shape, sampling), noise)  # type: ignore[arg-type]
 
 
-def _warn_of_contrast(region: tuple[int, int, int, int], whole: np.ndarray, reader: Reader) -> None:
+def warn_of_contrast(region: tuple[int, int, int, int], whole: np.ndarray, reader: Reader) -> None:
     """Says that a vacuum holds a part of the crystal, whose contrast would pass as noise."""
     contrast = contrast_of(crop(whole, region, "data.vacuum"))
     if contrast < LIVELY_VACUUM:

@@ -31,6 +31,9 @@ def with_prepared(settings: S, reader: Reader) -> S:
     data = settings.data
     if data.prepared is None:
         return settings
+    image = str(Path(data.prepared) / "arrays.npz")
+    if data.image == image:  # they are its settings already
+        return settings
     result = _read(data.prepared, reader)
     known = result["prepared"]
     noise = data.noise_variance, data.noise_correlation
@@ -38,22 +41,18 @@ def with_prepared(settings: S, reader: Reader) -> S:
         noise = known["noise_variance"], tuple(known["noise_correlation"])
     found = dataclasses.replace(
         data,
-        image=str(Path(data.prepared) / "arrays.npz"),
+        image=image,
         shape=None,
         sampling_nm=tuple(known["sampling_nm"]),
         roi_shape=tuple(known["roi_shape"]),
         rois=data.rois or tuple(tuple(roi["origin_px"]) for roi in result["rois"]),
-        mtf_scale=known["mtf_scale"],
+        mtf_scale=data.mtf_scale * known["pixel_ratio"],
         frame=None,
         vacuum=None,
         noise_variance=noise[0],
         noise_correlation=noise[1],
     )
-    specimen = settings.specimen
-    if result["origin"]["turned"] and specimen.up is not None:
-        turned = tuple(-n for n in specimen.up)
-        specimen = dataclasses.replace(specimen, up=turned)
-    return dataclasses.replace(settings, data=found, specimen=specimen)
+    return dataclasses.replace(settings, data=found)
 
 
 def corners_of(
@@ -69,6 +68,24 @@ def corners_of(
     ]
 
 
+def read_raw(data: DataSettings, reader: Reader) -> Float[np.ndarray, "rows cols"]:
+    """The image of a file as it is, counts or not."""
+    return reader.once(
+        ("counts", data.image, data.shape),
+        lambda: read_counts(image_file(data, "an image"), data.shape, image_option(data)),
+    )
+
+
+def is_raw(data: DataSettings, counts: Float[np.ndarray, "rows cols"]) -> bool:
+    """Whether an image holds counts, as it is said to or as it looks (a few hot pixels do not
+    matter): its vacuum is not at 1."""
+    if isinstance(data.counts, bool):
+        return data.counts
+    finite = counts[np.isfinite(counts)]
+    level = float(np.median(finite)) if finite.size else 0.0
+    return not MEAN_RANGE[0] <= level <= MEAN_RANGE[1]
+
+
 def wants_preparation(settings: Settings, reader: Reader) -> bool:
     """Whether the image has to be prepared before it can be fitted: it holds counts, or several
     cells of the crystal and nothing says which to look at."""
@@ -77,14 +94,10 @@ def wants_preparation(settings: Settings, reader: Reader) -> bool:
         return False
     if any(x is not None for x in (data.roi_shape, data.rois, data.average, data.frame)):
         return False
-    path = image_file(data, "an image file")
-    counts = reader.once(
-        ("counts", data.image, data.shape),
-        lambda: read_counts(path, data.shape, image_option(data)),
-    )
-    with np.errstate(all="ignore"):
-        mean = float(np.mean(counts))
-    if data.counts is True or (data.counts == "auto" and not _is_normalised(mean)):
+    if any(x is not None for x in (data.dark, data.vacuum_image, data.mask)):
+        return True
+    path, counts = image_file(data, "an image file"), read_raw(data, reader)
+    if is_raw(data, counts):
         return True
     sampling = data.sampling if data.sampling_nm is not None else file_sampling(path)
     if sampling is None:
@@ -93,10 +106,6 @@ def wants_preparation(settings: Settings, reader: Reader) -> bool:
     reader.warnings()  # said by whoever uses it
     size = np.array(counts.shape) * np.array(sampling) / np.array(crystal.size_nm[1::-1])
     return bool(size.min() > 1.5 and np.prod(size) > SEVERAL)
-
-
-def _is_normalised(mean: float) -> bool:
-    return MEAN_RANGE[0] <= mean <= MEAN_RANGE[1]
 
 
 def _read(folder: str, reader: Reader) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def fit_speckle(
         return None
     model = camera + np.tensordot(found * unit, spectra, axes=1)
     information = 0.5 * count * (spectra * left / model**2) @ spectra.T
-    std = np.sqrt(np.diagonal(np.linalg.inv(information)))
+    std = np.sqrt(np.maximum(np.diagonal(np.linalg.pinv(information, hermitian=True)), 0.0))
     return Speckle(whole, found * unit, std)
 
 
@@ -135,7 +135,7 @@ def _leverage(
     """Share of each whitened coordinate that a fit absorbs, the mean of some regions."""
     found = np.zeros(white.shape[-1])
     for slopes in white:
-        inverse = np.linalg.inv(slopes @ slopes.T + np.diag(precision))
+        inverse = np.linalg.pinv(slopes @ slopes.T + np.diag(precision), hermitian=True)
         found += np.einsum("pn,pq,qn->n", slopes, inverse, slopes)
     return np.clip(found / len(white), 0.0, 0.99)
 

@@ -13,13 +13,16 @@ from qhrtem_jax.matching.noise import (
     measure_noise,
     misfit_variance,
 )
-from qhrtem_jax.matching.speckle import fit_speckle, power_in_cosines
+from qhrtem_jax.matching.speckle import UNEXPLAINED, fit_speckle, power_in_cosines
 
 CONTRAST = 0.999
 """Share of the power of images that lies at the frequencies where a misfit is looked for."""
 
 LEAST_SPECTRUM = 0.05
 """Least power of a noise there, in units of white noise's."""
+
+SIGNIFICANT = 2.0
+"""Standard errors from which on something unexplained is there."""
 
 TEMPERED = 1.3
 """A misfit of less than this many times the noise may be chance."""
@@ -71,7 +74,12 @@ def _with_speckle(
     camera = noise.in_cosines(_shape(residuals))
     jacobians, precision = layers.jacobians, layers.precision
     speckle = fit_speckle(camera, layers.spectra, residuals, jacobians, precision)
-    return None if speckle is None else dataclasses.replace(noise, speckle=speckle)
+    if speckle is None:
+        return None
+    # what no layer explains is a misfit, though it has a spectrum
+    unknown = speckle.amounts[UNEXPLAINED] > SIGNIFICANT * speckle.std[UNEXPLAINED]
+    source = "misfit" if unknown else noise.source
+    return dataclasses.replace(noise, speckle=speckle, source=source)
 
 
 def _shape(images: Float[np.ndarray, "regions rows cols"]) -> tuple[int, int]:

@@ -7,9 +7,11 @@ analysis; Hytch, Snoeck, Kilaas, Ultramicroscopy 74, 131, 1998).
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from qhrtem_jax.errors import InputError
@@ -38,6 +40,9 @@ STANDS_OUT, LEAST_AMPLITUDE = 4.0, 0.02
 TAPER_PX = 8.0
 """Width of the edges of what is looked at."""
 
+COARSER = 6.0
+"""Points within the width of what smooths a wave."""
+
 ROUNDS = 6
 WEAK = 0.15
 """Reflections weaker than this share of the strongest are not followed."""
@@ -63,7 +68,12 @@ class Lattice:
     @property
     def angle_deg(self) -> float:
         """Of a against x, counterclockwise on the screen."""
-        return float(np.degrees(np.arctan2(-self.vectors[0, 1], self.vectors[0, 0])))
+        return angle_deg(self.vectors)
+
+
+def angle_deg(vectors: Float[np.ndarray, "2 2"]) -> float:
+    """Of the first of two vectors (x, y) against x, counterclockwise on the screen."""
+    return float(np.degrees(np.arctan2(-vectors[0, 1], vectors[0, 0])))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +122,8 @@ def find_lattice(
     **Raises:** `InputError` where no rotation and scale bring the crystal's reflections onto the
     image's.
     """
+    if not where.any():
+        raise InputError("found no part of the image with contrast, expected a crystal")
     window = gaussian_filter(where.astype(float), TAPER_PX, mode="constant") * where
     window /= window.max()
     contrast = np.where(where, image - image[where].mean(), 0.0) * window
@@ -245,13 +257,24 @@ def _slope(
     """(how much the frequency of a reflection differs from `q`, in x and y, its power)."""
     rows, cols = contrast.shape
     y, x = np.arange(rows)[:, None], np.arange(cols)
-    wave = contrast * np.exp(-2j * np.pi * (q[0] * x + q[1] * y))
-    local = gaussian_filter(wave.real, reach) + 1j * gaussian_filter(wave.imag, reach)
-    inside, step = window > 0.5, max(2, round(reach / 2))
+    coarse = max(1, int(reach / COARSER))  # smoothed, the wave needs few points
+    turned = contrast * np.exp(-2j * np.pi * q[1] * y) * np.exp(-2j * np.pi * q[0] * x)
+    wave, inside = _binned(turned, coarse), _binned(window, coarse) > 0.5
+    width = reach / coarse
+    local = gaussian_filter(np.real(wave), width) + 1j * gaussian_filter(np.imag(wave), width)
+    step = max(1, round(width / 2))
     along_x = local[:, step:] * np.conj(local[:, :-step])
     along_y = local[step:] * np.conj(local[:-step])
     sums = (
         np.sum(along_x[inside[:, step:] & inside[:, :-step]]),
         np.sum(along_y[inside[step:] & inside[:-step]]),
     )
-    return np.angle(sums) / (2.0 * np.pi * step), float(np.sum(np.abs(local[inside]) ** 2))
+    power = float(np.sum(np.abs(local[inside]) ** 2))
+    return np.angle(sums) / (2.0 * np.pi * step * coarse), power
+
+
+def _binned(image: NDArray[Any], by: int) -> NDArray[Any]:
+    """Means of squares of `by` pixels; what is left over at the far edges is not used."""
+    rows, cols = (n // by for n in image.shape)
+    squares = image[: rows * by, : cols * by].reshape(rows, by, cols, by)
+    return squares.mean(axis=(1, 3))

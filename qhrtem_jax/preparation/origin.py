@@ -100,8 +100,9 @@ def find_origin(
     misfits = [_of_each_cell(cells, simulator, fit) for fit in close]
     best = close[int(np.argmin(misfits))]
     elsewhere = [fit.ncc for fit in found if fit is not best]
-    # in the image as it is: the origin of the turned one lies opposite
-    shift = -best.shift if best.turned else best.shift
+    shift = best.shift
+    if best.turned:  # pixel n of the turned view is the last but n of the image as it is
+        shift = -shift - 1.0 / np.array(image.shape[::-1])
     place = np.mod(shift + 0.5, 1.0) - 0.5
     return Origin(place, best.turned, best.ncc, max(elsewhere, default=-1.0), tuple(misfits))
 
@@ -196,6 +197,9 @@ def _fitted(
     rolled = np.roll(image, [-n for n in start.shift_px], axis=(0, 1))
     dtype = simulator.dtype
     names = tuple(name for name in space.fitted.space.names if name in EVEN)
+    place = np.array([start.shift_px[1] / image.shape[1], start.shift_px[0] / image.shape[0]])
+    if not names:
+        return _Fit(start.vector, place, start.turned, start.ncc)
     coordinates = space.fitted.coordinates(names, 1.0).on_device(dtype)
     base = jnp.asarray(start.vector, dtype)
     unit, simulation = _least_squares(
@@ -203,11 +207,10 @@ def _fitted(
     )
     vector = np.asarray(coordinates.place(base, unit), float)
     ncc = float(np.corrcoef(np.asarray(simulation, float).ravel(), rolled.ravel())[0, 1])
-    camera, (rows, cols) = simulator.formation.camera, image.shape
+    camera = simulator.formation.camera
     per_nm = np.array([camera.q_x[1], camera.q_y[1, 0]], float)
     shift = vector[[INDEX["A0_x"], INDEX["A0_y"]]] * per_nm
-    shift = shift + np.array([start.shift_px[1] / cols, start.shift_px[0] / rows])
-    return _Fit(vector, shift, start.turned, ncc)
+    return _Fit(vector, shift + place, start.turned, ncc)
 
 
 @eqx.filter_jit

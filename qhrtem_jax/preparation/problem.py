@@ -8,14 +8,16 @@ from jaxtyping import Bool, Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
-from qhrtem_jax.inputs.image import image_file, image_option
+from qhrtem_jax.inputs.image import image_file, warn_of_contrast
 from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.prepared import is_raw, read_raw
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.calibration import file_sampling
-from qhrtem_jax.io.images import MEAN_RANGE, crop, read_counts
+from qhrtem_jax.io.images import crop, read_counts
+from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import Vacuum, bad_pixels, find_vacuum, normalised, without_bad
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.specimen import Crystal
@@ -26,14 +28,15 @@ UNUSED = ("roi_shape", "rois", "average", "frame", "noise_variance", "noise_corr
 SQUARE = 0.002
 """Share by which the sides of pixels may differ: one scale is looked for."""
 
-MOST_BAD = 0.01
-"""Share of bad pixels that an image may have."""
+MOST_BAD, MOST_MASKED = 0.01, 0.1
+"""Shares of pixels of an image that may be found bad, and that may be masked besides."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparationProblem:
     """The image with the vacuum at 1, `bad` pixels filled from their neighbours, its vacuum (in the
-    file's unit), and the sampling, (row, col) nm, that the file and the user give."""
+    file's unit) and the noise of a pixel there, and the sampling, (row, col) nm, that the file and
+    the user give."""
 
     settings: Settings
     reader: Reader
@@ -41,6 +44,7 @@ class PreparationProblem:
     image: Float[np.ndarray, "rows cols"]
     bad: Bool[np.ndarray, "rows cols"]
     vacuum: Vacuum | None
+    noise: NoiseModel | None
     file_sampling: tuple[float, float] | None
     given_sampling: tuple[float, float] | None
     crystal: Crystal
@@ -56,27 +60,36 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
     data = settings.data
     space = parameter_space(settings)
     path = image_file(data, "an image of a crystal")
-    counts = read_counts(path, data.shape, image_option(data))
+    counts = read_raw(data, reader)
     crystal = load_crystal(settings, reader)
     microscope = load_microscope(settings, reader)
     for option in UNUSED:
         if getattr(data, option) is not None:
             reader.warn(f"data.{option} is not used: prepare finds it")
     bad = bad_pixels(counts)
-    if data.mask is not None:
-        bad |= _beside(counts, data.mask, "data.mask") != 0.0
     if bad.mean() > MOST_BAD:
         raise InputError(
             f"data.image: {path} has {bad.sum()} bad pixels of {bad.size}, expected at most "
             f"{100 * MOST_BAD:g} %"
         )
+    if data.mask is not None:
+        bad |= _beside(counts, data.mask, "data.mask") != 0.0
+        if bad.mean() > MOST_MASKED:
+            raise InputError(
+                f"data.mask: {data.mask} hides {100 * bad.mean():.0f} % of the image, expected at "
+                f"most {100 * MOST_MASKED:g} %"
+            )
     counts = without_bad(counts, bad)
     if data.dark is not None:
         counts = counts - _beside(counts, data.dark, "data.dark")
     if data.vacuum_image is not None:
         counts = counts / _light(counts, data.vacuum_image)
-    vacuum = _vacuum(settings, counts)
+    vacuum = _vacuum(settings, counts, reader)
     image = _with_vacuum_at_1(settings, counts, vacuum, reader)
+    noise = None
+    if vacuum is not None:
+        with named("data.vacuum"):
+            noise = measure_noise(crop(image, vacuum.region, "data.vacuum"))
     given = None if data.sampling_nm is None else data.sampling
     known = given or file_sampling(path)
     if known is not None and abs(known[0] / known[1] - 1.0) > SQUARE:
@@ -91,6 +104,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
         image,
         bad,
         vacuum,
+        noise,
         file_sampling(path),
         given,
         crystal,
@@ -119,10 +133,11 @@ def _light(counts: np.ndarray, name: str) -> Float[np.ndarray, "rows cols"]:
     return light / light.mean()
 
 
-def _vacuum(settings: Settings, counts: np.ndarray) -> Vacuum | None:
+def _vacuum(settings: Settings, counts: np.ndarray, reader: Reader) -> Vacuum | None:
     region = settings.data.vacuum
     if region is None:
         return find_vacuum(counts)
+    warn_of_contrast(region, counts, reader)
     return Vacuum(region, float(np.mean(crop(counts, region, "data.vacuum"))))
 
 
@@ -130,8 +145,7 @@ def _with_vacuum_at_1(
     settings: Settings, counts: np.ndarray, vacuum: Vacuum | None, reader: Reader
 ) -> Float[np.ndarray, "rows cols"]:
     """The image as intensities; as they are where they are near 1 already, or said to be."""
-    raw, mean = settings.data.counts, float(np.mean(counts))
-    if raw is True or (raw == "auto" and not MEAN_RANGE[0] <= mean <= MEAN_RANGE[1]):
+    if is_raw(settings.data, counts):
         if vacuum is None:
             raise InputError(
                 "data.vacuum: none given, and none was found in the image, expected "

@@ -8,9 +8,10 @@ from qhrtem_jax.reporting.result import OPTIONAL, Result
 @dataclasses.dataclass(frozen=True)
 class FoundLattice:
     """Edges of the projected cell in pixels of the file, (x, y): `a_px` along the cell's x,
-    `b_px` along its y, pointing down; their errors; the angle of a against x, counterclockwise on
-    the screen; nm per pixel (row, col) that the crystal says, and that the file says; the share of
-    the image's spectrum that lies in the crystal's reflections."""
+    `b_px` along its y, pointing down (up where the crystal stands the other way round); their
+    errors; the angle of a against x, counterclockwise on the screen; nm per pixel (row, col) that
+    the crystal says, and that the file says; the share of the image's spectrum that lies in the
+    crystal's reflections."""
 
     a_px: tuple[float, float]
     b_px: tuple[float, float]
@@ -60,12 +61,12 @@ class FoundRegion:
 @dataclasses.dataclass(frozen=True)
 class Prepared:
     """What the prepared image (`image` in `arrays.npz`) is: pixels (rows, cols) of a cell, nm per
-    pixel, the scale of the MTF's frequencies there, noise of a pixel, and the share of its pixels
-    that the file shows (others are taken from a like place of a cell beside them)."""
+    pixel, the side of the file's pixels against theirs, noise of a pixel, and the share of its
+    pixels that the file shows (others are taken from a like place of a cell beside them)."""
 
     roi_shape: tuple[int, int]
     sampling_nm: tuple[float, float]
-    mtf_scale: float
+    pixel_ratio: float
     noise_variance: float | None
     noise_correlation: tuple[float, ...] | None
     seen: float

@@ -2,12 +2,15 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.ndimage import map_coordinates
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.instrument import build_simulator, choose_grid, spanning_vectors
+from qhrtem_jax.inputs.rois import Region, choose_average
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.cells import (
+    SPLINE,
     Cells,
     Resampled,
     cells_of,
@@ -15,7 +18,7 @@ from qhrtem_jax.micrograph.cells import (
     on_cells,
     whole_cells,
 )
-from qhrtem_jax.micrograph.lattice import Lattice, find_lattice, reflections_of
+from qhrtem_jax.micrograph.lattice import Lattice, angle_deg, find_lattice, reflections_of
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.specimen import slice_phases
 from qhrtem_jax.preparation.origin import Origin, find_origin
@@ -39,9 +42,6 @@ SAMPLINGS_NM = (0.003, 0.05)
 FIRST_WINDOW = 24
 """Pixels a side of the squares in which contrast is looked at before the cell is known."""
 
-ALIKE, LEAST_ALIKE = 0.25, 3
-"""Share and least number of the cells whose mean is compared with simulations."""
-
 SYMMETRIC = 0.999
 """Correlation of a projection with its turned self from which on both are one."""
 
@@ -49,7 +49,7 @@ SYMMETRIC = 0.999
 def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
     """Find the lattice, the origin and the whole cells, and draw the image on these."""
     image = problem.image
-    noise = _noise(problem)
+    noise = problem.noise
     variance = 0.0 if noise is None else noise.variance
     lattice = _lattice(problem, crystal_of(image, FIRST_WINDOW, variance))
     journal.note("lattice found")
@@ -59,12 +59,8 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
     sampling = _sampling_of(cells, problem)
     origin = _origin(problem, cells, where, sampling)
     journal.note("origin found")
-    if origin.turned:
-        cells = cells_of(-lattice.vectors, np.zeros(2))
-        origin_px = origin.shift @ -lattice.vectors
-    else:
-        origin_px = origin.shift @ lattice.vectors
-    cells = cells.moved(origin_px)
+    vectors = -lattice.vectors if origin.turned else lattice.vectors
+    cells = cells_of(vectors, origin.shift @ lattice.vectors)
     found = whole_cells(cells, where)
     if not len(found):
         raise InputError("found no whole cell of the crystal in the image, expected at least one")
@@ -80,7 +76,7 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
             _pair(cells.vectors[0]),
             _pair(cells.vectors[1]),
             (_pair(lattice.std_px[0]), _pair(lattice.std_px[1])),
-            lattice.angle_deg,
+            angle_deg(cells.vectors),
             lattice.std_deg,
             _file_sampling(lattice, problem),
             lattice.std_scale,
@@ -99,7 +95,7 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
         prepared=Prepared(
             cells.shape,
             sampling,
-            problem.settings.data.mtf_scale * square / float(np.sqrt(np.prod(sampling))),
+            square / float(np.sqrt(np.prod(sampling))),
             None if own is None else own.variance,
             None if own is None else tuple(own.lags),
             float(prepared.seen.mean()),
@@ -129,13 +125,6 @@ def _pair(values: np.ndarray) -> tuple[float, float]:
 
 def _pixel(values: np.ndarray) -> tuple[int, int]:
     return int(values[0]), int(values[1])
-
-
-def _noise(problem: PreparationProblem) -> NoiseModel | None:
-    if problem.vacuum is None:
-        return None
-    row, col, rows, cols = problem.vacuum.region
-    return measure_noise(problem.image[row : row + rows, col : col + cols])
 
 
 def _lattice(problem: PreparationProblem, where: Bool[np.ndarray, "rows cols"]) -> Lattice:
@@ -189,7 +178,9 @@ def _origin(
     model = problem.microscope.potential_model(settings.specimen.scattering)
     projected = slice_phases(crystal, model, grid).sum(axis=0)
     both_ways = _best_correlation(projected, projected[::-1, ::-1]) < SYMMETRIC
-    return find_origin(_alike(stack), stack, simulator, space, both_ways=both_ways)
+    regions = tuple(Region(f"cell {k}", (k, 0), cell) for k, cell in enumerate(stack))
+    mean = stack[[k for k, _ in choose_average(regions)]].mean(axis=0)
+    return find_origin(mean, stack, simulator, space, both_ways=both_ways)
 
 
 def _best_correlation(one: np.ndarray, other: np.ndarray) -> float:
@@ -199,27 +190,15 @@ def _best_correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(both.max() / np.prod([np.linalg.norm(s) for s in spectra]))
 
 
-def _alike(stack: Float[np.ndarray, "cells rows cols"]) -> Float[np.ndarray, "rows cols"]:
-    """Mean of the cells that are most alike."""
-    flat = stack.reshape(len(stack), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
-    ncc = flat @ flat.T
-    count = min(len(stack), max(LEAST_ALIKE, round(ALIKE * len(stack))))
-    nearest = np.argsort(-ncc, axis=1)[:, :count]
-    best = int(np.argmax(np.take_along_axis(ncc, nearest, axis=1).mean(axis=1)))
-    return stack[nearest[best]].mean(axis=0)
-
-
 def _cell(image: np.ndarray, cells: Cells, cell: tuple[int, int]) -> Float[np.ndarray, "rows cols"]:
     return on_cells(image, cells, cell, (cell[0] + 1, cell[1] + 1)).image
 
 
 def _drawn(problem: PreparationProblem, cells: Cells, found: np.ndarray) -> Resampled:
-    """The image on all pixels of the cells that are found, and as far around as the file goes."""
+    """The image on all pixels of the cells that are found, and what is above them."""
     low, high = found.min(axis=0), found.max(axis=0) + 1
     rows, cols = problem.image.shape
-    # vacuum and cells that are cut off are neighbours of the whole ones
+    # cells at the edge of the crystal, and its vacuum, are neighbours of the whole ones
     while _shows(cells, (int(low[0]) - 1, int(low[1])), (int(low[0]), int(high[1])), rows, cols):
         low[0] -= 1
     return on_cells(problem.image, cells, _pixel(low), _pixel(high))
@@ -251,9 +230,7 @@ def _resampled_noise(problem: PreparationProblem, cells: Cells) -> NoiseModel | 
     inside = np.all((places >= 0.0) & (places <= np.array([cols, rows]) - 1.0), axis=1)
     if not inside.all():
         return measure_noise(patch)
-    from scipy.ndimage import map_coordinates
-
-    values = map_coordinates(patch, places.T[::-1], order=5, mode="nearest")
+    values = map_coordinates(patch, places.T[::-1], order=SPLINE, mode="nearest")
     return measure_noise(values.reshape(count, count))
 
 

@@ -162,9 +162,10 @@ def full_remarks(
 def misfit_remarks(noise: NoiseModel) -> tuple[str, ...]:
     """What numbers that were counted under the weights `noise` must be taken with."""
     if noise.speckle is not None:
+        rest = "" if noise.is_noise else " and a part that these do not explain"
         return (
-            "the misfit exceeds the camera's noise: it is taken as speckle of disordered layers, "
-            "and what these do not explain, and weighs the pixels as that (`noise`)",
+            "the misfit exceeds the camera's noise: it is taken as speckle of disordered layers"
+            f"{rest}, and weighs the pixels as that (`noise`)",
         )
     if noise.is_noise:
         return ()

@@ -7,14 +7,16 @@ from qhrtem_jax.reporting.result import Fit, FitResult, Result, Verdict
 GOOD_NCC, POOR_NCC = 0.95, 0.8
 """Images of the right model are at least so much alike; below the second they are of another."""
 
-EXPLAINED = 3.0
-"""Reduced chi-square up to which a model explains an image."""
+NOISE_ALONE, EXPLAINED = 1.3, 3.0
+"""Reduced chi-square below which nothing but noise makes images differ, however little alike they
+are, and up to which a model explains an image."""
 
 
 def verdict_of(fit: Fit, warnings: tuple[str, ...]) -> Verdict:
     """Of a fit, and of what is said of it."""
     alike = f"NCC {100 * fit.ncc:.1f} %"
-    if fit.ncc < POOR_NCC:
+    explained = fit.chi2_reduced is not None and fit.chi2_reduced < NOISE_ALONE
+    if fit.ncc < POOR_NCC and not explained:
         return Verdict(
             "wrong model",
             f"{alike}: the simulation is not like the image",
@@ -24,7 +26,7 @@ def verdict_of(fit: Fit, warnings: tuple[str, ...]) -> Verdict:
     basin = [w for w in warnings if "basin may be wrong" in w]
     if basin:
         return Verdict("doubtful", basin[0], "other seeds, or bounds around what is known")
-    if fit.ncc < GOOD_NCC:
+    if fit.ncc < GOOD_NCC and not explained:
         return Verdict(
             "doubtful",
             f"{alike}, expected {100 * GOOD_NCC:g} % and more of the right model",

@@ -23,9 +23,11 @@ def fit(std, chi2, image=IMAGE):
         (fit(0.01, 1.02), (), "good", "reduced chi-square 1.02"),
         (fit(0.01, None), (), "good", "NCC"),
         (fit(0.01, 6.6), (), "doubtful", "6.6 times what the noise explains"),
-        (fit(0.05, 1.0), (), "doubtful", "expected 95 % and more"),
+        (fit(0.05, 2.0), (), "doubtful", "expected 95 % and more"),
+        (fit(0.05, None), (), "doubtful", "expected 95 % and more"),
+        (fit(0.2, 1.0), (), "good", "reduced chi-square 1.00"),  # a noisy image
         (fit(0.01, 1.0), ("so the basin may be wrong: 1 of 8",), "doubtful", "basin may be wrong"),
-        (fit(0.0, 1.0, 2.0 - IMAGE), (), "wrong model", "NCC -100.0 %"),
+        (fit(0.0, 90.0, 2.0 - IMAGE), (), "wrong model", "NCC -100.0 %"),
         (fit(0.2, 300.0), ("the basin may be wrong",), "wrong model", "not like the image"),
     ],
 )

@@ -12,16 +12,22 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.image import load_field
+from qhrtem_jax.inputs.parameter_space import parameter_space
 from qhrtem_jax.inputs.prepared import corners_of, wants_preparation, with_prepared
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.micrograph.cells import cells_of, on_cells
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.orientation import equal_slices, orient
 from qhrtem_jax.physics.simulator import make_simulator
+from qhrtem_jax.physics.specimen import Crystal
 from qhrtem_jax.pipeline import run
+from qhrtem_jax.preparation.origin import find_origin
 from qhrtem_jax.reporting.column_tables import Column, Count, in_file
 from qhrtem_jax.stages import STAGES, run_settings
 from tests.physics import crystal as sto
+from tests.physics.test_orientation import GAN
 from tests.runs import Quiet
 from tests.schema import check
 
@@ -135,6 +141,34 @@ def test_cells_begin_where_the_crystal_does(prepared):
     assert expected >= 6
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_crystal_may_stand_either_way(turned):
+    """GaN along [11-20] is another crystal upside down; the image of its cells, drawn from where it
+    is found to begin, is that of the cell."""
+    oriented = orient(GAN, (1, 1, 0), (0, 0, 1), 0.005)
+    slices = equal_slices(oriented.atoms.positions[:, 2], oriented.lengths_nm[2])[0]
+    crystal = Crystal(oriented.lengths_nm, oriented.atoms, slices)
+    shape = (52, 32)
+    frame = Frame(shape, (crystal.size_nm[1] / shape[0], crystal.size_nm[0] / shape[1]))
+    simulator = make_simulator(
+        crystal, Microscope(), frame, grid_shape=(72, 44), image_shape=(40, 24), slices=16
+    )
+    truth = sto.vector(thickness=10, C1=4.0, A1_x=1.0)
+    upright = np.asarray(simulator.images(truth[None].astype(np.float32))[0], float)
+    moved = np.roll(upright, (9, 5), axis=(0, 1))
+    noise = 0.01 * np.random.default_rng(0).normal(size=shape)
+    image = (moved[::-1, ::-1] if turned else moved) + noise
+    parameters = {"thickness": {"low": 4, "high": 16}, "C1": {"low": 0, "high": 8}}
+    settings = run_settings({"stage": "prepare", "parameters": parameters})
+    found = find_origin(image, image[None], simulator, parameter_space(settings), both_ways=True)
+    assert found.turned == turned
+    vectors = np.array([[shape[1], 0.0], [0.0, shape[0]]])
+    cells = cells_of(-vectors if turned else vectors, found.shift @ vectors)
+    seen = on_cells(np.tile(image, (3, 3)), cells.moved(vectors.sum(axis=0)), (0, 0), (1, 1)).image
+    assert np.corrcoef(seen.ravel(), upright.ravel())[0, 1] > 0.985
+    assert found.ncc > 0.98
+
+
 def test_other_stages_take_the_folder(prepared, micrograph):
     result, path = prepared
     settings = settings_of(micrograph, "reconstruct", prepared=str(path))
@@ -145,6 +179,11 @@ def test_other_stages_take_the_folder(prepared, micrograph):
     assert list(chosen.data.roi_shape) == result["prepared"]["roi_shape"]
     # noise is carried along: a spline between pixels smooths it a little
     assert field.noise.variance == pytest.approx(result["vacuum"]["noise_variance"], rel=0.3)
+    assert with_prepared(chosen, reader) == chosen  # once is enough
+    twice = dataclasses.replace(settings.data, mtf_scale=2.0)
+    assert with_prepared(
+        dataclasses.replace(settings, data=twice), reader
+    ).data.mtf_scale == pytest.approx(2.0 * chosen.data.mtf_scale)
     assert chosen.data.mtf_scale == pytest.approx(
         result["lattice"]["sampling_nm"][0] / np.sqrt(np.prod(result["prepared"]["sampling_nm"])),
         rel=1e-6,
@@ -166,6 +205,32 @@ def test_other_stages_take_the_folder(prepared, micrograph):
     other = settings_of(micrograph, "reconstruct", prepared=str(elsewhere))
     with pytest.raises(InputError, match=r"result.json was written by no run"):
         with_prepared(other, Reader())
+
+
+def test_a_stage_prepares_by_itself(micrograph, tmp_path):
+    """As the command line runs it: settings are told as they were given, and repeat the run."""
+    short = {"name": "lm", "starts": 1, "max_iterations": 3}
+    few = {name: {"free": False} for name in ("C3", "C5", "A3_x", "A3_y", "S3_x", "S3_y")}
+    content = {"stage": "imaging", "optimizer": short, "parameters": few}
+    settings = dataclasses.replace(
+        settings_of(micrograph, "imaging"),
+        optimizer=run_settings(content).optimizer,
+        parameters=run_settings(content).parameters,
+    )
+    folder, terminal = RunFolder(tmp_path / "run"), Quiet()
+    run(settings, folder, terminal)
+    result = folder.read_result()
+    check(result)
+    assert result["settings"]["data"]["image"] == str(micrograph)
+    assert result["settings"]["data"]["rois"] is None
+    assert result["input"]["files"]["data.image"]["name"] == micrograph.name
+    assert any("prepared first" in warning for warning in result["warnings"])
+    assert result["verdict"]["word"] in terminal.said[-1]
+    rows, cols = np.load(folder.path / "arrays.npz")["experiment"].shape
+    assert (rows, cols) == (43, 61)
+    assert (folder.path / "prepare" / "figures" / "cells.png").is_file()
+    # what is there is not done again
+    run(dataclasses.replace(settings, resume=True), RunFolder(tmp_path / "run"), Quiet())
 
 
 def test_when_an_image_has_to_be_prepared(micrograph, tmp_path):
