@@ -104,7 +104,7 @@ def draw(kinds: dict[str, list[dict]], path: Path) -> None:
             )
     axes.set(xlim=(-0.02, 1.12), ylim=(-0.02, 1.12))
     axes.set(xlabel="claimed probability", ylabel="share that is right (bars: 2 sigma by chance)")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
