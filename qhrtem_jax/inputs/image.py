@@ -71,7 +71,9 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     return Experiment(image, Frame(image.shape, sampling), noise)  # type: ignore[arg-type]
 
 
-def warn_of_contrast(region: tuple[int, int, int, int], whole: np.ndarray, reader: Reader) -> None:
+def warn_of_contrast(
+    region: tuple[int, int, int, int], whole: Float[np.ndarray, "rows cols"], reader: Reader
+) -> None:
     """Says that a vacuum holds a part of the crystal, whose contrast would pass as noise."""
     contrast = contrast_of(crop(whole, region, "data.vacuum"))
     if contrast < LIVELY_VACUUM:

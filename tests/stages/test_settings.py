@@ -307,7 +307,7 @@ def bounded(low, high, whole=False):
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 @hypothesis.given(
     seed=bounded(0, 2**32 - 1, True),
-    sampling=bounded(1e-3, 1.0),
+    sampling=bounded(1e-3, 0.5),
     evaluations=bounded(64, 10_000, True),
     grid=st.tuples(bounded(8, 512, True), bounded(8, 512, True)),
     tension=bounded(60.0, 1000.0),
