@@ -82,19 +82,33 @@ def find_origin(
     space: ParameterSpace,
     *,
     both_ways: bool,
+    translations: Float[np.ndarray, "t 2"],
 ) -> Origin:
     """Of `image`, the mean of some of the `cells`, as periodic as they are; `both_ways`: turned by
-    half a turn the crystal is another."""
+    half a turn the crystal is another; `translations`, (x, y) in shares of the cell, bring its
+    projection onto itself."""
     found: list[_Fit] = []
+
+    def keep(candidate: _Candidate) -> None:
+        view = image[::-1, ::-1].copy() if candidate.turned else image
+        fit = _fitted(view, simulator, space, candidate)
+        place = [k for k, f in enumerate(found) if _alike(f, fit)]
+        if not place:
+            found.append(fit)
+        elif fit.ncc > found[place[0]].ncc:
+            found[place[0]] = fit
+
     for turned in (False, True) if both_ways else (False,):
-        view = image[::-1, ::-1].copy() if turned else image
-        for candidate in _possible(view, simulator, space, turned):
-            fit = _fitted(view, simulator, space, candidate)
-            place = [k for k, f in enumerate(found) if _alike(f, fit)]
-            if not place:
-                found.append(fit)
-            elif fit.ncc > found[place[0]].ncc:
-                found[place[0]] = fit
+        for candidate in _possible(
+            image[::-1, ::-1].copy() if turned else image, simulator, space, turned
+        ):
+            keep(candidate)
+    best = max(found, key=lambda fit: fit.ncc)
+    for along in translations:
+        col, row = np.rint((best.shift + along) * image.shape[::-1]).astype(int)
+        vector = best.vector.copy()
+        vector[[INDEX["A0_x"], INDEX["A0_y"]]] = space.base[[INDEX["A0_x"], INDEX["A0_y"]]]
+        keep(_Candidate(vector, (int(row), int(col)), best.turned, best.ncc))
     found.sort(key=lambda fit: -fit.ncc)
     close = [fit for fit in found if 1.0 - fit.ncc < AS_GOOD * (1.0 - found[0].ncc)]
     misfits = [_of_each_cell(cells, simulator, fit) for fit in close]

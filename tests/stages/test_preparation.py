@@ -113,6 +113,9 @@ def test_lattice_sampling_vacuum_and_bad_pixels(prepared):
     assert result["vacuum"]["noise_variance"] == pytest.approx(0.013**2, rel=0.15)
     assert result["bad_pixels"] == len(HOT)
     assert any("the sampling of the file" in warning for warning in result["warnings"])
+    # half a cell along x and half of one along the beam bring the crystal onto itself
+    assert len(result["origin"]["misfits"]) == 2
+    assert any("origin of the cell is doubtful" in warning for warning in result["warnings"])
 
 
 def test_cells_begin_where_the_crystal_does(prepared):
@@ -160,7 +163,14 @@ def test_a_crystal_may_stand_either_way(turned):
     image = (moved[::-1, ::-1] if turned else moved) + noise
     parameters = {"thickness": {"low": 4, "high": 16}, "C1": {"low": 0, "high": 8}}
     settings = run_settings({"stage": "prepare", "parameters": parameters})
-    found = find_origin(image, image[None], simulator, parameter_space(settings), both_ways=True)
+    found = find_origin(
+        image,
+        image[None],
+        simulator,
+        parameter_space(settings),
+        both_ways=True,
+        translations=np.zeros((0, 2)),
+    )
     assert found.turned == turned
     vectors = np.array([[shape[1], 0.0], [0.0, shape[0]]])
     cells = cells_of(-vectors if turned else vectors, found.shift @ vectors)
