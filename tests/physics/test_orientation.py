@@ -12,7 +12,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.structures import read_structure, read_unit_cell
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.microscope import Microscope
-from qhrtem_jax.physics.orientation import equal_slices, orient
+from qhrtem_jax.physics.orientation import PLANE_NM, equal_slices, orient
 from qhrtem_jax.physics.parameters import default_vector
 from qhrtem_jax.physics.simulator import make_simulator
 from qhrtem_jax.physics.specimen import Atoms, Crystal, UnitCell
@@ -111,8 +111,12 @@ SILICON = crystal(
         for b in (0.0, 0.25)
     ],
 )
+ELSEWHERE = crystal(
+    (0.3905,) * 3, (90.0,) * 3, [(s, tuple(np.array(p) + 0.07)) for s, p in PEROVSKITE]
+)
 CASES = {
     "SrTiO3 [001]": (SRTIO3, (0, 0, 1), (0, 1, 0), 5, 0.0),
+    "SrTiO3 [001], origin elsewhere": (ELSEWHERE, (0, 0, 1), (0, 1, 0), 5, 0.0),
     "SrTiO3 [110]": (SRTIO3, (1, 1, 0), (0, 0, 1), 10, 0.0),
     "SrTiO3 [111]": (SRTIO3, (1, 1, 1), (1, -1, 0), 30, 0.0),
     "YAlO3 [001]": (YALO3, (0, 0, 1), (0, 1, 0), 20, 0.0),
@@ -170,6 +174,11 @@ def test_it_is_the_same_crystal(name):
     across = upward - (upward @ z) / (z @ z) * z
     assert y @ across < -0.99 * np.linalg.norm(y) * np.linalg.norm(across)
     assert np.dot(np.cross(x, y), z) > 0.0
+    # planes, where there are any, lie about the middle of their slices
+    z, height = oriented.atoms.positions[:, 2], oriented.lengths_nm[2]
+    slices, _, error = equal_slices(z, height)
+    off = np.mod(slices * z, 1.0) - 0.5
+    assert np.abs(off).max() * height / slices < error + 1e-4 or error > PLANE_NM
     # columns keep away from the edges
     for axis in (0, 1):
         places = np.sort(np.mod(oriented.atoms.positions[:, axis], 1.0))
