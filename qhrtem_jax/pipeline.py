@@ -31,8 +31,6 @@ class PipelineResult(FieldResult):
 CHAIN = ("imaging", "structure", "reconstruct", "stitch")
 
 IMAGING_FIRST = "no result of an imaging run was given: the imaging stage ran first, see its folder"
-
-
 PREPARED_FIRST = "the image was prepared first (stage prepare), see its folder"
 
 
@@ -66,28 +64,49 @@ def run(
     if settings.stage in (*CHAIN, PIPELINE) and wants_preparation(settings, reader):
         _prepared_first(settings, folder, reader, terminal, started)
         return
-    given, settings = settings, _on_cells(settings, reader)
-    whole = settings.stage == PIPELINE
-    last = "stitch" if whole else settings.stage
-    stage = STAGES[last]
+    stage = STAGES[_last(settings)]
     stage.before(settings, folder)
-    imaging = None
-    if stage.wants_imaging and settings.imaging.result is None:
-        imaging = STAGES["imaging"].prepare(settings_of(settings, "imaging", reader), reader)
-    problem = stage.prepare(dataclasses.replace(settings, stage=last), reader)
-    identity = fingerprint(settings, reader)
-    if folder.prepare(identity, settings.resume, settings.overwrite):
+    todo = _checked(_on_cells(settings, reader), reader)
+    if folder.prepare(fingerprint(todo.settings, reader), settings.resume, settings.overwrite):
         started()
         terminal.begin()
-        if whole:
-            _chain(settings, imaging, folder, reader, terminal, _Told(given))
-        elif imaging is None:
-            told = _Told(given)
-            _compute(problem, folder, terminal, lambda result: told.of(result, reader))
-        else:
-            told = _Told(given, (IMAGING_FIRST,))
-            _after_imaging(settings, imaging, folder, reader, terminal, told)
+        _do(todo, folder, reader, terminal, _Told(settings))
     stage.after(settings, folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Todo:
+    """What is to be computed with `settings`: the `problem` of the stage, or the last of all; that
+    of `imaging`, where its parameters have to be found first."""
+
+    settings: RunSettings
+    imaging: Any
+    problem: Any
+
+
+def _last(settings: RunSettings) -> str:
+    """The stage that is asked for, or the last of all."""
+    return CHAIN[-1] if settings.stage == PIPELINE else settings.stage
+
+
+def _checked(settings: RunSettings, reader: Reader) -> _Todo:
+    """Problems whose input is read and checked."""
+    stage, imaging = STAGES[_last(settings)], None
+    if stage.wants_imaging and settings.imaging.result is None:
+        imaging = STAGES["imaging"].prepare(settings_of(settings, "imaging", reader), reader)
+    problem = stage.prepare(dataclasses.replace(settings, stage=_last(settings)), reader)
+    return _Todo(settings, imaging, problem)
+
+
+def _do(todo: _Todo, folder: RunFolder, reader: Reader, terminal: Terminal, told: "_Told") -> None:
+    """Compute all, or one stage, after imaging where it needs that."""
+    if todo.settings.stage == PIPELINE:
+        _chain(todo.settings, todo.imaging, folder, reader, terminal, told)
+    elif todo.imaging is None:
+        _compute(todo.problem, folder, terminal, lambda result: told.of(result, reader))
+    else:
+        told = dataclasses.replace(told, warnings=(*told.warnings, IMAGING_FIRST))
+        _after_imaging(todo.settings, todo.imaging, folder, reader, terminal, told)
 
 
 def _prepared_first(
@@ -99,27 +118,15 @@ def _prepared_first(
 ) -> None:
     """What was asked for, on the cells that stage `prepare` finds in the image first."""
     log.info("pipeline: prepare")
-    chosen = dataclasses.replace(settings, stage="prepare")
-    problem = STAGES["prepare"].prepare(chosen, reader)
+    problem = STAGES["prepare"].prepare(dataclasses.replace(settings, stage="prepare"), reader)
     if not folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
         return
     started()
     terminal.begin()
     _in_part(problem, folder.sub("prepare"), reader, terminal)
     data = dataclasses.replace(settings.data, prepared=str(folder.path / "prepare"))
-    found = _on_cells(dataclasses.replace(settings, data=data), reader)
-    stage, imaging = STAGES.get(settings.stage), None
-    if settings.imaging.result is None and (stage is None or stage.wants_imaging):
-        imaging = STAGES["imaging"].prepare(settings_of(found, "imaging", reader), reader)
-    if stage is None:
-        _chain(found, imaging, folder, reader, terminal, _Told(settings, first=("prepare",)))
-    elif imaging is not None:
-        told = _Told(settings, (PREPARED_FIRST, IMAGING_FIRST))
-        _after_imaging(found, imaging, folder, reader, terminal, told)
-    else:
-        problem = stage.prepare(settings_of(found, settings.stage, reader), reader)
-        told = _Told(settings, (PREPARED_FIRST,))
-        _compute(problem, folder, terminal, lambda result: told.of(result, reader))
+    todo = _checked(_on_cells(dataclasses.replace(settings, data=data), reader), reader)
+    _do(todo, folder, reader, terminal, _Told(settings, (PREPARED_FIRST,), ("prepare",)))
 
 
 def _on_cells(settings: RunSettings, reader: Reader) -> RunSettings:

@@ -106,8 +106,11 @@ def fit_speckle(
     left = np.ones(camera.shape)
     unit = np.mean(camera) / np.mean(spectra, axis=1)  # amounts that matter
 
+    def power_of(amounts: np.ndarray) -> np.ndarray:
+        return camera + (amounts * unit) @ spectra
+
     def minus_log_likelihood(amounts: np.ndarray) -> tuple[float, np.ndarray]:
-        model = camera + np.tensordot(amounts * unit, spectra, axes=1)
+        model = power_of(amounts)
         slope = unit * np.sum(spectra * (left / model - power / model**2), axis=1)
         value = np.sum(left * np.log(model) + power / model)
         return 0.5 * count * float(value), 0.5 * count * slope
@@ -115,16 +118,14 @@ def fit_speckle(
     none = np.zeros(len(spectra))
     found = none
     for _ in range(ROUNDS):
-        model = camera + np.tensordot(found * unit, spectra, axes=1)
-        left = 1.0 - _leverage(slopes / np.sqrt(model), precision)
+        left = 1.0 - _leverage(slopes / np.sqrt(power_of(found)), precision)
         bounds = [(0.0, None)] * len(spectra)
         start = np.maximum(found, 1.0)
         found = minimize(minus_log_likelihood, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     gain = minus_log_likelihood(none)[0] - minus_log_likelihood(found)[0]
     if 2.0 * gain < SURE:
         return None
-    model = camera + np.tensordot(found * unit, spectra, axes=1)
-    information = 0.5 * count * (spectra * left / model**2) @ spectra.T
+    information = 0.5 * count * (spectra * left / power_of(found) ** 2) @ spectra.T
     std = np.sqrt(np.maximum(np.diagonal(np.linalg.pinv(information, hermitian=True)), 0.0))
     return Speckle(whole, found * unit, std)
 

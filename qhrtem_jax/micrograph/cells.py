@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import map_coordinates, uniform_filter
+from scipy.ndimage import map_coordinates
+
+from qhrtem_jax.micrograph.counts import local_moments
 
 SPLINE = 5
 """Order of the splines between pixels: an image that the microscope has made smooth over several
@@ -12,6 +14,9 @@ pixels is met far below its noise."""
 
 OVER_EDGE = 1.0
 """Pixels that the corner of a cell may lie beyond those of the image."""
+
+CRYSTAL_SHARE = 0.9
+"""So much of a whole cell shows crystal."""
 
 LEAST_CRYSTAL = 0.15
 """Where the local variance is more than this share of that of the liveliest parts, crystal is."""
@@ -21,9 +26,7 @@ def crystal_of(
     image: Float[np.ndarray, "rows cols"], window_px: float, noise_variance: float
 ) -> Bool[np.ndarray, "rows cols"]:
     """Where an image shows lattice contrast, looked at in squares of about a cell."""
-    size = max(4, round(window_px))
-    mean = uniform_filter(image, size, mode="reflect")
-    variance = uniform_filter(image**2, size, mode="reflect") - mean**2
+    _, variance = local_moments(image, max(4, round(window_px)))
     return variance > max(LEAST_CRYSTAL * float(np.percentile(variance, 90.0)), 2 * noise_variance)
 
 
@@ -47,12 +50,6 @@ class Cells:
         """(x, y) in the file of (x, y) on the cells' pixels, whose first lies on the origin."""
         return self.origin + (pixels / np.array(self.shape[::-1])) @ self.vectors
 
-    def moved(self, by_px: Float[np.ndarray, " 2"]) -> "Cells":
-        """With the origin at another place, (x, y) in pixels of the file, brought near it."""
-        share = by_px @ np.linalg.inv(self.vectors)
-        share -= np.rint(share)
-        return dataclasses.replace(self, origin=self.origin + share @ self.vectors)
-
 
 def cells_of(vectors: Float[np.ndarray, "2 2"], origin: Float[np.ndarray, " 2"]) -> Cells:
     """Cells that are drawn on about as many pixels as they have in the file."""
@@ -60,9 +57,7 @@ def cells_of(vectors: Float[np.ndarray, "2 2"], origin: Float[np.ndarray, " 2"])
     return Cells(origin, vectors, (round(float(b)), round(float(a))))
 
 
-def whole_cells(
-    cells: Cells, where: Bool[np.ndarray, "rows cols"], least_crystal: float = 0.9
-) -> Int[np.ndarray, "n 2"]:
+def whole_cells(cells: Cells, where: Bool[np.ndarray, "rows cols"]) -> Int[np.ndarray, "n 2"]:
     """(i, j) of the cells that lie within the image and show crystal, row by row."""
     rows, cols = where.shape
     reach = int(np.ceil((rows + cols) / np.linalg.norm(cells.vectors, axis=1).min())) + 1
@@ -78,7 +73,7 @@ def whole_cells(
             u, v = np.meshgrid(share, share)
             inner = corners[0] + np.stack([u.ravel(), v.ravel()], axis=1) @ cells.vectors
             column, row = np.clip(np.rint(inner).astype(int), 0, [cols - 1, rows - 1]).T
-            if np.mean(where[row, column]) >= least_crystal:
+            if np.mean(where[row, column]) >= CRYSTAL_SHARE:
                 found.append((i, j))
     return np.array(found, dtype=int).reshape(-1, 2)
 

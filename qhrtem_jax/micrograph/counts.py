@@ -73,11 +73,19 @@ def without_bad(
     return found
 
 
+def local_moments(
+    image: Float[np.ndarray, "rows cols"], size: int
+) -> tuple[Float[np.ndarray, "rows cols"], Float[np.ndarray, "rows cols"]]:
+    """(mean, variance) of the square of `size` pixels around each pixel."""
+    mean = uniform_filter(image, size, mode="reflect")
+    variance = uniform_filter(image**2, size, mode="reflect") - mean**2
+    return mean, np.maximum(variance, 0.0)
+
+
 def find_vacuum(image: Float[np.ndarray, "rows cols"]) -> Vacuum | None:
     """The largest rectangle without lattice contrast; None where none is large enough to tell the
     level, or where nothing tells vacuum from crystal."""
-    mean = uniform_filter(image, BLOCK, mode="reflect")
-    variance = np.maximum(uniform_filter(image**2, BLOCK, mode="reflect") - mean**2, 0.0)
+    mean, variance = local_moments(image, BLOCK)
     inside = (slice(BLOCK // 2, -BLOCK // 2 or None),) * 2
     if min(image.shape) <= 2 * BLOCK:
         return None
@@ -102,8 +110,7 @@ def contrast_of(patch: Float[np.ndarray, "rows cols"]) -> float:
     many times that where a part of the patch shows a crystal."""
     if min(patch.shape) < 2 * BLOCK:
         return 1.0
-    mean = uniform_filter(patch, BLOCK, mode="reflect")
-    variance = uniform_filter(patch**2, BLOCK, mode="reflect") - mean**2
+    _, variance = local_moments(patch, BLOCK)
     inside = variance[BLOCK // 2 : -BLOCK // 2, BLOCK // 2 : -BLOCK // 2]
     low, high = np.percentile(inside, (10.0, 98.0))
     return float(high / max(low, 1e-30))

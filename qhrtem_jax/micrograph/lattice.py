@@ -68,20 +68,14 @@ class Lattice:
     @property
     def angle_deg(self) -> float:
         """Of a against x, counterclockwise on the screen."""
-        return angle_deg(self.vectors)
-
-
-def angle_deg(vectors: Float[np.ndarray, "2 2"]) -> float:
-    """Of the first of two vectors (x, y) against x, counterclockwise on the screen."""
-    return float(np.degrees(np.arctan2(-vectors[0, 1], vectors[0, 0])))
+        return float(np.degrees(np.arctan2(-self.vectors[0, 1], self.vectors[0, 0])))
 
 
 @dataclasses.dataclass(frozen=True)
 class Reflections:
-    """Of a projected cell: `indices` (h along x, k along y), frequencies in 1/nm, `weights` that
-    their amplitudes are expected to have; 0 for those that vanish."""
+    """Of a projected cell: frequencies in 1/nm, `weights` that their amplitudes are expected to
+    have; 0 for those that vanish."""
 
-    indices: Float[np.ndarray, "n 2"]
     per_nm: Float[np.ndarray, "n 2"]  # x, y
     weights: Float[np.ndarray, " n"]
 
@@ -99,13 +93,13 @@ def reflections_of(
             continue
         q = np.array([h / size_nm[0], k / size_nm[1]])
         if low <= np.hypot(*q) <= high:
-            found.append((h, k, *q, spectrum[k, h]))
+            found.append((*q, spectrum[k, h]))
     table = np.array(found)
-    weights = table[:, 4] / table[:, 4].max()
+    per_nm, weights = table[:, :2], table[:, 2] / table[:, 2].max()
     weights[weights < 0.02] = 0.0
     # the image's envelope, and the crystal's thickness, make far ones weaker and alike
-    weights = np.sqrt(weights) * np.exp(-((np.hypot(table[:, 2], table[:, 3]) / 7.0) ** 2))
-    return Reflections(table[:, :2], table[:, 2:4], weights)
+    weights = np.sqrt(weights) * np.exp(-((np.hypot(*per_nm.T) / 7.0) ** 2))
+    return Reflections(per_nm, weights)
 
 
 def find_lattice(
@@ -114,10 +108,9 @@ def find_lattice(
     reflections: Reflections,
     size_nm: tuple[float, float],
     pixels_per_nm: tuple[float, float],
-    turn_deg: tuple[float, float] = (-90.0, 90.0),
 ) -> Lattice:
-    """The lattice of the crystal `where` it is seen, within a range of scales and of angles of a
-    against x.
+    """The lattice of the crystal `where` it is seen, within a range of scales, at any angle; a
+    points to the right.
 
     **Raises:** `InputError` where no rotation and scale bring the crystal's reflections onto the
     image's.
@@ -128,7 +121,7 @@ def find_lattice(
     window /= window.max()
     contrast = np.where(where, image - image[where].mean(), 0.0) * window
     spectrum = np.abs(np.fft.fft2(contrast, [PADDED * n for n in image.shape]))
-    start, match = _search(spectrum, reflections, pixels_per_nm, turn_deg)
+    start, match = _search(spectrum, reflections, pixels_per_nm)
     present = _present(spectrum, reflections, start)
     if match < LEAST_MATCH or present < LEAST_PRESENT:
         raise InputError(
@@ -151,13 +144,12 @@ def _search(
     spectrum: np.ndarray,
     reflections: Reflections,
     pixels_per_nm: tuple[float, float],
-    turn_deg: tuple[float, float],
 ) -> tuple[Float[np.ndarray, "2 2"], float]:
     """(matrix of nm (x, y rows) to pixels, how much of the spectrum it explains)."""
     rows, cols = spectrum.shape
     low, high = np.log(pixels_per_nm)
     scales = np.exp(np.arange(low, high + 1e-9, SCALES)) if high > low else np.exp([low])
-    angles = np.radians(np.arange(turn_deg[0], turn_deg[1], ANGLES))
+    angles = np.radians(np.arange(-90.0, 90.0, ANGLES))
     weights = reflections.weights / np.linalg.norm(reflections.weights)
     best, found = -1.0, np.eye(2)
     radius = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(cols))
@@ -187,8 +179,7 @@ def _explained(spectrum: np.ndarray, reflections: Reflections, matrix: np.ndarra
     """Share of the power within the band that lies beside the crystal's reflections."""
     rows, cols = spectrum.shape
     scale = np.sqrt(abs(np.linalg.det(matrix)))
-    f_y, f_x = np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(cols)
-    radius = np.hypot(f_y, f_x)
+    radius = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.fftfreq(cols))
     band = (radius > BAND_PER_NM[0] / scale) & (radius < BAND_PER_NM[1] / scale)
     places = reflections.per_nm[reflections.weights > 0.0] @ np.linalg.inv(matrix).T
     near = np.zeros(spectrum.shape, dtype=bool)

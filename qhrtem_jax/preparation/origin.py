@@ -88,20 +88,19 @@ def find_origin(
     half a turn the crystal is another; `translations`, (x, y) in shares of the cell, bring its
     projection onto itself."""
     found: list[_Fit] = []
+    ways = (False, True) if both_ways else (False,)
+    views = {turned: image[::-1, ::-1].copy() if turned else image for turned in ways}
 
     def keep(candidate: _Candidate) -> None:
-        view = image[::-1, ::-1].copy() if candidate.turned else image
-        fit = _fitted(view, simulator, space, candidate)
+        fit = _fitted(views[candidate.turned], simulator, space, candidate)
         place = [k for k, f in enumerate(found) if _alike(f, fit)]
         if not place:
             found.append(fit)
         elif fit.ncc > found[place[0]].ncc:
             found[place[0]] = fit
 
-    for turned in (False, True) if both_ways else (False,):
-        for candidate in _possible(
-            image[::-1, ::-1].copy() if turned else image, simulator, space, turned
-        ):
+    for turned, view in views.items():
+        for candidate in _possible(view, simulator, space, turned):
             keep(candidate)
     best = max(found, key=lambda fit: fit.ncc)
     for along in translations:

@@ -91,7 +91,8 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
         with named("data.vacuum"):
             noise = measure_noise(crop(image, vacuum.region, "data.vacuum"))
     given = None if data.sampling_nm is None else data.sampling
-    known = given or file_sampling(path)
+    of_file = file_sampling(path)
+    known = given or of_file
     if known is not None and abs(known[0] / known[1] - 1.0) > SQUARE:
         raise InputError(
             f"data.sampling_nm: found {known[0]:.5g} nm along rows and {known[1]:.5g} along columns"
@@ -105,7 +106,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
         bad,
         vacuum,
         noise,
-        file_sampling(path),
+        of_file,
         given,
         crystal,
         microscope,

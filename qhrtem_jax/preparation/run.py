@@ -1,5 +1,7 @@
 """Stage `prepare`: the lattice of a crystal in an image, and the image on its cells."""
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import map_coordinates
@@ -18,7 +20,7 @@ from qhrtem_jax.micrograph.cells import (
     on_cells,
     whole_cells,
 )
-from qhrtem_jax.micrograph.lattice import Lattice, angle_deg, find_lattice, reflections_of
+from qhrtem_jax.micrograph.lattice import Lattice, find_lattice, reflections_of
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.specimen import slice_phases
 from qhrtem_jax.preparation.origin import Origin, find_origin
@@ -38,6 +40,9 @@ CALIBRATED = 0.06
 
 SAMPLINGS_NM = (0.003, 0.05)
 """nm per pixel that are looked at where no calibration is known."""
+
+PROJECTED_NM = 0.008
+"""Points of the projection whose reflections are looked for."""
 
 FIRST_WINDOW = 24
 """Pixels a side of the squares in which contrast is looked at before the cell is known."""
@@ -62,8 +67,10 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
     sampling = _sampling_of(cells, problem)
     origin = _origin(problem, cells, where, sampling)
     journal.note("origin found")
-    vectors = -lattice.vectors if origin.turned else lattice.vectors
-    cells = cells_of(vectors, origin.shift @ lattice.vectors)
+    origin_px = origin.shift @ lattice.vectors
+    if origin.turned:
+        lattice = dataclasses.replace(lattice, vectors=-lattice.vectors)
+    cells = cells_of(lattice.vectors, origin_px)
     found = whole_cells(cells, where)
     if not len(found):
         raise InputError("found no whole cell of the crystal in the image, expected at least one")
@@ -71,17 +78,17 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
     own = _resampled_noise(problem, cells)
     first = np.array(prepared.first)
     named = [_pixel(cell) for cell in found]
-    square = float(np.sqrt(np.prod(_file_sampling(lattice, problem))))
+    in_file = _file_sampling(lattice, problem)
     return PreparationResult(
         **header(problem.settings, problem.reader),
         warnings=(*problem.warnings, *_remarks(problem, lattice, origin, prepared)),
         lattice=FoundLattice(
-            _pair(cells.vectors[0]),
-            _pair(cells.vectors[1]),
+            _pair(lattice.vectors[0]),
+            _pair(lattice.vectors[1]),
             (_pair(lattice.std_px[0]), _pair(lattice.std_px[1])),
-            angle_deg(cells.vectors),
+            lattice.angle_deg,
             lattice.std_deg,
-            _file_sampling(lattice, problem),
+            (in_file, in_file),
             lattice.std_scale,
             problem.file_sampling,
             lattice.match,
@@ -98,7 +105,7 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
         prepared=Prepared(
             cells.shape,
             sampling,
-            square / float(np.sqrt(np.prod(sampling))),
+            in_file / float(np.sqrt(np.prod(sampling))),
             None if own is None else own.variance,
             None if own is None else tuple(own.lags),
             float(prepared.seen.mean()),
@@ -132,26 +139,29 @@ def _pixel(values: np.ndarray) -> tuple[int, int]:
 
 def _lattice(problem: PreparationProblem, where: Bool[np.ndarray, "rows cols"]) -> Lattice:
     """The lattice within what is known of the sampling."""
-    crystal = problem.crystal
-    a, b = crystal.size_nm[:2]
-    grid = crystal.grid((max(16, round(b / 0.008)), max(16, round(a / 0.008))))
-    model = problem.microscope.potential_model(problem.settings.specimen.scattering)
-    projected = slice_phases(crystal, model, grid).sum(axis=0)
+    a, b = problem.crystal.size_nm[:2]
+    shape = max(16, round(b / PROJECTED_NM)), max(16, round(a / PROJECTED_NM))
+    reflections = reflections_of(_projected(problem, shape), (a, b))
     known = problem.given_sampling or problem.file_sampling
     if known is None:
         scales = (1.0 / SAMPLINGS_NM[1], 1.0 / SAMPLINGS_NM[0])
     else:
         pixels = 1.0 / float(np.sqrt(known[0] * known[1]))
         scales = (pixels / (1.0 + CALIBRATED), pixels * (1.0 + CALIBRATED))
-    return find_lattice(problem.image, where, reflections_of(projected, (a, b)), (a, b), scales)
+    return find_lattice(problem.image, where, reflections, (a, b), scales)
 
 
-def _file_sampling(lattice: Lattice, problem: PreparationProblem) -> tuple[float, float]:
-    """nm per pixel of the file, by the crystal."""
-    a, b = problem.crystal.size_nm[:2]
-    lengths = np.linalg.norm(lattice.vectors, axis=1)
-    both = float(np.sqrt((a / lengths[0]) * (b / lengths[1])))
-    return both, both
+def _projected(
+    problem: PreparationProblem, shape: tuple[int, int]
+) -> Float[np.ndarray, "rows cols"]:
+    """The crystal's potential, projected along the beam."""
+    model = problem.microscope.potential_model(problem.settings.specimen.scattering)
+    return slice_phases(problem.crystal, model, problem.crystal.grid(shape)).sum(axis=0)
+
+
+def _file_sampling(lattice: Lattice, problem: PreparationProblem) -> float:
+    """nm per pixel of the file, by the crystal, in whose proportion the edges are."""
+    return problem.crystal.size_nm[0] / float(np.linalg.norm(lattice.vectors[0]))
 
 
 def _sampling_of(cells: Cells, problem: PreparationProblem) -> tuple[float, float]:
@@ -177,9 +187,7 @@ def _origin(
     vectors = spanning_vectors(space, seed=0)
     choice = choose_grid(settings, crystal, problem.microscope, frame, vectors, slices)
     simulator = build_simulator(settings, crystal, problem.microscope, frame, choice, slices)
-    grid = crystal.grid((32, 32))
-    model = problem.microscope.potential_model(settings.specimen.scattering)
-    projected = slice_phases(crystal, model, grid).sum(axis=0)
+    projected = _projected(problem, (32, 32))
     both_ways = bool(_correlation(projected, projected[::-1, ::-1]).max() < SYMMETRIC)
     rows, cols = np.nonzero(_correlation(projected, projected) > SYMMETRIC)
     translations = np.stack([cols, rows], axis=1)[1:] / np.array(projected.shape[::-1])
@@ -225,15 +233,12 @@ def _resampled_noise(problem: PreparationProblem, cells: Cells) -> NoiseModel | 
         return None
     row, col, rows, cols = problem.vacuum.region
     patch = problem.image[row : row + rows, col : col + cols]
-    own = Cells(np.zeros(2), cells.vectors, cells.shape)
-    size = np.linalg.norm(cells.vectors, axis=1) / np.array(cells.shape[::-1])
     # a square of pixels, turned as the cells are, within the patch
-    side = int(0.7 * min(cols / size[0], rows / size[1]))
-    count = max(side, 8)
-    y, x = np.mgrid[:count, :count].astype(float)
-    middle = 0.5 * np.array([cols, rows]) - own.to_file(np.array([[count / 2.0, count / 2.0]]))[0]
-    placed = Cells(middle, cells.vectors, cells.shape)
-    places = placed.to_file(np.stack([x.ravel(), y.ravel()], axis=1))
+    size = np.linalg.norm(cells.vectors, axis=1) / np.array(cells.shape[::-1])
+    count = max(int(0.7 * min(cols / size[0], rows / size[1])), 8)
+    y, x = np.mgrid[:count, :count] - 0.5 * count
+    around = dataclasses.replace(cells, origin=0.5 * np.array([cols, rows], float))
+    places = around.to_file(np.stack([x.ravel(), y.ravel()], axis=1))
     inside = np.all((places >= 0.0) & (places <= np.array([cols, rows]) - 1.0), axis=1)
     if not inside.all():
         return measure_noise(patch)
@@ -246,7 +251,7 @@ def _remarks(
 ) -> list[str]:
     """What a user should hear."""
     said = []
-    mine = _file_sampling(lattice, problem)[0]
+    mine = _file_sampling(lattice, problem)
     for name, known in (
         ("the sampling of the file", problem.file_sampling),
         ("the sampling that is given", problem.given_sampling),

@@ -138,10 +138,3 @@ def test_what_the_file_does_not_show_is_taken_from_a_like_place():
     assert not found.seen[96:].any()
     np.testing.assert_allclose(found.image[96:120, :40], found.image[66:90, :40], atol=1e-3)
     np.testing.assert_allclose(found.image[:30, 131:160], found.image[:30, 91:120], atol=1e-3)
-
-
-def test_moving_the_origin_by_a_cell_changes_nothing():
-    cells = cells_of(vectors(1.0), np.array([3.0, 4.0]))
-    same = cells.moved(cells.vectors[0] - 2 * cells.vectors[1])
-    np.testing.assert_allclose(same.origin, cells.origin, atol=1e-9)
-    np.testing.assert_allclose(cells.moved(np.array([2.0, -1.0])).origin, [5.0, 3.0])
