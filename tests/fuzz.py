@@ -27,18 +27,21 @@ import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.handover import content_digest, imaging_vector, read_result
-from qhrtem_jax.io.images import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.numpy_files import read_npz
 from qhrtem_jax.io.tables import read_table
 from qhrtem_jax.physics.parameters import NAMES
 from qhrtem_jax.stages import run_settings
-from tests.io import digital_micrograph
+from tests.io import digital_micrograph, image_formats
+from tests.io.reading import read_image
 
 TIME_LIMIT_S = 2.0
 """Processor time of a case. It may wait ten times as long, as the machine may be busy."""
 
 EXTREMES = (0, 1, -1, 2**7, 2**15, 2**16 - 1, 2**31 - 1, -(2**31), 2**32 - 1, 2**62, 2**63 - 1)
+
+
+_NM = (0.0089, 0.0089)
 
 
 class TooSlow(BaseException):
@@ -151,6 +154,12 @@ def readers() -> dict[str, Reader]:
         Reader("npz", _image, tuple(_npz())),
         Reader("tif", _image, tuple(_tif())),
         Reader("mrc", _image, tuple(_mrc())),
+        Reader("dm", _image, tuple(_dm())),
+        Reader("ser", _image, tuple(_ser())),
+        Reader("emd", _image, tuple(_emd())),
+        Reader("hspy", _image, tuple(_hspy())),
+        Reader("zspy", _image, tuple(_zspy())),
+        Reader("png", _image, tuple(_png())),
         Reader("raw", lambda path: read_image(path, (9, 13)), (("i.dat", _pixels().tobytes()),)),
         Reader("mtf", lambda path: read_mtf(path, 1.0).values, tuple(_mtf())),
         Reader("table", lambda path: read_table(path)[1], (("t.csv", _table()),)),
@@ -158,10 +167,6 @@ def readers() -> dict[str, Reader]:
         Reader("stitch", _stitch, (("r.json", _stitch_result()),)),
         Reader("arrays", lambda path: read_npz(path, "stitch.result", "points"), tuple(_arrays())),
     ]
-    with contextlib.suppress(ImportError):
-        import rsciio.digitalmicrograph  # noqa: F401 (its import takes long)
-
-        found.append(Reader("dm", _image, tuple(_dm())))
     return {reader.name: reader for reader in found}
 
 
@@ -307,6 +312,50 @@ def _dm() -> Iterator[tuple[str, bytes]]:
             path = Path(name) / f"i.{ending}"
             digital_micrograph.write(path, _pixels())
             yield path.name, path.read_bytes()
+
+
+def _written_by(name: str, write: Callable[[Path], Any]) -> tuple[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        write(path)
+        return name, path.read_bytes()
+
+
+def _ser() -> Iterator[tuple[str, bytes]]:
+    for version in (0x0210, 0x0220):
+        yield _written_by(
+            "i.ser", lambda p, v=version: image_formats.write_ser(p, _pixels()[None], _NM, v)
+        )
+
+
+def _emd() -> Iterator[tuple[str, bytes]]:
+    yield _written_by("i.emd", lambda p: image_formats.write_velox(p, _pixels()[None], _NM))
+    yield _written_by("i.emd", lambda p: image_formats.write_berkeley(p, _pixels(), _NM))
+
+
+def _hspy() -> Iterator[tuple[str, bytes]]:
+    for options in ({}, {"compression": "gzip"}):
+        yield _written_by(
+            "i.hspy", lambda p, o=options: image_formats.write_hspy(p, _pixels(), _NM, **o)
+        )
+
+
+def _zspy() -> Iterator[tuple[str, bytes]]:
+    for version in (2, 3):
+        yield _written_by(
+            "i.zspy",
+            lambda p, v=version: image_formats.write_zspy(
+                p, _pixels()[None], _NM, version=v, zipped=True
+            ),
+        )
+
+
+def _png() -> Iterator[tuple[str, bytes]]:
+    from PIL import Image
+
+    for kind, scale in ((np.uint8, 2), (np.uint16, 2)):
+        pixels = np.rint(scale * _pixels()).astype(kind)
+        yield "i.png", _saved(lambda file, p=pixels: Image.fromarray(p).save(file, format="png"))
 
 
 def _mtf() -> Iterator[tuple[str, bytes]]:

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from qhrtem_jax.field.heights import LEAST_GAIN, at_other_height
-from qhrtem_jax.field.joint import LATER_STEPS
 from qhrtem_jax.field.linear import (
     FieldLinear,
     Step,
@@ -18,6 +17,7 @@ from qhrtem_jax.field.linear import (
     moved,
 )
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
+from qhrtem_jax.field.relaxation import LATER_STEPS
 from qhrtem_jax.field.search import Search
 from qhrtem_jax.field.simulate import difference, objective, whole_objective
 from qhrtem_jax.field.sweep import Fixed, explain_unknown, pool, weigh

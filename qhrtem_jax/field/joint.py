@@ -1,111 +1,36 @@
 """Joint refinement of a whole field: no seams between regions.
 
-Sweeps find the heights and relaxed numbers of all regions; where they do not reach the minimum,
-steps over the whole field follow; regions that are missed are tried at other heights; then all
-numbers are made whole, the surest first.
+Relaxed numbers first, the plane that the crystal begins with, regions that are missed at other
+heights; then all numbers are made whole, the surest first.
 """
-
-import dataclasses
 
 import numpy as np
 
+from qhrtem_jax.field.entrance import best_entrance
 from qhrtem_jax.field.heights import better_heights
-from qhrtem_jax.field.model import FieldModel, JointState, free_coordinates, weights
-from qhrtem_jax.field.simulate import like_nearest, objective, snapped, stack_of
-from qhrtem_jax.field.steps import polish
-from qhrtem_jax.field.sweep import Fixed, explain_unknown, pool, sweep
+from qhrtem_jax.field.model import FieldModel, JointState
+from qhrtem_jax.field.relaxation import again, relaxed, surest_numbers
+from qhrtem_jax.field.sweep import Fixed
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.refine.integers import fix_surest
 from qhrtem_jax.regions.model import RegionState
-
-MOST_SWEEPS, CONVERGED = 10, 0.98
-"""Sweeps with relaxed numbers end when the misfit falls by less than 2 %."""
 
 AGAIN = 3
 """Sweeps after a region has moved to another height."""
 
-FIRST_STEPS, LATER_STEPS = 20, 6
-"""Gradient steps of the unknown cells."""
-
 
 def refine(
     model: FieldModel, state: JointState, regions: RegionState, journal: Journal
-) -> tuple[JointState, Fixed]:
-    """From the relaxed points of `regions` to a joint fit with whole numbers: (state, which
-    numbers are fixed: all)."""
+) -> tuple[FieldModel, JointState, Fixed]:
+    """From the relaxed points of `regions` to a joint fit with whole numbers: (the model, in which
+    the crystal begins with another plane where that is better, state, which numbers are fixed:
+    all)."""
     none = np.zeros((len(state.points), model.layout.chains), dtype=bool)
-    if model.given_noise is not None:
-        # whatever is missed at first: weights that a misfit lowers would let priors hold what
-        # has to move (they return once all numbers are whole)
-        state = dataclasses.replace(state, weights=weights(model, model.given_noise))
-    points = regions.relaxed_points.copy()
-    stretch = model.layout.mtf_stretch
-    points[:, stretch] = points[:, stretch].mean(axis=0)  # one camera
-    state = _at_heights(model, dataclasses.replace(state, points=points))
-    for _ in range(2):
-        state = _at_heights(model, sweep(model, state, journal, "heights", none))
-    state = dataclasses.replace(state, settled=True, points=snapped(model, state))
-    last = np.inf
-    for k in range(MOST_SWEEPS):
-        state = explain_unknown(model, state, journal, FIRST_STEPS if k < 2 else LATER_STEPS)
-        state = _advance(model, state, journal, "relaxed field", none)
-        value = objective(model, state, journal)
-        if k >= 2 and value > CONVERGED * last:
-            break
-        last = value
+    state = relaxed(model, state, regions, journal, none)
+    model, state = best_entrance(model, state, journal, none)
     state, moved = better_heights(model, state, journal, none)
-    for _ in range(AGAIN if moved else 0):
-        state = explain_unknown(model, state, journal, LATER_STEPS)
-        state = _advance(model, state, journal, "relaxed field", none)
-    state = dataclasses.replace(state, points=_surest_numbers(model, state))
-    state = explain_unknown(model, state, journal, LATER_STEPS)
-    state = _advance(model, state, journal, "whole numbers", ~none, weigh=False)
+    state = again(model, state, journal, "relaxed field", none, AGAIN if moved else 0)
+    state = surest_numbers(model, state)
+    state = again(model, state, journal, "whole numbers", ~none)
     state, moved = better_heights(model, state, journal, ~none)
-    if moved:
-        state = explain_unknown(model, state, journal, LATER_STEPS)
-        state = _advance(model, state, journal, "whole numbers", ~none, weigh=False)
-    return state, ~none
-
-
-def _at_heights(model: FieldModel, state: JointState) -> JointState:
-    """Regions at the heights that their C1 says, unknown cells like the nearest of them."""
-    first, unknown = like_nearest(model, state.points)
-    stack = stack_of(model, state.points, state.stack)
-    return dataclasses.replace(state, stack=stack, first=first, unknown=unknown)
-
-
-def _advance(
-    model: FieldModel,
-    state: JointState,
-    journal: Journal,
-    phase: str,
-    fixed: Fixed,
-    *,
-    weigh: bool = True,
-) -> JointState:
-    """A sweep, kept where it lowers the objective, then steps over the whole field."""
-    before = objective(model, state, journal)
-    swept = sweep(model, state, journal, phase, fixed, weigh=weigh)
-    value = objective(model, swept, journal)
-    if swept.weights is state.weights and value > before:
-        swept = pool(model, dataclasses.replace(swept, points=state.points), journal, fixed)
-        value = before
-    polished, moved = polish(model, swept, journal, phase, value)
-    return pool(model, polished, journal, fixed) if moved else polished
-
-
-def _surest_numbers(model: FieldModel, state: JointState) -> np.ndarray:
-    """Points (regions, point) with whole numbers, in each region the surest first."""
-    coordinates, counts = free_coordinates(model, state).coordinates, model.layout.counts
-    own, _ = state.normal_equations.covariances()
-    at = np.array([coordinates.free.index(k) for k in range(counts.start, counts.stop)])
-    width = coordinates.host().width[at]
-    points = state.points.copy()
-    for point, covariances in zip(points, own, strict=True):
-        covariance = covariances[np.ix_(at, at)] * np.outer(width, width)
-        # what is held at its bound by the image is sure
-        held = ~np.isfinite(np.diagonal(covariance))
-        covariance = np.where(np.isfinite(covariance), covariance, 0.0)
-        covariance[held, held] = 1e-6
-        point[counts] = fix_surest(point[counts], covariance, model.most)
-    return points
+    state = again(model, state, journal, "whole numbers", ~none, 1 if moved else 0)
+    return model, state, ~none

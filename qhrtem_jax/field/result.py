@@ -74,7 +74,7 @@ class Integrated:
     refined model, both over the union of the regions, and over the whole image, vacuum and all (as
     the paper gives it); the C1 (at the deepest exit plane) and the absorption that the stitched
     image was simulated with; how many slices each region lies above that plane; the regions'
-    heights in cells."""
+    heights in cells; the slice of the cell that the crystal begins with."""
 
     fit: Fit
     fit_image: Fit
@@ -85,6 +85,7 @@ class Integrated:
     fit_refined_image: Fit | None = dataclasses.field(default=None, metadata=OPTIONAL)
     C1_global_refined_nm: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
     heights_cells: tuple[int, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    entrance_slice: int | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

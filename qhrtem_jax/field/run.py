@@ -66,7 +66,8 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     std_noise: dict[str, float | None] = {}
     std: dict[str, float | None] = {}
     if chosen.refine:
-        state, fixed = refine(model, state, counted, journal)
+        model, state, fixed = refine(model, state, counted, journal)
+        fit = model.regions
         state, counts = certify(model, state, journal, fixed, chosen.sweeps)
         counted = dataclasses.replace(counted, points=state.points, noise=state.weights.noise)
         refined = image(model, state, journal)
@@ -85,6 +86,7 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
             fit_refined_image=figures_of_merit(refined, experiment, None),
             C1_global_refined_nm=float(vector[INDEX["C1"]]),
             heights_cells=tuple(int(n) for n in state.stack.heights),
+            entrance_slice=_entrance(model),
         )
     else:
         if problem.counted is None:
@@ -134,6 +136,12 @@ def _counted_regions(problem: FieldProblem, model: RegionsModel, journal: Journa
     return RegionState(points, relaxed_points, known.noise)
 
 
+def _entrance(model: FieldModel) -> int:
+    """The slice of the crystal's cell, as it was read, that crystals begin with."""
+    given = model.problem.settings.specimen.entrance
+    return model.sites.entrance if isinstance(given, str) else given
+
+
 def _mean_adjusted(model: FieldModel, difference: np.ndarray) -> np.ndarray:
     """The difference with the mean of each region removed, 0 outside of the regions."""
     rows, cols = model.targets.shape[1:]
@@ -157,4 +165,9 @@ def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionStat
                 f"{entry.name}: a surface atom that is unlikely is kept, since the image demands it"
             )
     full = full_remarks(fit, state.points)
+    if fit.sites.entrance:
+        remarks.append(
+            f"the crystal begins with slice {fit.sites.entrance} of its cell (from 0): regions one "
+            "by one were counted as if with the first"
+        )
     return [*remarks, *full, *exit_remarks(entries), *misfit_remarks(state.noise)]

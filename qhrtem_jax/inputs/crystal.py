@@ -29,7 +29,8 @@ def load_crystal(settings: Settings, reader: Reader) -> Crystal:
         raise InputError("specimen.structure: none given, expected a .cel or .cif file")
     _check_directions(known)
     b_nm2 = tuple((known.b_nm2 or {}).items())
-    key = ("crystal", known.structure, known.zone, known.up, known.max_strain, b_nm2, known.slices)
+    cut = known.slices, known.entrance
+    key = ("crystal", known.structure, known.zone, known.up, known.max_strain, b_nm2, *cut)
     crystal = reader.once(key, lambda: _read(known, reader))
     size.check_cell(crystal, known.structure)
     return crystal
@@ -60,7 +61,7 @@ def _read(known: SpecimenSettings, reader: Reader) -> Crystal:
             )
     atoms, length = crystal.atoms, crystal.lengths_nm
     if not isinstance(known.slices, str):
-        return Crystal(length, atoms, known.slices)
+        return _begun(Crystal(length, atoms, known.slices), known)
     slices, shift, error = equal_slices(atoms.positions[:, 2], length[2])
     places = atoms.positions + np.array([0.0, 0.0, shift])  # planes in the middle of their slices
     atoms = dataclasses.replace(atoms, positions=np.mod(places, 1.0))
@@ -69,7 +70,19 @@ def _read(known: SpecimenSettings, reader: Reader) -> Crystal:
             f"specimen.slices=auto: {slices} slices of {length[2] / slices:.3f} nm, in which atoms "
             f"lie up to {error:.3f} nm from the middle of theirs"
         )
-    return Crystal(length, atoms, slices)
+    return _begun(Crystal(length, atoms, slices), known)
+
+
+def _begun(crystal: Crystal, known: SpecimenSettings) -> Crystal:
+    """The crystal beginning with the slice that the settings name."""
+    first = 0 if isinstance(known.entrance, str) else known.entrance
+    if first >= crystal.slices:
+        raise InputError(
+            f"specimen.entrance: found {first}, expected 0 to {crystal.slices - 1} or auto"
+        )
+    places = crystal.atoms.positions - np.array([0.0, 0.0, first / crystal.slices])
+    atoms = dataclasses.replace(crystal.atoms, positions=places)
+    return crystal if first == 0 else dataclasses.replace(crystal, atoms=atoms)
 
 
 def _with_vibrations(cell: UnitCell, known: SpecimenSettings, reader: Reader) -> UnitCell:

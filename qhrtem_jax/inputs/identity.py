@@ -10,6 +10,7 @@ from qhrtem_jax.inputs.handover import HANDED_OVER, content_digest
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.files import file_size
+from qhrtem_jax.io.images import FOLDERS
 from qhrtem_jax.io.run_folder import RESULT
 from qhrtem_jax.io.seal import sha256
 
@@ -46,6 +47,10 @@ def input_files(settings: Settings, reader: Reader) -> dict[str, dict[str, str]]
 
 
 def _sha256(path: Path, option: str) -> str:
+    if path.is_dir() and path.suffix.lower() in FOLDERS:
+        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        names = [[str(part.relative_to(path)), _sha256(part, option)] for part in parts]
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
     size = file_size(path, option)  # refuses what would block
     if size > LARGEST_INPUT:
         raise InputError(f"{option}: {path} has {size} bytes, expected at most {LARGEST_INPUT}")

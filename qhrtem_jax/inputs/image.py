@@ -18,9 +18,10 @@ from qhrtem_jax.inputs.rois import (
     roi_shape,
 )
 from qhrtem_jax.inputs.settings import DataSettings
-from qhrtem_jax.io.images import RAW, crop, read_image
+from qhrtem_jax.io.images import RAW, check_normalised, crop, read_frames
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import contrast_of, find_vacuum
+from qhrtem_jax.micrograph.stack import registered_mean
 from qhrtem_jax.physics.camera import Frame
 
 LIVELY_VACUUM = 6.0
@@ -43,7 +44,15 @@ class Experiment:
 def load_field(data: DataSettings, reader: Reader) -> Experiment:
     """The whole image, or its crop `data.frame`, with the noise of its pixels."""
     return reader.once(
-        ("field", data.image, data.shape, data.frame, *_of_noise(data), data.sampling_nm),
+        (
+            "field",
+            data.image,
+            data.shape,
+            data.stack,
+            data.frame,
+            *_of_noise(data),
+            data.sampling_nm,
+        ),
         lambda: _read_field(data, reader),
     )
 
@@ -56,7 +65,8 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
                 f"data.{option}: only stage prepare uses it, expected no data.roi_shape, data.rois,"
                 " data.average and data.frame beside it, or data.prepared=DIR"
             )
-    whole = read_image(image_file(data, "an image file"), data.shape, image_option(data))
+    whole = image_of(data, reader, "an image file")
+    check_normalised(whole, f"{image_option(data)}: {data.image}")
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
     check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)
@@ -84,6 +94,40 @@ def warn_of_contrast(
         f"data.vacuum={list(region)} is not empty: parts of it vary {contrast:.0f} times as much "
         f"as others, so the noise is stated too large{other}"
     )
+
+
+def image_of(data: DataSettings, reader: Reader, expected: str) -> Float[np.ndarray, "rows cols"]:
+    """The image of a file as it is, counts or not: of a stack one frame, or the mean of all;
+    `expected` is said where no file is named.
+
+    **Raises:** `InputError` for a file that cannot be used, and a frame that a stack lacks.
+    """
+    path = image_file(data, expected)
+    return reader.once(
+        ("image", path, data.shape, data.stack), lambda: _one_image(path, data, reader)
+    )
+
+
+def _one_image(path: Path, data: DataSettings, reader: Reader) -> Float[np.ndarray, "rows cols"]:
+    if isinstance(data.stack, str) and data.stack != "mean":
+        raise InputError(f"data.stack: found {data.stack!r}, expected mean or a frame's number")
+    frames = read_frames(path, data.shape, image_option(data))
+    if isinstance(data.stack, int):
+        if data.stack >= len(frames):
+            raise InputError(
+                f"data.stack: found {data.stack}, expected 0 to {len(frames) - 1}: {path} has "
+                f"{len(frames)} frames"
+            )
+        frames = frames[data.stack : data.stack + 1]
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever wants finite numbers looks
+        if len(frames) == 1:
+            return np.asarray(frames[0], dtype=np.float64)
+        mean, drifts = registered_mean(frames)
+    reader.warn(
+        f"the image is the mean of the {len(frames)} frames of {path}, which drift by up to "
+        f"{np.hypot(*drifts.T).max():.1f} pixels; data.stack=0 takes the first alone"
+    )
+    return mean
 
 
 def image_file(data: DataSettings, expected: str) -> Path:
@@ -115,7 +159,15 @@ def averages(data: DataSettings, field: Experiment, reader: Reader) -> list[Orig
     roi_shape(data)  # refuses a missing or an empty one
     if isinstance(data.average, str):
         regions = find_regions(data, field.image, field.noise)
-        key = ("average", data.image, data.frame, data.roi_shape, data.rois, *_of_noise(data))
+        key = (
+            "average",
+            data.image,
+            data.stack,
+            data.frame,
+            data.roi_shape,
+            data.rois,
+            *_of_noise(data),
+        )
         return [reader.once(key, lambda: choose_average(regions))]
     if not data.average:
         raise InputError("data.average: found an empty list, expected [[row0,col0],...]")

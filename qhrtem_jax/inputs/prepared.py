@@ -9,11 +9,11 @@ from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
-from qhrtem_jax.inputs.image import image_file, image_option
+from qhrtem_jax.inputs.image import image_file, image_of
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import DataSettings, Settings
 from qhrtem_jax.io.calibration import file_sampling
-from qhrtem_jax.io.images import MEAN_RANGE, read_counts
+from qhrtem_jax.io.images import MEAN_RANGE
 from qhrtem_jax.io.run_folder import RunFolder
 
 S = TypeVar("S", bound=Settings)
@@ -43,6 +43,7 @@ def with_prepared(settings: S, reader: Reader) -> S:
         data,
         image=image,
         shape=None,
+        stack="mean",
         sampling_nm=tuple(known["sampling_nm"]),
         roi_shape=tuple(known["roi_shape"]),
         rois=data.rois or tuple(tuple(roi["origin_px"]) for roi in result["rois"]),
@@ -68,14 +69,6 @@ def corners_of(
     ]
 
 
-def read_raw(data: DataSettings, reader: Reader) -> Float[np.ndarray, "rows cols"]:
-    """The image of a file as it is, counts or not."""
-    return reader.once(
-        ("counts", data.image, data.shape),
-        lambda: read_counts(image_file(data, "an image"), data.shape, image_option(data)),
-    )
-
-
 def is_raw(data: DataSettings, counts: Float[np.ndarray, "rows cols"]) -> bool:
     """Whether an image holds counts, as it is said to or as it looks (a few hot pixels do not
     matter): its vacuum is not at 1."""
@@ -96,7 +89,7 @@ def wants_preparation(settings: Settings, reader: Reader) -> bool:
         return False
     if any(x is not None for x in (data.dark, data.vacuum_image, data.mask)):
         return True
-    path, counts = image_file(data, "an image file"), read_raw(data, reader)
+    path, counts = image_file(data, "an image file"), image_of(data, reader, "an image file")
     if is_raw(data, counts):
         return True
     sampling = data.sampling if data.sampling_nm is not None else file_sampling(path)

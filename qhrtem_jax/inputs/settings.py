@@ -34,6 +34,7 @@ class DataSettings:
 
     image: str | None = None
     shape: tuple[int, int] | None = None
+    stack: int | str = "mean"
     sampling_nm: tuple[float, float] | float | None = None
     mtf: str | None = None
     mtf_scale: float = 1.0
@@ -57,6 +58,7 @@ class DataSettings:
     INPUTS: typing.ClassVar = ("image", "mtf", "dark", "vacuum_image", "mask", "prepared")
     RANGES: typing.ClassVar = {
         "shape": _PIXELS,
+        "stack": (0, 1_000_000),
         "roi_shape": _PIXELS,
         "frame": _ORIGIN,
         "vacuum": _ORIGIN,
@@ -96,6 +98,7 @@ class SpecimenSettings:
     scattering: str = "weickenmeier_kohl"
     max_cells: int = 7
     fill: str = "entrance"
+    entrance: int | str = "auto"
 
     INPUTS: typing.ClassVar = ("structure",)
     CHOICES: typing.ClassVar = {
@@ -111,6 +114,7 @@ class SpecimenSettings:
         "grid": (8, 65536),
         "grid_error": (1e-7, 1.0),
         "max_cells": (1, 10_000),
+        "entrance": (0, 1000),
     }
 
 
@@ -322,6 +326,7 @@ def _check_words(settings: Settings) -> None:
     for name, value, expected in (
         ("specimen.grid", settings.specimen.grid, "[rows,cols]"),
         ("specimen.slices", settings.specimen.slices, "a number"),
+        ("specimen.entrance", settings.specimen.entrance, "a number"),
         ("data.rois", settings.data.rois, "[[row0,col0],...]"),
         ("data.average", settings.data.average, "[[row0,col0],...]"),
         ("memory_gb", settings.memory_gb, "a number of GiB"),

@@ -5,6 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qhrtem_jax.io.digital_micrograph import digital_micrograph_calibration
+from qhrtem_jax.io.hdf5 import emd_calibration, hspy_calibration
+from qhrtem_jax.io.rosettasciio import other_calibration
+from qhrtem_jax.io.ser import ser_calibration
+from qhrtem_jax.io.zarr_files import zspy_calibration
+
 NM = {
     "nm": 1.0,
     "nanometer": 1.0,
@@ -17,11 +23,15 @@ NM = {
     "å": 0.1,
     "angstrom": 0.1,
     "m": 1e9,
+    "meters": 1e9,
 }
 """Units of length, in lower case, in nm."""
 
 SENSIBLE = (1e-4, 10.0)
 """nm per pixel that an image of atoms may have; anything else is no calibration."""
+
+WITHOUT = (".npy", ".npz", ".dat", ".raw", ".png")
+"""Endings of images that say nothing of it."""
 
 Pair = tuple[float, float]
 
@@ -29,9 +39,10 @@ Pair = tuple[float, float]
 def file_sampling(path: Path) -> Pair | None:
     """(row, column) nm per pixel that a file of an image gives; None where it gives none, or none
     that can be. A damaged file gives none: whoever reads the image says what is wrong with it."""
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    ending = path.suffix.lower()
+    if ending in WITHOUT:
         return None
+    reader = _READERS.get(ending, _by_units(other_calibration))
     try:
         found = reader(path)
     except Exception:  # as many kinds as there are ways to damage a file
@@ -69,16 +80,27 @@ def _mrc(path: Path) -> Pair | None:
         return float(voxel.y) / 10.0, float(voxel.x) / 10.0
 
 
-def _digital_micrograph(path: Path) -> Pair | None:
-    from rsciio.digitalmicrograph import file_reader
+def _by_units(
+    read: Callable[[Path], tuple[tuple[float, str], tuple[float, str]] | None],
+) -> Callable[[Path], Pair | None]:
+    """Of a reader of sizes with their units."""
 
-    axes = file_reader(str(path), lazy=True)[0]["axes"][-2:]
-    down, along = (_in_nm(float(axis["scale"]), str(axis["units"])) for axis in axes)
-    return down, along
+    def find(path: Path) -> Pair | None:
+        known = read(path)
+        if known is None:
+            return None
+        (down, its_unit), (along, other_unit) = known
+        return _in_nm(down, its_unit), _in_nm(along, other_unit)
+
+    return find
 
 
 _READERS: dict[str, Callable[[Path], Pair | None]] = {
     **dict.fromkeys((".tif", ".tiff"), _tiff),
     ".mrc": _mrc,
-    **dict.fromkeys((".dm3", ".dm4"), _digital_micrograph),
+    **dict.fromkeys((".dm3", ".dm4"), _by_units(digital_micrograph_calibration)),
+    ".emd": _by_units(emd_calibration),
+    ".hspy": _by_units(hspy_calibration),
+    ".zspy": _by_units(zspy_calibration),
+    ".ser": _by_units(ser_calibration),
 }

@@ -6,18 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.digital_micrograph import read_digital_micrograph
 from qhrtem_jax.io.files import file_size, reading
+from qhrtem_jax.io.hdf5 import read_emd, read_hspy
 from qhrtem_jax.io.image_size import MOST_PIXELS, check_declared
 from qhrtem_jax.io.mrc import read_mrc
 from qhrtem_jax.io.numpy_files import read_npy, read_npz
+from qhrtem_jax.io.picture import read_png
+from qhrtem_jax.io.rosettasciio import read_other
+from qhrtem_jax.io.ser import read_ser
 from qhrtem_jax.io.tiff import read_tiff
+from qhrtem_jax.io.zarr_files import read_zspy
 
 RAW = (".dat", ".raw")
 """Endings of files of pixels alone, whose shape is not in them."""
+
+FOLDERS = (".zspy",)
+"""Endings of images that may be folders."""
 
 MEAN_RANGE = (0.3, 3.0)
 """Mean intensity of an image that is normalised to its vacuum."""
@@ -29,18 +37,6 @@ LEAST_PEAK_TO_PEAK = 1e-9
 """Peak to peak of an image, against its mean; the last digit of a float32 is 1e-7."""
 
 
-def read_image(
-    path: Path, shape: tuple[int, int] | None = None, option: str = "image"
-) -> Float64[np.ndarray, "rows cols"]:
-    """A vacuum-normalised image; `option` is named in errors.
-
-    **Raises:** `InputError` that names the file, what was found and what was expected.
-    """
-    image = read_pixels(path, shape, option)
-    _check_normalised(image, f"{option}: {path}")
-    return image
-
-
 def read_pixels(
     path: Path, shape: tuple[int, int] | None = None, option: str = "image"
 ) -> Float64[np.ndarray, "rows cols"]:
@@ -49,20 +45,33 @@ def read_pixels(
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
     image = read_counts(path, shape, option)
-    if not np.all(np.isfinite(image)):
-        count = int(np.sum(~np.isfinite(image)))
-        raise InputError(f"{option}: {path} has {count} pixels that are NaN or infinite")
+    _check_finite(image, f"{option}: {path}")
     return image
 
 
 def read_counts(
     path: Path, shape: tuple[int, int] | None = None, option: str = "image"
 ) -> Float64[np.ndarray, "rows cols"]:
-    """An image in any unit, as it is.
+    """The one image of a file, in any unit, as it is; see `read_frames`.
+
+    **Raises:** `InputError` that names the file, what was found and what was expected.
+    """
+    frames = read_frames(path, shape, option)
+    if len(frames) > 1:
+        raise InputError(f"{option}: {path} holds a stack of {len(frames)} images, expected one")
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever wants finite numbers looks
+        return np.asarray(frames[0], dtype=np.float64)
+
+
+def read_frames(
+    path: Path, shape: tuple[int, int] | None = None, option: str = "image"
+) -> Shaped[np.ndarray, "frames rows cols"]:
+    """The images of a file, in any unit and any kind of real numbers, as they are.
 
     By its ending: .dat or .raw (float32, needs `shape`), .npy, .npz (its array `image`, or its only
-    one), .tif/.tiff, .mrc, .dm3/.dm4 (needs the `formats` extra). At most `MOST_PIXELS`; what a
-    file declares is checked against its size before it is read.
+    one), .tif/.tiff, .mrc, .dm3/.dm4, .emd, .hspy/.zspy, .ser, .png. At most `MOST_PIXELS`; what a
+    file declares is checked against its size before it is read. All else is RosettaSciIO's, where
+    that is installed.
 
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
@@ -71,29 +80,32 @@ def read_counts(
             f"{option}: found the shape {list(shape)}, expected [rows,cols] above 0 of at most "
             f"{MOST_PIXELS} pixels"
         )
-    file_size(path, option)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(
-            f"{option}: {path} ends with {path.suffix!r}, expected one of {', '.join(_READERS)}"
-        )
+    ending = path.suffix.lower()
+    if ending not in FOLDERS:
+        file_size(path, option)
+    reader = _READERS.get(ending, _other)
     with reading(path, option), warnings.catch_warnings():
         # numbers that overflow in a damaged file; the image itself is checked afterwards
         warnings.simplefilter("ignore", RuntimeWarning)
         image = reader(path, shape, option)
     if np.ma.is_masked(image):
         raise InputError(f"{option}: {path} has masked pixels, expected a whole image")
-    if image.ndim != 2 or min(image.shape) < 1:
-        raise InputError(f"{option}: {path} has shape {image.shape}, expected rows and columns")
+    if image.ndim not in (2, 3) or min(image.shape) < 1:
+        raise InputError(
+            f"{option}: {path} has shape {image.shape}, expected rows and columns, or a stack of "
+            "these"
+        )
     if image.dtype.kind not in "fiu":
         raise InputError(f"{option}: {path} holds {image.dtype} numbers, expected real intensities")
-    if shape is not None and image.shape != tuple(shape):
-        raise InputError(f"{option}: {path} has shape {image.shape}, expected {tuple(shape)}")
-    with np.errstate(over="ignore", invalid="ignore"):  # whoever wants finite numbers looks
-        return np.asarray(image, dtype=np.float64)
+    if shape is not None and image.shape[-2:] != tuple(shape):
+        raise InputError(f"{option}: {path} has shape {image.shape[-2:]}, expected {tuple(shape)}")
+    return image.reshape(-1, *image.shape[-2:])
 
 
-def _check_normalised(image: np.ndarray, where: str) -> None:
+def check_normalised(image: Float[np.ndarray, "rows cols"], where: str) -> None:
+    """**Raises:** `InputError` for an image that is not finite, or not normalised to its vacuum;
+    `where` begins the message."""
+    _check_finite(image, where)
     low, high = float(np.min(image)), float(np.max(image))
     largest = max(-low, high)
     with np.errstate(over="ignore"):
@@ -113,6 +125,12 @@ def _check_normalised(image: np.ndarray, where: str) -> None:
         )
 
 
+def _check_finite(image: np.ndarray, where: str) -> None:
+    if not np.all(np.isfinite(image)):
+        count = int(np.sum(~np.isfinite(image)))
+        raise InputError(f"{where} has {count} pixels that are NaN or infinite")
+
+
 def _read_raw(path: Path, shape: tuple[int, int] | None, option: str) -> np.ndarray:
     if shape is None:
         raise InputError(f"{option}: {path} is a raw file: its shape [rows,cols] is needed")
@@ -124,6 +142,13 @@ def _read_raw(path: Path, shape: tuple[int, int] | None, option: str) -> np.ndar
         )
     check_declared(f"{option}: {path}", shape, np.dtype("<f4"), size)
     return np.fromfile(path, "<f4").reshape(shape)
+
+
+def _other(path: Path, shape: tuple[int, int] | None, option: str) -> np.ndarray:
+    try:
+        return read_other(path, option)
+    except InputError as error:
+        raise InputError(f"{error}; expected one of {', '.join(_READERS)}") from None
 
 
 def _by_header(reader: Callable[[Path, str], np.ndarray]) -> Callable:
@@ -139,6 +164,11 @@ _READERS = {
     ".mrc": _by_header(read_mrc),
     ".dm3": _by_header(read_digital_micrograph),
     ".dm4": _by_header(read_digital_micrograph),
+    ".emd": _by_header(read_emd),
+    ".hspy": _by_header(read_hspy),
+    ".zspy": _by_header(read_zspy),
+    ".ser": _by_header(read_ser),
+    ".png": _by_header(read_png),
 }
 
 

@@ -31,11 +31,11 @@ _DEFLATE = (8, 32946)
 _COLOURS = {2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
 
 
-def read_tiff(path: Path, option: str) -> Shaped[np.ndarray, "rows cols"]:
-    """The one image of a TIFF file; smaller pages behind it (thumbnails) are passed over.
+def read_tiff(path: Path, option: str) -> Shaped[np.ndarray, "frames rows cols"]:
+    """The images of a TIFF file that are alike; smaller pages behind them (thumbnails) are passed
+    over.
 
-    **Raises:** `InputError` for one that is not as declared, or several images; tifffile's errors
-    for a damaged file.
+    **Raises:** `InputError` for one that is not as declared; tifffile's errors for a damaged file.
     """
     import tifffile
 
@@ -43,19 +43,36 @@ def read_tiff(path: Path, option: str) -> Shaped[np.ndarray, "rows cols"]:
     where = f"{option}: {path}"
     with path.open("rb") as file:
         pages = _walk(file, size, where)
-    alike = sum(page == pages[0] for page in pages)
-    if alike > 1:
-        raise InputError(f"{where} holds {alike} images of the same size, expected one")
+    alike = [k for k, page in enumerate(pages) if page == pages[0]]
     # is_ome: its metadata may name further files
     with tifffile.TiffFile(path, is_ome=False) as file:
-        page = file.pages.first
-        _check_page(page, size, where)
+        first: Any = file.pages.first
+        _check_page(first, size, where)
         depth = _announced(file)
-        if depth > 1:
-            raise InputError(f"{where} holds a stack of {depth} images, expected one")
-        if int(page.compression) in _DEFLATE:
-            _check_segments(file.filehandle, page, where)
-        return page.asarray()
+        if depth > 1 and len(alike) == 1:  # ImageJ lays large stacks behind their first page
+            return _behind(path, first, depth, size, where)
+        check_declared(where, (len(alike), *first.shape), first.dtype, size, MOST_COMPRESSION)
+        frames = []
+        for k in alike:
+            page: Any = file.pages[k]
+            _check_page(page, size, where)
+            if page.dtype != first.dtype:
+                raise InputError(f"{where} holds images of several kinds of numbers")
+            if int(page.compression) in _DEFLATE:
+                _check_segments(file.filehandle, page, where)
+            frames.append(page.asarray())
+    return np.stack(frames)
+
+
+def _behind(path: Path, page: Any, depth: int, size: int, where: str) -> np.ndarray:
+    """A stack whose frames follow each other without pages of their own."""
+    if int(page.compression) != 1 or not page.is_contiguous:
+        raise InputError(f"{where} announces {depth} images and holds one")
+    shape, start = (depth, *page.shape), int(page.dataoffsets[0])
+    check_declared(where, shape, page.dtype, size - start)
+    order = page.parent.byteorder + page.dtype.str[1:]
+    found = np.fromfile(path, order, depth * page.size, offset=start)
+    return found.reshape(shape).astype(page.dtype)
 
 
 def _check_page(page: Any, size: int, where: str) -> None:

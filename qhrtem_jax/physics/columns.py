@@ -162,6 +162,7 @@ class Sites:
 
     One entry per site: its `slice`, its height `z` in cells from the entrance, the `chain` it
     belongs to, and its `rank` (the site is taken when the chain has more than `rank` atoms).
+    `entrance`: the first slice in which there are atoms.
     """
 
     slice: Int[np.ndarray, " sites"]
@@ -171,6 +172,7 @@ class Sites:
     stack: int
     chains: int
     fill: str
+    entrance: int = 0
 
     def occupied(
         self, counts: Num[np.ndarray, "*batch chains"]
@@ -182,7 +184,7 @@ class Sites:
         self, counts: Num[np.ndarray, "*batch chains"]
     ) -> Float[np.ndarray, "*batch chains"]:
         """Place of each chain's first atom among its sites in the order of the beam: 0 where chains
-        are filled from the entrance. Fractions follow fractional `counts`."""
+        are filled from the first slice. Fractions follow fractional `counts`."""
         first = np.zeros(np.shape(counts))
         for c in range(self.chains):
             mine = np.flatnonzero(self.chain == c)
@@ -193,7 +195,8 @@ class Sites:
             end = np.where(taken.any(-1), len(mine) - np.argmax(taken[..., ::-1], axis=-1), 0)
             last = np.take_along_axis(share, np.maximum(end - 1, 0)[..., None], axis=-1)[..., 0]
             whole = np.where(taken.any(-1), end - 1 + last, 0.0)
-            first[..., c] = whole - np.asarray(counts)[..., c] if self.fill != "entrance" else 0.0
+            begins = self.fill == "entrance" and self.entrance == 0
+            first[..., c] = 0.0 if begins else whole - np.asarray(counts)[..., c]
         return np.maximum(first, 0.0)
 
     def per_slice(
@@ -214,16 +217,23 @@ class Sites:
         return first, last
 
 
-def sites_of(columns: Columns, cells: int, fill: str = "entrance") -> Sites:
-    """Sites of `cells` cells along the beam; `fill` says from where chains are filled."""
+def sites_of(columns: Columns, cells: int, fill: str = "entrance", entrance: int = 0) -> Sites:
+    """Sites of `cells` cells along the beam; `fill` says from where chains are filled: from the
+    entrance, which is before the slice `entrance` (sites before it are filled last)."""
     if fill not in FILLS:
         raise InputError(f"fill: found {fill!r}, expected one of {', '.join(FILLS)}")
+    if not 0 <= entrance < columns.slices or (entrance and fill != "entrance"):
+        raise InputError(
+            f"entrance: found {entrance}, expected 0 to {columns.slices - 1}, and 0 where chains "
+            "are not filled from the entrance"
+        )
     stack = cells * columns.slices
     slices, heights, chains, ranks = [], [], [], []
     for index, chain in enumerate(columns.chains):
         at = np.array([m * columns.slices + s for m in range(cells) for s in chain.slices])
         middle = 0.5 * (stack - 1)
-        key = {"entrance": at, "exit": -at, "centre": np.abs(at - middle) + 1e-3 * (at > middle)}
+        late = at + stack * (at < entrance)
+        key = {"entrance": late, "exit": -at, "centre": np.abs(at - middle) + 1e-3 * (at > middle)}
         along = np.array([m + z for m in range(cells) for z in chain.z])
         order = np.lexsort((-along if fill == "exit" else along, key[fill]))
         rank = np.empty(len(at), dtype=int)
@@ -240,6 +250,7 @@ def sites_of(columns: Columns, cells: int, fill: str = "entrance") -> Sites:
         stack,
         len(columns.chains),
         fill,
+        entrance,
     )
 
 

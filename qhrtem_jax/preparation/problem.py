@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
-from qhrtem_jax.inputs.image import image_file, warn_of_contrast
+from qhrtem_jax.inputs.image import image_file, image_of, warn_of_contrast
 from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
-from qhrtem_jax.inputs.prepared import is_raw, read_raw
+from qhrtem_jax.inputs.prepared import is_raw
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.calibration import file_sampling
@@ -60,7 +60,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
     data = settings.data
     space = parameter_space(settings)
     path = image_file(data, "an image of a crystal")
-    counts = read_raw(data, reader)
+    counts = image_of(data, reader, "an image of a crystal")
     crystal = load_crystal(settings, reader)
     microscope = load_microscope(settings, reader)
     for option in UNUSED:

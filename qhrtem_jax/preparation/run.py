@@ -265,8 +265,9 @@ def _remarks(
     if len(close) > 1:
         said.append(
             f"the origin of the cell is doubtful: {len(close)} places explain single cells nearly "
-            f"as well (NCC {100 * origin.ncc:.2f} and {100 * origin.ncc_elsewhere:.2f} %); where "
-            "columns of atoms begin at other heights than the cell says, numbers may be wrong"
+            f"as well (NCC {100 * origin.ncc:.2f} and {100 * origin.ncc_elsewhere:.2f} %); with "
+            "which plane the crystal begins depends on it, and stage stitch finds that; numbers of "
+            "regions one by one may be an atom off"
         )
     if not prepared.seen.all():
         said.append(

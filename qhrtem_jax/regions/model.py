@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -13,7 +15,7 @@ from qhrtem_jax.inputs.lattice import lattice_drift
 from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
 from qhrtem_jax.matching.weights import PossibleLayers
 from qhrtem_jax.physics.autogrid import GridChoice
-from qhrtem_jax.physics.columns import Columns, Sites
+from qhrtem_jax.physics.columns import Columns, Sites, sites_of
 from qhrtem_jax.physics.parameters import INDEX, NAMES
 from qhrtem_jax.physics.structured import Layout, StructuredSimulator, moved_plane
 from qhrtem_jax.refine.bounds import PointBounds
@@ -161,6 +163,22 @@ def _mean_drift(problem: RegionsProblem) -> np.ndarray:
     frame = problem.field.frame
     drifts = [lattice_drift(o, problem.specimen.columns, frame) for o in problem.averaged]
     return np.mean(drifts or [np.zeros(2)], axis=0)
+
+
+def with_entrance(model: RegionsModel, entrance: int) -> RegionsModel:
+    """The model of crystals that begin with another slice of the cell; its programs stay."""
+    problem, columns = model.problem, model.columns
+    specimen = problem.settings.specimen
+    sites = sites_of(columns, specimen.max_cells, specimen.fill, entrance)
+    ranks = jnp.asarray(sites.rank, model.simulator.potential.site_rank.dtype)
+    surfaces = surfaces_of(columns, sites, problem.settings.reconstruct.surfaces)
+    return dataclasses.replace(
+        model,
+        problem=dataclasses.replace(problem, sites=sites),
+        sites=sites,
+        constraints=dataclasses.replace(model.constraints, surfaces=surfaces),
+        simulator=eqx.tree_at(lambda s: s.potential.site_rank, model.simulator, ranks),
+    )
 
 
 def fitter(model: RegionsModel, noise: NoiseModel) -> RegionModel:

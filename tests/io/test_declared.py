@@ -12,12 +12,14 @@ import sys
 import zipfile
 import zlib
 
+import h5py
 import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
-from tests.io import digital_micrograph
+from tests.io import digital_micrograph, image_formats
 
 TIME_LIMIT_S = 1.0
 MEMORY_LIMIT_MIB = 200
@@ -27,15 +29,12 @@ CHILD = """
 import json, logging, resource, sys, time
 from pathlib import Path
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.images import read_image
+from tests.io.reading import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.tables import read_table
 from qhrtem_jax.inputs.handover import read_result
 import tifffile, mrcfile.utils, mrcfile.mrcfile, zipfile
-try:
-    import rsciio.digitalmicrograph
-except ImportError:
-    pass
+import PIL.PngImagePlugin
 logging.disable(logging.CRITICAL)
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 600 * 2**20,) * 2)
@@ -143,7 +142,9 @@ def write_all(folder):
     struct.pack_into("<L", content, places[279], len(packed))
     path.write_bytes(content + packed)
     tifffile.imwrite(
-        add("pages.tif", "3 images"), np.ones((3, 16, 16), "<f4"), photometric="minisblack"
+        add("pages.tif", "a stack of 3 images"),
+        np.ones((3, 16, 16), "<f4"),
+        photometric="minisblack",
     )
     mrc(add("wide.mrc", "declares"), {0: 2**31 - 1, 1: 2**31 - 1})
     mrc(add("short.mrc", "cut off"), {0: 16384, 1: 16384})
@@ -161,6 +162,26 @@ def write_all(folder):
     for name in ("ImageData", "", "ImageList"):
         image = [writer.tag(name, 20, writer.group(image))]
     sparse(add("sparse.dm4", "10000000000 pixels"), 50 * GIB, dm4(image))
+    frame = np.ones((1, 16, 16), "<f4")
+    image_formats.write_ser(path := add("wide.ser", "declares"), frame, (0.01, 0.01))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<II", content, content.index(frame.tobytes()) - 8, 2**31, 2**31)
+    path.write_bytes(content)
+    image_formats.write_ser(path := add("many.ser", "more than it holds"), frame, (0.01, 0.01))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, 18, 2**31)
+    path.write_bytes(content)
+    with h5py.File(add("wide.hspy", "declares"), "w") as file:
+        file.create_dataset("Experiments/one/data", (2**20, 2**20), "f8", chunks=True)
+    with h5py.File(add("bomb.emd", "declares"), "w") as file:
+        group = file.create_group("data/image")
+        group.attrs["emd_group_type"] = 1
+        group.create_dataset("data", (2**20, 2**12), "f4", chunks=True, compression="gzip")
+    Image.new("L", (16, 16)).save(path := add("wide.png", "declares"))
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">II", content, 16, 2**30, 2**30)
+    struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+    path.write_bytes(content)
     sparse(add("sparse.dat", "found the shape"), 40 * GIB)
     for name in ("sparse.mtf", "sparse.csv", "sparse.json"):
         sparse(add(name, "expected at most"), 40 * GIB)
@@ -180,7 +201,6 @@ def write_all(folder):
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory by Linux's means")
 def test_what_declares_too_much_is_refused_at_once(tmp_path):
     expected = write_all(tmp_path)
-    pytest.importorskip("rsciio", reason="needs the extra `formats`")
     child = subprocess.run(
         [sys.executable, "-c", CHILD],
         input=json.dumps([str(tmp_path / name) for name in expected]),

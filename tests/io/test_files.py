@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.images import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.io.structures import read_structure
 from tests.io import digital_micrograph
+from tests.io.reading import read_image
 
 CIF = """data_cubic
 _cell_length_a 3.905
@@ -129,7 +129,6 @@ def test_resume_is_refused_for_another_run(tmp_path):
 
 @pytest.mark.parametrize("ending", ["dm3", "dm4"])
 def test_digital_micrograph(tmp_path, ending):
-    pytest.importorskip("rsciio", reason="needs the extra `formats`")
     image = np.random.default_rng(0).uniform(0.5, 1.5, (9, 14)).astype(np.float32)
     path = tmp_path / f"image.{ending}"
     digital_micrograph.write(path, image)

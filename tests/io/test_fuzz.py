@@ -11,13 +11,13 @@ from hypothesis.extra import numpy as arrays
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.handover import imaging_vector, read_result
-from qhrtem_jax.io.images import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.tables import read_table
 from qhrtem_jax.physics.parameters import NAMES
 from qhrtem_jax.stages import run_settings
 from tests import fuzz
 from tests.io import digital_micrograph
+from tests.io.reading import read_image
 
 CASES = 100
 READERS = fuzz.readers()
@@ -99,7 +99,6 @@ def write(path, image):
     elif path.suffix == ".dat":
         image.tofile(path)
     else:
-        pytest.importorskip("rsciio", reason="needs the extra `formats`")
         digital_micrograph.write(path, image)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import file_size
-from qhrtem_jax.io.images import read_image
 from qhrtem_jax.io.mtf import read_mtf
 from qhrtem_jax.io.tables import read_table
+from tests.io.reading import read_image
 
 GOOD = np.random.default_rng(0).uniform(0.5, 1.5, (9, 13))
 
@@ -25,7 +25,8 @@ def with_pixel(value, dtype="<f8"):
     [
         (np.ones((0, 5)), r"shape \(0, 5\)"),
         (np.ones((1, 1)), "constant"),
-        (np.ones((2, 9, 13)) * GOOD, r"shape \(2, 9, 13\)"),
+        (np.ones((2, 9, 13)) * GOOD, "holds a stack of 2 images, expected one"),
+        (np.ones((2, 2, 9, 13)) * GOOD, r"shape \(2, 2, 9, 13\)"),
         (np.array(1.0), r"shape \(\)"),
         (GOOD > 1, "holds bool numbers"),
         (GOOD.astype(complex), "holds complex128 numbers"),

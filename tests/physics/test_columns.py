@@ -17,7 +17,7 @@ from qhrtem_jax.physics.field import FieldState, make_field
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.specimen import Atoms, Crystal
-from qhrtem_jax.physics.structured import make_structured
+from qhrtem_jax.physics.structured import make_structured, moved_plane
 from qhrtem_jax.refine.jacobian import structured_jacobian
 from tests import drprobe, truth
 from tests.physics import crystal as sto
@@ -69,6 +69,56 @@ def test_chains_fill_from_where_they_are_told(fill, first, last):
     assert abs(int(found[0]) - first) <= 1
     assert abs(int(found[1]) - last) <= 1
     assert sites.per_slice(COLUMNS.most_atoms(2)).sum() == 20
+
+
+def rolled(first):
+    """The crystal of the tests, beginning with its slice `first`."""
+    whole = sto.crystal()
+    places = whole.atoms.positions - np.array([0.0, 0.0, first / whole.slices])
+    atoms = dataclasses.replace(whole.atoms, positions=np.mod(places, 1.0))
+    return columns_of(dataclasses.replace(whole, atoms=atoms))
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_a_later_entrance_is_a_crystal_that_begins_with_another_plane(first):
+    """Which ends so many slices earlier: the wave goes on for as long."""
+    counts = np.array([3.0, 4.0, 2.4, 3.0, 4.0, 3.7, 6.0, 7.0])
+    options = {"grid_shape": GRID, "image_shape": GRID, "precision": "float64"}
+    images = []
+    for columns, entrance in ((COLUMNS, first), (rolled(first), 0)):
+        assert [(c.symbol, c.column) for c in columns.chains] == [
+            (c.symbol, c.column) for c in COLUMNS.chains
+        ]
+        sites = sites_of(columns, 5, entrance=entrance)
+        assert sites.extent(np.rint(counts))[0] == entrance + sites_of(columns, 5).extent(
+            np.rint(counts)
+        )[0] * (entrance == 0)
+        simulator = make_structured(columns, sites, Microscope(mtf=sto.MTF), sto.FRAME, **options)
+        further = first - entrance
+        vector = moved_plane(sto.vector(tilt_x=2.0, tilt_y=-1.0), further * columns.slice_nm)
+        layout = simulator.layout
+        shifts, occupied = np.zeros((layout.columns, 2)), np.ones(layout.chains)
+        images.append(simulator.image(jnp.asarray(layout.point(vector, shifts, counts, occupied))))
+    np.testing.assert_allclose(images[0], images[1], atol=1e-3)  # the source sees the vacuum
+    assert np.std(images[0] - point_image(counts)) > 1e-2
+
+
+def point_image(counts):
+    """The image of the crystal as it is."""
+    simulator = structured()
+    return simulator.image(point(simulator, counts))
+
+
+def test_chains_behind_a_later_entrance_start_at_their_first_free_site():
+    sites = sites_of(COLUMNS, 5, entrance=1)
+    counts = np.array([2.4, 3.0, 1.0, 4.0, 4.0, 3.7, 6.0, 7.5])
+    skipped = [chain.slices[0] < 1 for chain in COLUMNS.chains]
+    assert 0 < sum(skipped) < len(skipped)
+    np.testing.assert_allclose(sites.starts(counts), np.array(skipped, float), atol=1e-12)
+    with pytest.raises(InputError, match="entrance: found 4, expected 0 to 3"):
+        sites_of(COLUMNS, 5, entrance=4)
+    with pytest.raises(InputError, match="entrance: found 1"):
+        sites_of(COLUMNS, 5, "exit", 1)
 
 
 def test_an_unknown_fill_is_refused():

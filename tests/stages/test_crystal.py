@@ -74,3 +74,14 @@ def test_missing_debye_waller_factors_are_assumed_and_said(cif):
 def test_what_cannot_be_is_refused(cif, specimen, message):
     with pytest.raises(InputError, match=message):
         loaded(cif, **specimen)
+
+
+def test_a_crystal_begins_with_the_slice_that_is_named(cif):
+    first, _ = loaded(cif)
+    other, _ = loaded(cif, entrance=1)
+    np.testing.assert_array_equal(other.slice_of_atoms(), 1 - first.slice_of_atoms())
+    np.testing.assert_array_equal(other.atoms.positions[:, :2], first.atoms.positions[:, :2])
+    with pytest.raises(InputError, match=r"specimen.entrance: found 2, expected 0 to 1 or auto"):
+        loaded(cif, entrance=2)
+    with pytest.raises(InputError, match=r"specimen.entrance: found 'last', expected a number"):
+        loaded(cif, entrance="last")

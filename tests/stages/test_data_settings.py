@@ -84,3 +84,29 @@ def test_any_numbers_give_finite_images_or_a_message(image, data):
         if found.noise is not None:
             assert np.all(np.isfinite(found.noise.correlation(12)))
     assert message is None or "data." in message
+
+
+def test_of_a_stack_the_mean_or_one_frame_is_taken(tmp_path):
+    y, x = np.mgrid[0:40, 0:40]
+    rng = np.random.default_rng(1)
+    lattice = 1.0 + 0.2 * np.cos(x / 2.0) * np.cos(y / 3.0)
+    frames = lattice + rng.normal(0, 0.02, (3, *x.shape))
+    path = tmp_path / "stack.npy"
+    np.save(path, frames)
+
+    def image(**data):
+        known = {"image": str(path), "sampling_nm": 0.01, **data}
+        reader = Reader()
+        found = load_experiment(run_settings({"stage": "imaging", "data": known}).data, reader)
+        return found.image, reader.warnings()
+
+    one, said = image(stack=1)
+    np.testing.assert_array_equal(one, frames[1])
+    assert not any("frames" in text for text in said)
+    mean, said = image()
+    assert np.std((mean - lattice)[5:-5, 5:-5]) < 0.75 * 0.02
+    assert any("mean of the 3 frames" in text for text in said)
+    with pytest.raises(InputError, match=r"data.stack: found 3, expected 0 to 2: .* has 3 frames"):
+        image(stack=3)
+    with pytest.raises(InputError, match=r"data.stack: found 'median', expected mean or"):
+        image(stack="median")

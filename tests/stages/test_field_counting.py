@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.field.counting import certify, other_heights, settle
+from qhrtem_jax.field.entrance import begin, best_entrance
 from qhrtem_jax.field.heights import at_other_height, better_heights
 from qhrtem_jax.field.layout import apart, pixels_beside
 from qhrtem_jax.field.linear import FieldLinear, linearise, situation
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights, whole_numbers
+from qhrtem_jax.field.relaxation import again, surest_numbers
 from qhrtem_jax.field.simulate import (
     first_state,
     image,
@@ -30,6 +32,7 @@ from qhrtem_jax.refine.integers import shared_columns
 from qhrtem_jax.refine.unknown_cells import numbers_std
 from qhrtem_jax.regions.fit import start
 from qhrtem_jax.regions.model import RegionState, regions_model
+from qhrtem_jax.regions.problem import RegionsProblem
 from tests import wedge
 from tests.runs import prepared
 
@@ -325,6 +328,30 @@ def test_a_right_height_is_kept(column):
     state, changed = other_heights(column.linear, column.state, column.journal)
     assert not changed
     np.testing.assert_array_equal(state.stack.heights, column.state.stack.heights)
+
+
+def relaxed_with_entrance(column, entrance):
+    """The field with numbers relaxed behind another beginning of the crystal."""
+    model, state = begin(column.model, column.state, entrance)
+    free = np.zeros(column.numbers.shape, dtype=bool)
+    return model, again(model, state, column.journal, "relaxed field", free, 2), free
+
+
+def test_the_plane_that_a_crystal_begins_with_is_found(column, monkeypatch):
+    monkeypatch.setattr(RegionsProblem, "entrance_open", True)
+    model, state, free = relaxed_with_entrance(column, 3)
+    found, better = best_entrance(model, state, column.journal, free)
+    assert found.sites.entrance == 0
+    numbers = whole_numbers(found, surest_numbers(found, better))
+    np.testing.assert_array_equal(numbers, column.numbers)
+
+
+def test_a_beginning_that_is_given_is_not_looked_for(column):
+    free = np.zeros(column.numbers.shape, dtype=bool)
+    assert best_entrance(column.model, column.state, column.journal, free) == (
+        column.model,
+        column.state,
+    )
 
 
 def test_other_weights_need_other_vectors(column):

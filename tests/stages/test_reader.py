@@ -32,7 +32,7 @@ def test_all_stages_read_and_measure_the_image_once(monkeypatch):
     from qhrtem_jax.inputs import image
 
     calls = []
-    real = {name: getattr(image, name) for name in ("read_image", "measure_noise")}
+    real = {name: getattr(image, name) for name in ("read_frames", "measure_noise")}
     for name in real:
         monkeypatch.setattr(
             image, name, lambda *a, name=name, **k: (calls.append(name), real[name](*a, **k))[1]
@@ -42,7 +42,7 @@ def test_all_stages_read_and_measure_the_image_once(monkeypatch):
     averaged_data(settings.data, reader)
     for stage in ("imaging", "structure", "reconstruct", "stitch"):
         STAGES[stage].prepare(settings, reader)
-    assert sorted(calls) == ["measure_noise", "read_image"]
+    assert sorted(calls) == ["measure_noise", "read_frames"]
 
 
 @pytest.mark.parametrize(
