@@ -19,7 +19,7 @@ def in_our_words(message: str) -> str:
     if (match := _NO_CHOICE.search(message)) is not None:
         group, found, known = match.groups()
         if group == "stage":
-            return stage_wanted(f"found {found!r}") + _nearest(found, stages())
+            return stage_wanted(f"found {found!r}", found)
         names = known.split()
         return (
             f"{group}: found {found!r}, expected one of {', '.join(names)}{_nearest(found, names)}"
@@ -31,9 +31,9 @@ def in_our_words(message: str) -> str:
     return message
 
 
-def stage_wanted(found: str) -> str:
+def stage_wanted(found: str, name: str = "") -> str:
     """What is said where no stage is named, or none of ours."""
-    return f"stage: {found}, expected stage=NAME, one of {', '.join(stages())}"
+    return f"stage: {found}, expected one of {', '.join(stages())}{_nearest(name, stages())}"
 
 
 def stages() -> list[str]:

@@ -1,6 +1,6 @@
-"""Command line: python -m experiments.run stage=NAME [overrides] hydra.run.dir=DIR
+"""Command line: python -m experiments.run STAGE [overrides] hydra.run.dir=DIR, installed: qhrtem.
 
-or, to repeat a run: python -m experiments.run --from-result RESULT.json [overrides].
+Or, to repeat a run: --from-result RESULT.json [overrides].
 
 Exit status 0: the stage is done. 2: the input cannot be used; one message says why. 130, 143:
 interrupted. 1: a defect.
@@ -26,11 +26,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import from_result, literal_paths, with_stage
-from experiments.refusals import in_our_words
-from experiments.signals import Advice, Interrupted, interruptible
 from qhrtem_jax import __version__
 from qhrtem_jax.errors import InputError, NonFiniteError
+
+from .arguments import from_result, literal_paths, with_stage
+from .help import helped, with_bare_stage
+from .refusals import in_our_words
+from .signals import Advice, Interrupted, interruptible
 
 if TYPE_CHECKING:
     from qhrtem_jax.io.run_folder import RunFolder
@@ -163,6 +165,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors through to here
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("process", os.getpid, replace=True)
+    OmegaConf.register_new_resolver("package", lambda: __package__, replace=True)
     messages: list[str] = []
     advice = Advice()
     composed = False
@@ -188,7 +191,11 @@ def main() -> int:
         if "--version" in sys.argv[1:]:
             print(f"qhrtem_jax {__version__}")
             return 0
-        sys.argv[1:] = literal_paths(from_result(with_stage(sys.argv[1:])))
+        if (text := helped(sys.argv[1:], Path(CONFIGS))) is not None:
+            print(text, end="")
+            return 0
+        arguments = with_stage(with_bare_stage(sys.argv[1:]))
+        sys.argv[1:] = literal_paths(from_result(arguments))
         with interruptible() as advice:
             task()
     except (HydraException, OmegaConfBaseException, OSError, InputError) as error:

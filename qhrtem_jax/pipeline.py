@@ -1,4 +1,4 @@
-"""Stages in turn, results handed over."""
+"""All stages in turn, from one image to a refined model; results are handed over."""
 
 import dataclasses
 import logging

@@ -23,6 +23,10 @@ from qhrtem_jax.structure.settings import StructureSettings
 
 PIPELINE = "pipeline"
 
+COMMON = ("data", "specimen", "microscope", "parameters")
+SEARCH = ("objective", "optimizer")
+"""Groups of settings that several stages take."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PipelineOptions:
@@ -48,6 +52,7 @@ class Stage:
     `prepare(settings, reader)` reads and checks all input, `run(problem, journal)` computes and
     writes nothing but its journal, `page(result)` says what is shown. `of`: what it looks at: the
     mean of some regions, the whole field, or nothing. `wants_imaging`: it needs imaging parameters.
+    `options`: the groups of settings that it takes.
     `before` and `after` the run, for what a user wants written elsewhere.
     """
 
@@ -57,6 +62,7 @@ class Stage:
     result: type[Result]
     of: str = "nothing"
     wants_imaging: bool = False
+    options: tuple[str, ...] = COMMON
     before: Callable[[Any, RunFolder], None] = lambda settings, folder: None
     after: Callable[[Any, RunFolder], None] = lambda settings, folder: None
 
@@ -67,13 +73,21 @@ STAGES: dict[str, Stage] = {
         simulation.run,
         simulation.page,
         simulation.SimulationResult,
+        options=(*COMMON, "simulate"),
         before=simulation.check_out,
         after=simulation.write_out,
     ),
     "prepare": Stage(
         preparation.prepare, preparation.run, preparation.page, preparation.PreparationResult
     ),
-    "imaging": Stage(imaging.prepare, imaging.run, imaging.page, imaging.ImagingResult, of="mean"),
+    "imaging": Stage(
+        imaging.prepare,
+        imaging.run,
+        imaging.page,
+        imaging.ImagingResult,
+        of="mean",
+        options=(*COMMON, *SEARCH),
+    ),
     "structure": Stage(
         structure.prepare,
         structure.run,
@@ -81,6 +95,7 @@ STAGES: dict[str, Stage] = {
         structure.StructureResult,
         of="mean",
         wants_imaging=True,
+        options=(*COMMON, *SEARCH, "imaging", "structure"),
     ),
     "reconstruct": Stage(
         regions.prepare,
@@ -89,6 +104,7 @@ STAGES: dict[str, Stage] = {
         regions.RegionsResult,
         of="field",
         wants_imaging=True,
+        options=(*COMMON, *SEARCH, "imaging", "reconstruct"),
     ),
     "stitch": Stage(
         field.prepare,
@@ -97,9 +113,24 @@ STAGES: dict[str, Stage] = {
         field.FieldResult,
         of="field",
         wants_imaging=True,
+        options=(*COMMON, *SEARCH, "imaging", "reconstruct", "stitch"),
     ),
-    "mtf": Stage(knife_edge.prepare, knife_edge.run, knife_edge.page, knife_edge.KnifeEdgeResult),
+    "mtf": Stage(
+        knife_edge.prepare,
+        knife_edge.run,
+        knife_edge.page,
+        knife_edge.KnifeEdgeResult,
+        options=("data", "mtf"),
+    ),
 }
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """Groups of settings that a stage, or the pipeline, takes."""
+    if name != PIPELINE:
+        return STAGES[name].options
+    chain = [group for stage in STAGES.values() if stage.of != "nothing" for group in stage.options]
+    return (*dict.fromkeys(chain), PIPELINE)
 
 
 def run_settings(content: object) -> RunSettings:

@@ -54,7 +54,7 @@ def damaged(tmp_path):
         "nan": np.where(np.arange(image.size).reshape(image.shape) == 7, np.nan, image),
         "complex": image.astype(np.complex64),
         "counts": image * 5000.0,
-        "cube": image[None],
+        "cube": image[None, None],
     }
     for name, array in cases.items():
         np.save(tmp_path / f"{name}.npy", array)
