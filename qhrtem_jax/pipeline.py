@@ -13,6 +13,7 @@ from qhrtem_jax.inputs.prepared import wants_preparation, with_prepared
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.journal import Journal, Progress
 from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
+from qhrtem_jax.reporting.live import live_page
 from qhrtem_jax.reporting.page import Page, Table, write_page
 from qhrtem_jax.reporting.result import FitResult, Result, as_json, header
 from qhrtem_jax.reporting.verdict import said, with_verdict
@@ -123,7 +124,7 @@ def _prepared_first(
         return
     started()
     terminal.begin()
-    _in_part(problem, folder.sub("prepare"), reader, terminal)
+    _in_part(problem, folder, reader, terminal)
     data = dataclasses.replace(settings.data, prepared=str(folder.path / "prepare"))
     todo = _checked(_on_cells(dataclasses.replace(settings, data=data), reader), reader)
     _do(todo, folder, reader, terminal, _Told(settings, (PREPARED_FIRST,), ("prepare",)))
@@ -149,7 +150,7 @@ def _after_imaging(
     told: "_Told",
 ) -> None:
     """One stage in `folder`, after the problem `imaging`, whose parameters it needs."""
-    _in_part(imaging, folder.sub("imaging"), reader, terminal)
+    _in_part(imaging, folder, reader, terminal)
     handed = _with(settings, "imaging", folder.path / "imaging")
     problem = STAGES[settings.stage].prepare(settings_of(handed, settings.stage, reader), reader)
     _compute(problem, folder, terminal, lambda result: told.of(result, reader))
@@ -191,11 +192,13 @@ def _chain(
     """
     names = [n for n in CHAIN if n != "imaging" or imaging is not None]
     handed = settings
+    steps = [*told.first, *names]
     for name in names:
-        log.info("pipeline: %s", name)
+        step = f" ({steps.index(name) + 1} of {len(steps)})"
+        log.info("pipeline: %s%s", name, step)
         chosen = settings_of(handed, name, reader)
         problem = imaging if name == "imaging" else STAGES[name].prepare(chosen, reader)
-        _in_part(problem, folder.sub(name), reader, terminal)
+        _in_part(problem, folder, reader, terminal, step)
         if name in ("imaging", settings.pipeline.handover):
             handed = _with(handed, "imaging", folder.path / name)
         if name == "reconstruct":
@@ -203,11 +206,14 @@ def _chain(
     _write_chain(told.settings, folder, reader, [*told.first, *names])
 
 
-def _in_part(problem: Any, folder: RunFolder, reader: Reader, terminal: Terminal) -> None:
-    """One stage in a part of the run's folder."""
+def _in_part(
+    problem: Any, whole: RunFolder, reader: Reader, terminal: Terminal, step: str = ""
+) -> None:
+    """One stage in a part of the run's folder, which is called like it."""
     settings = problem.settings
+    folder = whole.sub(settings.stage)
     if folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
-        _compute(problem, folder, terminal)
+        _compute(problem, folder, terminal, pages=(folder, whole), step=step)
 
 
 def _compute(
@@ -215,11 +221,16 @@ def _compute(
     folder: RunFolder,
     terminal: Terminal,
     finish: Callable[[Result], Result] = lambda result: result,
+    pages: tuple[RunFolder, ...] = (),
+    step: str = "",
 ) -> None:
     """Run a stage and write its folder; the result is written last, so that a folder that holds one
-    is complete."""
-    stage = STAGES[problem.settings.stage]
-    found = with_verdict(stage.run(problem, Journal(folder, terminal)))
+    is complete. While it runs, `pages` of the folders show how far it is; `step`: which of how many
+    stages."""
+    name = problem.settings.stage
+    stage = STAGES[name]
+    told = live_page(pages or (folder,), f"Stage {name}{step}", terminal)
+    found = with_verdict(stage.run(problem, Journal(folder, told)))
     folder.write_arrays(found.arrays)
     if found.structures:
         folder.write_structures(found.structures)

@@ -2,11 +2,13 @@
 
 from qhrtem_jax.field.drawings import displacement_table, field_images, model_map, property_maps
 from qhrtem_jax.field.result import FieldResult
+from qhrtem_jax.regions.closely import marked
 from qhrtem_jax.regions.drawings import regions_table
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.page import Drawing, Page
 from qhrtem_jax.reporting.result import merit
 from qhrtem_jax.reporting.spectrum import spectrum_page
+from qhrtem_jax.reporting.viewer import MOST_ATOMS, Model, Viewer, differences
 
 
 def page(result: FieldResult) -> Page:
@@ -17,6 +19,10 @@ def page(result: FieldResult) -> Page:
     if refined is not None:
         lines.append(f"refined: {merit(refined)}")
     moved = displacement_table(rois)
+    best = arrays.get("simulation_refined", arrays["simulation"])
+    origins = [(float(roi.origin_px[0]), float(roi.origin_px[1])) for roi in rois]
+    areas, spots = marked(rois, result.cell, origins, sampling)
+    size_nm, atoms, _ = result.structures["field"]
     drawings, tables = spectrum_page(result.noise)
     return Page(
         "The field in three dimensions",
@@ -48,4 +54,8 @@ def page(result: FieldResult) -> Page:
         ),
         (regions_table(rois), *([] if moved is None else [moved]), *tables),
         said=tuple(lines),
+        viewer=Viewer(
+            differences(arrays["experiment"], best, result.noise.variance), sampling, areas, spots
+        ),
+        model=Model(size_nm, atoms) if len(atoms.symbols) <= MOST_ATOMS else None,
     )

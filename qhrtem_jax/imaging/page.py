@@ -4,6 +4,7 @@ from qhrtem_jax.imaging.result import ImagingResult
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.page import Drawing, Page
 from qhrtem_jax.reporting.result import merit
+from qhrtem_jax.reporting.viewer import Viewer, differences
 
 
 def page(result: ImagingResult) -> Page:
@@ -47,4 +48,5 @@ def page(result: ImagingResult) -> Page:
         f"in {cost.wall_s:.0f} s.",
         tuple(drawings),
         said=(f"{merit(fit)}, thickness {thickness} slices",),
+        viewer=Viewer(differences(experiment, simulation, result.noise.variance), sampling),
     )

@@ -26,7 +26,7 @@ def load_crystal(settings: Settings, reader: Reader) -> Crystal:
     """The specimen's cell, as the beam sees it."""
     known = settings.specimen
     if known.structure is None:
-        raise InputError("specimen.structure: none given, expected a .cel or .cif file")
+        raise InputError("specimen.structure: none given, expected a .cel, .cif or .xyz file")
     _check_directions(known)
     b_nm2 = tuple((known.b_nm2 or {}).items())
     cut = known.slices, known.entrance
@@ -98,7 +98,7 @@ def _with_vibrations(cell: UnitCell, known: SpecimenSettings, reader: Reader) ->
     values = np.array([given.get(symbol, float(b)) for symbol, b in pairs])
     assert known.structure is not None
     missing = np.zeros(len(values), dtype=bool)
-    if Path(known.structure).suffix.lower() == ".cif":  # a .cel that says 0 means it
+    if Path(known.structure).suffix.lower() != ".cel":  # a .cel that says 0 means it
         missing = (values == 0.0) & np.array([s not in given for s in atoms.symbols])
     if missing.any():
         kinds = sorted({s for s, none in zip(atoms.symbols, missing, strict=True) if none})

@@ -202,8 +202,8 @@ class RunFolder:
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def figure_path(self, name: str) -> Path:
-        """Where a figure is to be written."""
-        self._own(f"figures/{name}.png")
+        """Where a figure is to be written, and its .pdf beside it."""
+        self._own(f"figures/{name}.png", f"figures/{name}.pdf")
         return self._place(f"figures/{name}.png")
 
     # Reading

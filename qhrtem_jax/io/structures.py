@@ -1,6 +1,7 @@
-"""Crystal structures from files: Dr. Probe CEL and CIF."""
+"""Crystal structures from files (Dr. Probe's CEL, CIF, extended XYZ) and from ASE."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,17 +9,18 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.cel import read_cel
 from qhrtem_jax.io.cif import read_cif
 from qhrtem_jax.io.files import read_bytes
-from qhrtem_jax.physics.specimen import Crystal, UnitCell
+from qhrtem_jax.io.xyz import read_xyz
+from qhrtem_jax.physics.specimen import Atoms, Crystal, UnitCell
 
 MAX_BYTES = 32 * 2**20
 """Size of a file; a cell of as many atoms as are allowed takes less."""
 
 _RIGHT_ANGLE_TOLERANCE_DEG = 0.01
-_READERS = {".cel": read_cel, ".cif": read_cif}
+_READERS = {".cel": read_cel, ".cif": read_cif, ".xyz": read_xyz}
 
 
 def read_unit_cell(path: Path, option: str = "structure") -> UnitCell:
-    """The crystal of a .cel or .cif file as it is, whatever its cell's shape;
+    """The crystal of a .cel, .cif or extended .xyz file as it is, whatever its cell's shape;
     `option` is named in errors.
 
     **Raises:** `InputError` for a missing, too large or damaged file, and for one that contradicts
@@ -26,11 +28,31 @@ def read_unit_cell(path: Path, option: str = "structure") -> UnitCell:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{option}: {path} ends with {path.suffix!r}, expected .cel or .cif")
+        raise InputError(f"{option}: {path} ends with {path.suffix!r}, expected .cel, .cif or .xyz")
     cell = reader(path, read_bytes(path, option, MAX_BYTES))
     if not np.any(cell.atoms.occupancy > 0.0):
         raise InputError(f"{path}: found no atom whose occupancy is above 0")
     return cell
+
+
+def unit_cell_of(atoms: Any) -> UnitCell:
+    """The crystal of an `ase.Atoms`, whose arrays `occupancy` and `b_angstrom2` (B, Angstrom^2) are
+    taken where it has them; without them occupancies are 1 and Debye-Waller factors 0.
+
+    **Raises:** `InputError` for a cell that is none.
+    """
+    a, b, c, *angles = (float(n) for n in atoms.cell.cellpar())
+    known, count = atoms.arrays, len(atoms)
+    return UnitCell(
+        (0.1 * a, 0.1 * b, 0.1 * c),
+        (angles[0], angles[1], angles[2]),
+        Atoms(
+            tuple(atoms.get_chemical_symbols()),
+            np.asarray(atoms.get_scaled_positions(wrap=False), dtype=np.float64),
+            np.asarray(known.get("occupancy", np.ones(count)), dtype=np.float64),
+            0.01 * np.asarray(known.get("b_angstrom2", np.zeros(count)), dtype=np.float64),
+        ),
+    )
 
 
 def right_angled(path: Path, cell: UnitCell) -> UnitCell:

@@ -6,6 +6,7 @@ from qhrtem_jax.preparation.drawings import cells_on_image
 from qhrtem_jax.preparation.result import PreparationResult
 from qhrtem_jax.reporting.numbers import with_error
 from qhrtem_jax.reporting.page import Drawing, Page, Table
+from qhrtem_jax.reporting.viewer import Area, Layer, Viewer
 
 
 def page(result: PreparationResult) -> Page:
@@ -38,6 +39,18 @@ def page(result: PreparationResult) -> Page:
         (Drawing("cells", "The cells that were found", lambda path: cells_on_image(path, result)),),
         (Table("Lattice and vacuum", ["what", "found"], rows),),
         said=(line,),
+        viewer=Viewer(
+            (Layer("experiment", result.arrays["experiment"]),),
+            (lattice.sampling_nm[0], lattice.sampling_nm[1]),
+            tuple(
+                Area(
+                    roi.name,
+                    roi.corners_px,
+                    (("first pixel, prepared", ", ".join(map(str, roi.origin_px))),),
+                )
+                for roi in result.rois
+            ),
+        ),
     )
 
 

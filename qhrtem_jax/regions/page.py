@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from qhrtem_jax.regions.closely import regions_viewer
 from qhrtem_jax.regions.drawings import count_maps, region_montage, regions_table
 from qhrtem_jax.regions.result import RegionsResult
 from qhrtem_jax.reporting import figures
@@ -45,4 +46,5 @@ def page(result: RegionsResult) -> Page:
             f"{roi.name}: {roi.thickness_nm:.2f} nm, {merit(roi.fit)}, {line}"
             for roi, line in zip(rois, numbers, strict=True)
         ),
+        viewer=regions_viewer(result),
     )

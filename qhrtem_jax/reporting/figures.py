@@ -1,4 +1,4 @@
-"""Figures of a run; each function writes one PNG."""
+"""Figures of a run; each function writes one, as PNG and as PDF."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +20,11 @@ DPI = 150
 
 
 def save(figure: Figure, path: Path) -> None:
+    """As .png, and as .pdf beside it."""
     FigureCanvasAgg(figure)
-    with replacing(path, durable=False) as file:
-        figure.savefig(file, dpi=DPI, format="png")
+    for kind in ("png", "pdf"):
+        with replacing(path.with_suffix(f".{kind}"), durable=False) as file:
+            figure.savefig(file, dpi=DPI, format=kind)
 
 
 def rectangle(corner: Float[np.ndarray, " 2"], size: Float[np.ndarray, " 2"]) -> Rectangle:

@@ -10,6 +10,7 @@ import jinja2
 from qhrtem_jax.physics.aberrations import ABERRATIONS
 from qhrtem_jax.physics.parameters import PARAMETERS
 from qhrtem_jax.reporting.numbers import plain, with_error
+from qhrtem_jax.reporting.viewer import Model, Viewer
 
 
 def render(
@@ -19,10 +20,17 @@ def render(
     figures: list[tuple[str, str]],
     tables: Sequence[tuple[str, list[str], list[list[str]]]] = (),
     links: Sequence[tuple[str, str]] = (),
+    viewer: Viewer | None = None,
+    model: Model | None = None,
 ) -> str:
-    """The page as text; `figures` = (name of figures/NAME.png, caption), `tables` = (caption,
-    header, rows), `links` = (text, relative address)."""
-    source = resources.files("qhrtem_jax.reporting").joinpath("report.html").read_text("utf-8")
+    """The page as text, which holds all that it shows; `figures` = (caption, address of a picture),
+    `tables` = (caption, header, rows), `links` = (text, relative address)."""
+    source = part("report.html")
+    scripts = []
+    if viewer is not None:
+        scripts.append(part("assets/viewer.js"))
+    if model is not None:
+        scripts += [part("assets/3Dmol-min.js"), part("assets/model.js")]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     context = {"rows": [], "polar": [], "correlations": [], "fit": None} | {
         "title": title,
@@ -31,11 +39,20 @@ def render(
         "figures": figures,
         "tables": tables,
         "links": links,
+        "viewer": viewer,
+        "model": model,
+        "style": part("assets/page.css"),
+        "scripts": scripts,
     }
     if "parameters" in result:
         context["rows"] = _rows(result["parameters"])
         context["polar"] = _polar(result["parameters"])
     return environment.from_string(source).render(context)
+
+
+def part(name: str) -> str:
+    """A file that pages are made of."""
+    return resources.files("qhrtem_jax.reporting").joinpath(name).read_text("utf-8")
 
 
 def _rows(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from experiments import run as command
 from qhrtem_jax.inputs.parameter_space import parameter_space
 from qhrtem_jax.stages import PIPELINE, STAGES, RunSettings, run_settings
+from tests import browser
 from tests.experiments.commands import commanded
 from tests.schema import check
 
@@ -139,6 +140,8 @@ def test_runs_refuses_resumes_and_overwrites(tmp_path):
     expected.add("manifest.json")
     assert {p.name for p in folder.iterdir()} == expected
     assert len(list((folder / "figures").glob("*.png"))) == 4
+    if browser.chromium() is not None:
+        browser.look_at(folder / "report.html")
     assert "NaN" not in (folder / "result.json").read_text()
     stamp = (folder / "result.json").read_bytes()
     overrides = (folder / ".hydra" / "overrides.yaml").read_bytes()
@@ -212,6 +215,8 @@ def test_simulates_a_table(tmp_path):
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["images"] == 2
     check(result)
+    if browser.chromium() is not None:
+        browser.look_at(tmp_path / "run" / "report.html")
 
 
 @pytest.mark.parametrize(

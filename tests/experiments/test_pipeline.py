@@ -10,7 +10,7 @@ import pytest
 from qhrtem_jax.io.structures import read_unit_cell
 from qhrtem_jax.pipeline import IMAGING_FIRST
 from qhrtem_jax.reporting.progress import ProgressLine
-from tests import crash
+from tests import browser, crash
 from tests.experiments.commands import commanded, finish
 from tests.schema import check
 
@@ -95,7 +95,13 @@ def test_every_stage_has_a_page_of_its_own(whole):
         assert f"{merit:.6f}" in page or f"{merit:.6g}" in page
         figures = sorted((whole / name / "figures").glob("*.png"))
         assert len(figures) >= 3
-        assert all(f"figures/{figure.name}" in page for figure in figures)
+        assert page.count("data:image/png;base64,") >= len(figures) + 4
+        assert all(figure.with_suffix(".pdf").is_file() for figure in figures)
+
+
+@pytest.mark.parametrize("name", ["structure", "reconstruct", "stitch", "."])
+def test_pages_work_in_a_browser(whole, name):
+    browser.look_at(whole / name / "report.html")
 
 
 def test_an_interrupted_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):

@@ -74,7 +74,7 @@ def test_a_page_shows_what_it_is_given(page):
     for text in ("Title", "Summary <1>", "what <i>it</i> shows", "numbers", "9 & more", "part"):
         assert any(text in seen for seen in page.texts), text
     assert any("<script>x</script> is odd" in seen for seen in page.texts)
-    assert "figures/picture.png" in page.targets
+    assert "data:image/png;base64,ZHJhd24=" in page.targets  # the page holds its figures
     assert "a.html" in page.targets
 
 

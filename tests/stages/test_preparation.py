@@ -26,6 +26,7 @@ from qhrtem_jax.pipeline import run
 from qhrtem_jax.preparation.origin import find_origin
 from qhrtem_jax.reporting.column_tables import Column, Count, in_file
 from qhrtem_jax.stages import STAGES, run_settings
+from tests import browser
 from tests.physics import crystal as sto
 from tests.physics.test_orientation import GAN
 from tests.runs import Quiet
@@ -259,6 +260,8 @@ def test_a_stage_prepares_by_itself(micrograph, tmp_path):
     rows, cols = np.load(folder.path / "arrays.npz")["experiment"].shape
     assert (rows, cols) == (43, 61)
     assert (folder.path / "prepare" / "figures" / "cells.png").is_file()
+    if browser.chromium() is not None:
+        browser.look_at(folder.path / "prepare" / "report.html")
     # what is there is not done again
     run(dataclasses.replace(settings, resume=True), RunFolder(tmp_path / "run"), Quiet())
 
