@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "preparation": MIDDLE,
     "stages": MIDDLE | STAGE_ROOMS,
     "pipeline": MIDDLE | {"stages", "field"},
+    "api": MIDDLE | {"stages", "pipeline"},
 }
 """What each package, and each module beside them, may import; others are unknown here and fail."""
 

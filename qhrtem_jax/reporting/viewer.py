@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.specimen import Atoms
@@ -196,7 +196,7 @@ def _layer(layer: Layer, low: float, high: float) -> dict[str, Any]:
     return known | {"signed": layer.signed, "png": png_address(pixels)}
 
 
-def png_address(pixels: np.ndarray) -> str:
+def png_address(pixels: UInt8[np.ndarray, "rows cols *colours"]) -> str:
     """8-bit pixels, grey or in colours, as an address that holds them."""
     from PIL import Image
 

@@ -1,0 +1,128 @@
+"""Runs and their results from Python: `qhrtem_jax.run`, `qhrtem_jax.open_result`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.io.run_folder import RESULT, RunFolder
+from qhrtem_jax.io.structures import read_unit_cell
+
+if TYPE_CHECKING:  # of packages that need not be installed
+    import ase
+    import xarray
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenResult:
+    """A finished run: `content` of its `result.json`; everything else is read when it is asked
+    for."""
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """What `arrays.npz` holds."""
+        return RunFolder(self.path).read_arrays()
+
+    def value(self, parameter: str) -> tuple[float, float | None]:
+        """(value, standard error) of an imaging parameter, in the unit that `content` says."""
+        entry = self.content["parameters"][parameter]
+        return entry["value"], entry["std"]
+
+    def stage(self, name: str) -> "OpenResult":
+        """The result of a stage of a pipeline."""
+        return open_result(self.path / name)
+
+    def dataset(self) -> "xarray.Dataset":
+        """Images, parameters and numbers with their coordinates and units (needs xarray)."""
+        import xarray
+
+        path = self.path / "fit.nc"
+        if not path.is_file():
+            raise InputError(f"{self.path}: found no fit.nc, expected a stage that has images")
+        return xarray.load_dataset(path, engine="h5netcdf")
+
+    def atoms(self, name: str = "field") -> "ase.Atoms":
+        """A model that the run wrote, with its occupancies and Debye-Waller factors (B, Angstrom^2)
+        as arrays (needs ASE)."""
+        import ase
+
+        cell = read_unit_cell(self.path / "structures" / f"{name}.cif")
+        found = ase.Atoms(
+            cell.atoms.symbols,
+            cell=10.0 * cell.edges_nm,
+            scaled_positions=cell.atoms.positions,
+            pbc=True,
+        )
+        found.set_array("occupancy", cell.atoms.occupancy.copy())
+        found.set_array("b_angstrom2", 100.0 * cell.atoms.b_nm2)
+        return found
+
+
+def open_result(path: str | Path) -> OpenResult:
+    """The result of a finished run, by its folder.
+
+    **Raises:** `InputError` where there is none, or a damaged one.
+    """
+    folder = Path(path)
+    if not (folder / RESULT).is_file():
+        raise InputError(f"{folder}: found no {RESULT}, expected the folder of a finished run")
+    return OpenResult(folder, RunFolder(folder).read_result())
+
+
+def run(
+    stage: str,
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    say: Callable[[str], None] = print,
+) -> OpenResult:
+    """Run a stage (or `pipeline`) as the command line does.
+
+    **Arguments:** `settings`: options by group, as {"data": {"image": "image.npy"}}; `say` is told
+    what a user should hear. 64-bit numbers have to be on: `jax.config.update("jax_enable_x64",
+    True)`.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    import jax
+
+    from qhrtem_jax.inputs.example import with_example
+    from qhrtem_jax.pipeline import run as run_stage
+    from qhrtem_jax.stages import run_settings
+
+    if not jax.config.read("jax_enable_x64"):
+        raise InputError('found 32-bit numbers, expected jax.config.update("jax_enable_x64", True)')
+    given = {f"{group}.{name}" for group, inner in settings.items() for name in _names(inner)}
+    content, _ = with_example({"stage": stage, **settings}, given)
+    whole = run_settings(content)
+    target = RunFolder(Path(folder))
+    target.check(resume=whole.resume, overwrite=whole.overwrite)
+    run_stage(whole, target, _Told(say))
+    return open_result(target.path)
+
+
+def _names(inner: Any) -> list[str]:
+    return list(inner) if isinstance(inner, Mapping) else []
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """Where a run says what it has to say."""
+
+    listener: Callable[[str], None]
+
+    def begin(self) -> None:
+        """Nothing to show yet."""
+
+    def say(self, text: str) -> None:
+        self.listener(text)
+
+    def __call__(self, now: Any) -> None:
+        """Progress is on the page."""
