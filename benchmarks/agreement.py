@@ -93,6 +93,8 @@ def main() -> None:
         fit = result["field"]["fit_refined"]
         sure = numbers(result)[1] > SURE
         print(f"run {k}: NCC {100 * fit['ncc']:.2f} %, {sure.sum()} of {sure.size} numbers sure")
+    if len(results) < 2:
+        return
     pairs = {
         f"{k} {j}": agreement(results[k], results[j]) for k, j in itertools.combinations(results, 2)
     }

@@ -4,6 +4,7 @@ What an option means is said where its default is, in `configs/`.
 """
 
 import importlib
+import itertools
 import re
 from pathlib import Path
 
@@ -24,6 +25,13 @@ qhrtem STAGE --help lists the options of a stage. Where no data are named, an em
   eval "$(qhrtem -sc install=bash)"     completes options in bash (zsh, fish alike)
 """
 
+TAKES_A_VALUE = {
+    *("--from-result", "--shell-completion", "-sc", "--package", "-p", "--config-path", "-cp"),
+    *("--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--cfg", "-c"),
+    *("--info", "-i"),
+}
+"""Options of the command line that the next word belongs to."""
+
 _OPTION = re.compile(r"^(\w+): *(.*?) *(?:# *(.*))?$")
 
 
@@ -37,18 +45,21 @@ def helped(arguments: list[str], configs: Path) -> str | None:
 
 
 def with_bare_stage(arguments: list[str]) -> list[str]:
-    """`imaging` for `+stage=imaging`, if it comes first.
+    """`imaging` for `+stage=imaging`, wherever it is.
 
     **Raises:** `InputError` for a word that is no stage.
     """
     from qhrtem_jax.errors import InputError
 
-    if not arguments or arguments[0].startswith("-") or "=" in arguments[0]:
-        return arguments
-    name, *rest = arguments
-    if name not in stages():
-        raise InputError(stage_wanted(f"found {name!r}", name))
-    return [f"+stage={name}", *rest]
+    found = []
+    for before, argument in itertools.pairwise(["", *arguments]):
+        if argument[:1] in ("-", "~", "+", "") or "=" in argument or before in TAKES_A_VALUE:
+            found.append(argument)
+        elif argument in stages():
+            found.append(f"+stage={argument}")
+        else:
+            raise InputError(stage_wanted(f"found {argument!r}", argument))
+    return found
 
 
 def overview() -> str:

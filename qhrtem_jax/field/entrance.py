@@ -10,7 +10,7 @@ import logging
 
 import numpy as np
 
-from qhrtem_jax.field.model import FieldModel, JointState
+from qhrtem_jax.field.model import FieldModel, JointState, weights
 from qhrtem_jax.field.relaxation import again, surest_numbers
 from qhrtem_jax.field.simulate import C1, objective, snapped, stack_of
 from qhrtem_jax.field.sweep import Fixed
@@ -43,7 +43,9 @@ def best_entrance(
     for plane in sorted({s for chain in model.columns.chains for s in chain.slices} - {present}):
         its_model, begun = begin(model, state, plane)
         phase = f"first plane {plane}"
-        trials[plane] = its_model, again(its_model, begun, journal, phase, relaxed, ROUNDS)
+        # pixels keep their weights, so that chi-squares can be compared
+        found = again(its_model, begun, journal, phase, relaxed, ROUNDS, weigh=False)
+        trials[plane] = its_model, found
     values = {plane: objective(*trial, journal) for plane, trial in trials.items()}
     least = min(values.values()) + PROMISING * len(state.points)
     whole = {present: np.inf}
@@ -72,4 +74,5 @@ def begin(model: FieldModel, state: JointState, plane: int) -> tuple[FieldModel,
     ]
     points[:, C1] += float(np.mean(deeper)) * columns.size_nm[2]
     stack = stack_of(model, points, state.stack)
-    return model, dataclasses.replace(state, points=points, stack=stack, system=None)
+    known = weights(model, state.weights.noise)  # the least squares of these crystals
+    return model, dataclasses.replace(state, points=points, stack=stack, weights=known, system=None)

@@ -8,7 +8,7 @@ from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.page import Drawing, Page
 from qhrtem_jax.reporting.result import merit
 from qhrtem_jax.reporting.spectrum import spectrum_page
-from qhrtem_jax.reporting.viewer import MOST_ATOMS, Model, Viewer, differences
+from qhrtem_jax.reporting.viewer import MOST_AREAS, MOST_ATOMS, Model, Viewer, differences
 
 
 def page(result: FieldResult) -> Page:
@@ -20,8 +20,9 @@ def page(result: FieldResult) -> Page:
         lines.append(f"refined: {merit(refined)}")
     moved = displacement_table(rois)
     best = arrays.get("simulation_refined", arrays["simulation"])
-    origins = [(float(roi.origin_px[0]), float(roi.origin_px[1])) for roi in rois]
-    areas, spots = marked(rois, result.cell, origins, sampling)
+    some = rois[:MOST_AREAS]
+    origins = [(float(roi.origin_px[0]), float(roi.origin_px[1])) for roi in some]
+    areas, spots = marked(some, result.cell, origins, sampling)
     size_nm, atoms, _ = result.structures["field"]
     drawings, tables = spectrum_page(result.noise)
     return Page(
@@ -55,7 +56,7 @@ def page(result: FieldResult) -> Page:
         (regions_table(rois), *([] if moved is None else [moved]), *tables),
         said=tuple(lines),
         viewer=Viewer(
-            differences(arrays["experiment"], best, result.noise.variance), sampling, areas, spots
+            differences(arrays["experiment"], best, result.noise), sampling, areas, spots
         ),
         model=Model(size_nm, atoms) if len(atoms.symbols) <= MOST_ATOMS else None,
     )

@@ -47,13 +47,20 @@ def relaxed(
 
 
 def again(
-    model: FieldModel, state: JointState, journal: Journal, phase: str, fixed: Fixed, times: int = 1
+    model: FieldModel,
+    state: JointState,
+    journal: Journal,
+    phase: str,
+    fixed: Fixed,
+    times: int = 1,
+    *,
+    weigh: bool = True,
 ) -> JointState:
-    """Unknown cells and regions fitted again; pixels keep their weights where numbers are
-    `fixed`."""
+    """Unknown cells and regions fitted again; pixels keep their weights where numbers are `fixed`,
+    or where they are not to be weighed."""
     for _ in range(times):
         state = explain_unknown(model, state, journal, LATER_STEPS)
-        state = advance(model, state, journal, phase, fixed, weigh=not fixed.any())
+        state = advance(model, state, journal, phase, fixed, weigh=weigh and not fixed.any())
     return state
 
 

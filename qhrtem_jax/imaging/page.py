@@ -48,5 +48,5 @@ def page(result: ImagingResult) -> Page:
         f"in {cost.wall_s:.0f} s.",
         tuple(drawings),
         said=(f"{merit(fit)}, thickness {thickness} slices",),
-        viewer=Viewer(differences(experiment, simulation, result.noise.variance), sampling),
+        viewer=Viewer(differences(experiment, simulation, result.noise), sampling),
     )

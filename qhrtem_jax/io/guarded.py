@@ -4,9 +4,10 @@ Libraries in C may loop for ever, or crash, over a damaged file; that ends their
 run.
 """
 
+import contextlib
 import importlib
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,9 @@ import numpy as np
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import file_size, reading
 from qhrtem_jax.io.image_size import MOST_PIXELS
+
+ROOT = Path(__file__).parents[2]
+"""Where the package lies."""
 
 SECONDS, BYTES_PER_SECOND = 20.0, 2e7
 """Time that a file may take: at least, and by its size."""
@@ -35,13 +39,21 @@ def guarded(read: Callable[[Path, str], Content], path: Path, option: str) -> Co
 
     **Raises:** `InputError` as `read` does, and where it fails, crashes or takes too long.
     """
-    seconds = SECONDS + file_size(path, option) / BYTES_PER_SECOND
+    seconds = SECONDS + size_of(path, option) / BYTES_PER_SECOND
     where = f"{option}: {path}"
     with tempfile.TemporaryDirectory() as folder:
         name = f"{read.__module__}:{read.__qualname__}"
-        command = [sys.executable, "-m", __name__, name, str(path.absolute()), option, folder]
+        # -P: no module of the folder that one happens to be in takes the place of another
+        command = [sys.executable, "-P", "-m", __name__, name, str(path.absolute()), option, folder]
+        known = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         try:
-            done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                timeout=seconds,
+                check=False,
+                env={**os.environ, "PYTHONPATH": known},
+            )
         except subprocess.TimeoutExpired:
             raise InputError(
                 f"{where} cannot be read (its library took more than {seconds:.0f} s: is it "
@@ -49,9 +61,10 @@ def guarded(read: Callable[[Path, str], Content], path: Path, option: str) -> Co
             ) from None
         told = Path(folder) / "told.json"
         if not told.is_file():
+            last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
             raise InputError(
-                f"{where} cannot be read (its library failed with status {done.returncode}: is it "
-                "damaged?)"
+                f"{where} cannot be read (its library failed with status {done.returncode}"
+                f"{''.join(f', {line[:120]}' for line in last)}: is it damaged?)"
             )
         found = json.loads(told.read_text(encoding="utf-8"))
         if "refused" in found:
@@ -60,15 +73,28 @@ def guarded(read: Callable[[Path, str], Content], path: Path, option: str) -> Co
         return (np.load(array) if array.is_file() else None), found["more"]
 
 
+def size_of(path: Path, option: str) -> int:
+    """Bytes of a file, or of all files of a folder.
+
+    **Raises:** `InputError` as `file_size`.
+    """
+    if not path.is_dir():
+        return file_size(path, option)
+    return sum(file_size(part, option) for part in path.rglob("*") if not part.is_dir())
+
+
 def _child(name: str, path: str, option: str, folder: str) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    with contextlib.suppress(ImportError):  # where the system has no such limits
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     module, function = name.split(":")
     told: dict[str, Any] = {}
     try:
         with reading(Path(path), option):
             array, more = getattr(importlib.import_module(module), function)(Path(path), option)
-        if array is not None:
-            np.save(Path(folder) / "array.npy", array)
+            if array is not None:
+                np.save(Path(folder) / "array.npy", array)
         told["more"] = more
     except InputError as error:
         told["refused"] = str(error)

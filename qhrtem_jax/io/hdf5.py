@@ -45,7 +45,7 @@ def read_emd(path: Path, option: str) -> Shaped[np.ndarray, "..."]:
 
     **Raises:** `InputError` for one that is not as declared, or without an image.
     """
-    return _array(guarded(emd_image, path, option))
+    return array_of(guarded(emd_image, path, option))
 
 
 def emd_calibration(path: Path) -> tuple[Axis, Axis] | None:
@@ -53,7 +53,7 @@ def emd_calibration(path: Path) -> tuple[Axis, Axis] | None:
 
     **Raises:** `InputError` as `read_emd`.
     """
-    return _axes(guarded(emd_axes, path, "image"))
+    return axes_of(guarded(emd_axes, path, "image"))
 
 
 def read_hspy(path: Path, option: str) -> Shaped[np.ndarray, "..."]:
@@ -61,12 +61,12 @@ def read_hspy(path: Path, option: str) -> Shaped[np.ndarray, "..."]:
 
     **Raises:** `InputError` for one that is not as declared, or without an image.
     """
-    return _array(guarded(hspy_image, path, option))
+    return array_of(guarded(hspy_image, path, option))
 
 
 def hspy_calibration(path: Path) -> tuple[Axis, Axis] | None:
     """As `emd_calibration`."""
-    return _axes(guarded(hspy_axes, path, "image"))
+    return axes_of(guarded(hspy_axes, path, "image"))
 
 
 def emd_image(path: Path, option: str) -> Content:
@@ -89,12 +89,14 @@ def hspy_axes(path: Path, option: str) -> Content:
     return _axes_of(hyperspy_signal, path, option)
 
 
-def _array(content: Content) -> np.ndarray:
+def array_of(content: Content) -> Shaped[np.ndarray, "..."]:
+    """The array that was read."""
     assert content[0] is not None
     return content[0]
 
 
-def _axes(content: Content) -> tuple[Axis, Axis] | None:
+def axes_of(content: Content) -> tuple[Axis, Axis] | None:
+    """The axes that were read."""
     known = content[1]
     if known is None:
         return None
@@ -107,7 +109,7 @@ def _image_of(find: Callable[[Any, str], "_Image"], path: Path, option: str) -> 
 
     size, where = file_size(path, option), f"{option}: {path}"
     with h5py.File(path, "r") as file:
-        return _pixels(find(file, where), size, where), None
+        return _pixels(find(file, where), path, size, where), None
 
 
 def _axes_of(find: Callable[[Any, str], "_Image"], path: Path, option: str) -> Content:
@@ -137,10 +139,11 @@ def hyperspy_signal(file: Any, where: str) -> _Image:
     raise InputError(f"{where} cannot be read (it lacks Experiments with data)")
 
 
-def _pixels(image: _Image, size: int, where: str) -> np.ndarray:
+def _pixels(image: _Image, path: Path, size: int, where: str) -> np.ndarray:
     data = image.data
+    elsewhere = Path(data.file.filename) != path  # through a link
     # external files, and datasets made of others, are not what this file holds
-    if getattr(data, "external", None) or getattr(data, "is_virtual", False):
+    if elsewhere or data.external or data.is_virtual:
         raise InputError(f"{where} keeps its image in other files, expected it in this one")
     plain = data.chunks is None
     stored = size if plain else min(size, data.id.get_storage_size())
@@ -153,7 +156,7 @@ def _emd(file: Any, where: str) -> _Image:
     for group in _groups(file, _DEEPEST):
         if found is not None:
             break
-        if int(group.attrs.get("emd_group_type", 0)) == 1:
+        if str(group.attrs.get("emd_group_type", 0)) == "1":
             found = _berkeley(group)
     if found is None:
         raise InputError(f"{where} cannot be read (it holds neither Velox's nor Berkeley's images)")
@@ -166,7 +169,8 @@ def _velox(file: Any) -> _Image | None:
         return None
     for name in images:
         group = images[name]
-        if "Data" in group and len(group["Data"].shape) == 3:
+        plain = "Data" in group and group["Data"].dtype.kind in "fiu"  # others are its transforms
+        if plain and len(group["Data"].shape) == 3:
             return _Image(group["Data"], (2, 0, 1), _velox_axes(group))
     return None
 

@@ -16,7 +16,7 @@ from qhrtem_jax.io.image_size import MOST_PIXELS, check_declared
 from qhrtem_jax.io.mrc import read_mrc
 from qhrtem_jax.io.numpy_files import read_npy, read_npz
 from qhrtem_jax.io.picture import read_png
-from qhrtem_jax.io.rosettasciio import read_other
+from qhrtem_jax.io.rosettasciio import known_elsewhere, read_other
 from qhrtem_jax.io.ser import read_ser
 from qhrtem_jax.io.tiff import read_tiff
 from qhrtem_jax.io.zarr_files import read_zspy
@@ -145,10 +145,12 @@ def _read_raw(path: Path, shape: tuple[int, int] | None, option: str) -> np.ndar
 
 
 def _other(path: Path, shape: tuple[int, int] | None, option: str) -> np.ndarray:
-    try:
-        return read_other(path, option)
-    except InputError as error:
-        raise InputError(f"{error}; expected one of {', '.join(_READERS)}") from None
+    if not known_elsewhere(path):
+        raise InputError(
+            f"{option}: {path} ends with {path.suffix!r}, expected one of {', '.join(_READERS)}, "
+            "or with the extra `formats` of what RosettaSciIO reads"
+        )
+    return read_other(path, option)
 
 
 def _by_header(reader: Callable[[Path, str], np.ndarray]) -> Callable:

@@ -11,33 +11,30 @@ from jaxtyping import Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.guarded import Content, guarded
+from qhrtem_jax.io.hdf5 import Axis, array_of, axes_of
+
+
+def known_elsewhere(path: Path) -> bool:
+    """Whether RosettaSciIO is here, and knows the ending."""
+    return importlib.util.find_spec("rsciio") is not None and _plugin(path) is not None
 
 
 def read_other(path: Path, option: str) -> Shaped[np.ndarray, "..."]:
     """The first image, or stack (frames, rows, cols), of a file.
 
-    **Raises:** `InputError` where RosettaSciIO is not installed, does not know the ending, or
-    fails.
+    **Raises:** `InputError` where it cannot be read.
     """
-    if importlib.util.find_spec("rsciio") is None:
-        raise InputError(
-            f"{option}: {path} ends with {path.suffix!r}, which needs RosettaSciIO: "
-            "pip install 'qhrtem_jax[formats]'"
-        )
-    image = guarded(other_image, path, option)[0]
-    assert image is not None
-    return image
+    return array_of(guarded(other_image, path, option))
 
 
-def other_calibration(path: Path) -> tuple[tuple[float, str], tuple[float, str]] | None:
+def other_calibration(path: Path) -> tuple[Axis, Axis] | None:
     """((size of a pixel, unit) along rows, the same along columns); None where it is not known.
 
     **Raises:** `InputError` as `read_other`.
     """
-    if importlib.util.find_spec("rsciio") is None:
+    if not known_elsewhere(path):
         return None
-    known = guarded(other_axes, path, "image")[1]
-    return None if known is None else ((*known[0],), (*known[1],))  # type: ignore[return-value]
+    return axes_of(guarded(other_axes, path, "image"))
 
 
 def other_image(path: Path, option: str) -> Content:
@@ -53,14 +50,21 @@ def other_axes(path: Path, option: str) -> Content:
 
 
 def _signal(path: Path, option: str) -> dict[str, Any]:
+    plugin = _plugin(path)
+    assert plugin is not None
+    signals = importlib.import_module(plugin).file_reader(str(path))
+    images = [signal for signal in signals if len(signal["axes"]) in (2, 3)]
+    if not images:
+        raise InputError(f"{option}: {path} holds no image, expected rows and columns")
+    return images[0]
+
+
+def _plugin(path: Path) -> str | None:
+    """The module that reads files of this ending."""
     from rsciio import IO_PLUGINS
 
     ending = path.suffix.lower().lstrip(".")
     for plugin in IO_PLUGINS:
         if ending in (known.lower() for known in plugin["file_extensions"]):
-            signals = importlib.import_module(plugin["api"]).file_reader(str(path))
-            images = [signal for signal in signals if len(signal["axes"]) in (2, 3)]
-            if not images:
-                raise InputError(f"{option}: {path} holds no image, expected rows and columns")
-            return images[0]
-    raise InputError(f"{option}: {path} ends with {path.suffix!r}, which no reader knows")
+            return plugin["api"]
+    return None

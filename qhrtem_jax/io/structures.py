@@ -36,11 +36,14 @@ def read_unit_cell(path: Path, option: str = "structure") -> UnitCell:
 
 
 def unit_cell_of(atoms: Any) -> UnitCell:
-    """The crystal of an `ase.Atoms`, whose arrays `occupancy` and `b_angstrom2` (B, Angstrom^2) are
-    taken where it has them; without them occupancies are 1 and Debye-Waller factors 0.
+    """The crystal of an `ase.Atoms`, as `physics.orientation.orient` takes it; its arrays
+    `occupancy` and `b_angstrom2` (B, Angstrom^2) are taken where it has them, without them
+    occupancies are 1 and Debye-Waller factors 0.
 
-    **Raises:** `InputError` for a cell that is none.
+    **Raises:** `InputError` for a cell that is none, or left-handed.
     """
+    if not np.linalg.det(np.asarray(atoms.cell)) > 0.0:
+        raise InputError("the atoms: found a cell that is none, or left-handed")
     a, b, c, *angles = (float(n) for n in atoms.cell.cellpar())
     known, count = atoms.arrays, len(atoms)
     return UnitCell(

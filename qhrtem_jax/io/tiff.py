@@ -1,5 +1,6 @@
 """Images from TIFF files, whose directories are walked before tifffile follows them."""
 
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -140,7 +141,7 @@ def _announced(file: Any) -> int:
 
         shape = shaped_description_metadata(page.shaped_description).get("shape", page.shape)
         deep = [int(n) for n in shape[:-2]]
-        return max(deep, default=1)
+        return math.prod(deep)
     return 1
 
 

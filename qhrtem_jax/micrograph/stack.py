@@ -30,7 +30,8 @@ def registered_mean(
     frames: Shaped[np.ndarray, "frames rows cols"],
 ) -> tuple[Float[np.ndarray, "rows cols"], Float[np.ndarray, "frames 2"]]:
     """(mean of all frames, moved to lie on the first; by how many pixels, (x, y), each is shifted
-    against the first). Bad pixels of a frame do not count; what no frame shows is NaN."""
+    against the first). Bad pixels of a frame do not count; what no frame shows is taken from beside
+    it."""
     shape = frames.shape[1:]
     total, weight = np.zeros(shape), np.zeros(shape)
     drifts = np.zeros((len(frames), 2))
@@ -50,7 +51,7 @@ def registered_mean(
         drifts[k] = before[::-1]
         total += here * image
         weight += here
-    return np.where(weight > 0.0, total / np.maximum(weight, 1e-9), np.nan), drifts
+    return without_bad(total / np.maximum(weight, 1e-9), weight == 0.0), drifts
 
 
 def _seen(shape: tuple[int, ...], by: np.ndarray) -> Float[np.ndarray, "rows cols"]:

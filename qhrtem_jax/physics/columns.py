@@ -232,7 +232,7 @@ def sites_of(columns: Columns, cells: int, fill: str = "entrance", entrance: int
     for index, chain in enumerate(columns.chains):
         at = np.array([m * columns.slices + s for m in range(cells) for s in chain.slices])
         middle = 0.5 * (stack - 1)
-        late = at + stack * (at < entrance)
+        late = np.where(at < entrance, stack + entrance - at, at)
         key = {"entrance": late, "exit": -at, "centre": np.abs(at - middle) + 1e-3 * (at > middle)}
         along = np.array([m + z for m in range(cells) for z in chain.z])
         order = np.lexsort((-along if fill == "exit" else along, key[fill]))

@@ -6,7 +6,7 @@ from qhrtem_jax.preparation.drawings import cells_on_image
 from qhrtem_jax.preparation.result import PreparationResult
 from qhrtem_jax.reporting.numbers import with_error
 from qhrtem_jax.reporting.page import Drawing, Page, Table
-from qhrtem_jax.reporting.viewer import Area, Layer, Viewer
+from qhrtem_jax.reporting.viewer import MOST_AREAS, Area, Layer, Viewer
 
 
 def page(result: PreparationResult) -> Page:
@@ -48,7 +48,7 @@ def page(result: PreparationResult) -> Page:
                     roi.corners_px,
                     (("first pixel, prepared", ", ".join(map(str, roi.origin_px))),),
                 )
-                for roi in result.rois
+                for roi in result.rois[:MOST_AREAS]
             ),
         ),
     )

@@ -9,22 +9,21 @@ from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.regions.entry import RegionEntry
 from qhrtem_jax.regions.result import RegionsResult
 from qhrtem_jax.reporting.viewer import (
+    MOST_AREAS,
     Area,
     Spot,
     Viewer,
     cell_at,
     differences,
     fit_says,
+    image_shift,
     spots_of,
 )
-
-MOST = 100
-"""So many regions are shown; the numbers of all are in the tables."""
 
 
 def regions_viewer(result: RegionsResult) -> Viewer:
     """The regions side by side."""
-    rois, arrays = result.rois[:MOST], result.arrays
+    rois, arrays = result.rois[:MOST_AREAS], result.arrays
     across = int(np.ceil(np.sqrt(len(rois))))
     experiment, simulation = (
         _tiled(arrays[name][: len(rois)].astype(float), across)
@@ -34,9 +33,7 @@ def regions_viewer(result: RegionsResult) -> Viewer:
     origins = [(float(k // across * rows), float(k % across * cols)) for k in range(len(rois))]
     sampling = result.settings.data.sampling
     areas, spots = marked(rois, result.cell, origins, sampling)
-    return Viewer(
-        differences(experiment, simulation, result.noise.variance), sampling, areas, spots
-    )
+    return Viewer(differences(experiment, simulation, result.noise), sampling, areas, spots)
 
 
 def marked(
@@ -48,7 +45,7 @@ def marked(
     """Regions and columns where these regions' first pixels, (row, col), are."""
     areas, spots = [], []
     for k, (roi, origin) in enumerate(zip(rois, origins, strict=True)):
-        place, corners = cell_at(origin, columns, sampling_nm)
+        place, corners = cell_at(origin, columns, sampling_nm, image_shift(roi.parameters))
         c1 = roi.parameters.get("C1")
         says = [("thickness", f"{roi.thickness_nm:.2f} nm"), *fit_says(roi.fit)]
         if c1 is not None:
@@ -59,7 +56,7 @@ def marked(
         if height is not None:
             says.append(("height", f"{height} cells"))
         areas.append(Area(roi.name, corners, tuple(says), roi.thickness_nm, height))
-        spots += spots_of(columns, roi.columns, roi.counts, place, k)
+        spots += spots_of(roi.columns, roi.counts, place, k)
     return tuple(areas), tuple(spots)
 
 

@@ -30,7 +30,7 @@ def live_page(
 
     def tell(now: Progress) -> None:
         report(now)
-        if now.best_mse < float("inf"):
+        if 0.0 < now.best_mse < float("inf"):
             best.append((now.seconds, now.best_mse))
         if time.monotonic() - written[0] < EVERY_S:
             return

@@ -30,7 +30,8 @@ def render(
     if viewer is not None:
         scripts.append(part("assets/viewer.js"))
     if model is not None:
-        scripts += [part("assets/3Dmol-min.js"), part("assets/model.js")]
+        licence = part("assets/3Dmol-LICENSE.txt").replace("*/", "* /")
+        scripts += [f"/*! {licence} */\n" + part("assets/3Dmol-min.js"), part("assets/model.js")]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     context = {"rows": [], "polar": [], "correlations": [], "fit": None} | {
         "title": title,

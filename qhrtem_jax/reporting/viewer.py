@@ -18,10 +18,16 @@ from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.reporting.column_tables import Column, Count
 from qhrtem_jax.reporting.numbers import with_error
-from qhrtem_jax.reporting.result import Fit
+from qhrtem_jax.reporting.result import Fit, Noise, Parameter
 
 SIGMAS = 5.0
 """Where the colours of a difference in units of the noise end."""
+
+MOST_PIXELS = 1536
+"""Sides of images in a page; larger ones are binned."""
+
+MOST_AREAS = 400
+"""Regions that a page shows; the numbers of all are in its tables."""
 
 MOST_ATOMS = 20_000
 """A model of more atoms is not turned in a page; its files are beside it."""
@@ -33,12 +39,14 @@ Says = tuple[tuple[str, str], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """An image; `signed`: a difference in units of `unit`, drawn in colours around 0."""
+    """An image; `signed`: a difference in units of `unit`, drawn in colours around 0; of the others
+    those that set it share one grey scale."""
 
     name: str
     image: Float[np.ndarray, "rows cols"]
     signed: bool = False
     unit: str = "vacuum = 1"
+    sets_scale: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +62,9 @@ class Area:
 
 @dataclasses.dataclass(frozen=True)
 class Spot:
-    """A column at (x, y) in pixels of the image: its numbers as a label, how sure the least sure of
-    them is, its displacement (pm), and what is known of it; `area`: the index of its region."""
+    """A column, whose place in the crystal is at (x, y) in pixels of the image: its numbers as a
+    label, how sure the least sure of them is, its displacement from there (pm), and what is known
+    of it; `area`: the index of its region."""
 
     x: float
     y: float
@@ -110,18 +119,20 @@ class Model:
 def differences(
     experiment: Float[np.ndarray, "rows cols"],
     simulation: Float[np.ndarray, "rows cols"],
-    variance: float | None,
+    noise: Noise,
 ) -> tuple[Layer, ...]:
     """Experiment, simulation, difference on the same grey scale, and in units of the noise."""
     difference = simulation - experiment
     layers = (
         Layer("experiment", experiment),
         Layer("simulation", simulation),
-        Layer("difference + 1", difference + 1.0),
+        Layer("difference + 1", difference + 1.0, sets_scale=False),
     )
-    if not variance:
+    if not noise.variance > 0.0:
         return layers
-    return (*layers, Layer("residual", difference / np.sqrt(variance), True, "sigma of the noise"))
+    of = "misfit" if noise.source in ("misfit", "residual") else "noise"
+    sigmas = difference / np.sqrt(noise.variance)
+    return (*layers, Layer("residual", sigmas, True, f"sigma of the {of}"))
 
 
 def fit_says(fit: Fit) -> Says:
@@ -133,7 +144,6 @@ def fit_says(fit: Fit) -> Says:
 
 
 def spots_of(
-    columns: Columns,
     found: Sequence[Column],
     counts: Sequence[Count],
     place: Float[np.ndarray, "2 3"],
@@ -156,8 +166,9 @@ def spots_of(
             for species, known in column.occupancy.items():
                 says.append((f"occupancy of {species}", with_error(known.value, known.std)))
         sure = [c.probability.get(str(c.n), 0.0) for c in mine]
-        shift = np.array([column.dx_pm, column.dy_pm]) * 1e-3 / np.array(columns.size_nm[:2])
-        x, y = place @ np.array([column.x + shift[0], column.y + shift[1], 1.0])
+        x, y = place @ np.array([column.x, column.y, 1.0])
+        if not np.all(np.isfinite([x, y, column.dx_pm, column.dy_pm])):
+            continue  # a region whose fit failed
         label = " ".join(f"{c.species}{c.n}" for c in mine)
         moved = float(column.dx_pm), float(column.dy_pm)
         spots.append(Spot(float(x), float(y), label, min(sure, default=1.0), moved, (*says,), area))
@@ -165,20 +176,29 @@ def spots_of(
 
 
 def cell_at(
-    origin: Pair, columns: Columns, sampling_nm: Pair
+    origin: Pair, columns: Columns, sampling_nm: Pair, shift_nm: Pair = (0.0, 0.0)
 ) -> tuple[Float[np.ndarray, "2 3"], tuple[Pair, ...]]:
     """(`place` as `spots_of` takes it, corners) of a cell whose first pixel is `origin`, (row,
-    col)."""
+    col), and whose image is shifted by `shift_nm` (x, y)."""
     wide, high = columns.size_nm[0] / sampling_nm[1], columns.size_nm[1] / sampling_nm[0]
-    place = np.array([[wide, 0.0, origin[1]], [0.0, high, origin[0]]])
+    corner = np.array([[wide, 0.0, origin[1]], [0.0, high, origin[0]]])
     ends = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-    corners = tuple((float(x), float(y)) for x, y in (place @ (u, v, 1.0) for u, v in ends))
-    return place, corners
+    corners = tuple((float(x), float(y)) for x, y in (corner @ (u, v, 1.0) for u, v in ends))
+    shift = np.array(shift_nm) / np.array(sampling_nm[::-1])
+    return corner + np.outer(shift, (0.0, 0.0, 1.0)), corners
+
+
+def image_shift(parameters: Mapping[str, Parameter]) -> Pair:
+    """(x, y) in nm by which an image lies off its pixels."""
+    found = [parameters[name].value if name in parameters else 0.0 for name in ("A0_x", "A0_y")]
+    return found[0], found[1]
 
 
 def _layers(layers: Sequence[Layer]) -> list[dict[str, Any]]:
-    grey = [layer.image for layer in layers if not layer.signed]
-    low, high = (float(f([f(image) for image in grey[:2]])) for f in (np.min, np.max))
+    grey = [layer.image for layer in layers if layer.sets_scale and not layer.signed]
+    grey = [image[np.isfinite(image)] for image in grey]
+    grey = [image for image in grey if image.size] or [np.array([0.0, 1.0])]
+    low, high = (float(f([f(image) for image in grey])) for f in (np.min, np.max))
     return [_layer(layer, low, high) for layer in layers]
 
 
@@ -187,13 +207,23 @@ def _layer(layer: Layer, low: float, high: float) -> dict[str, Any]:
 
     if layer.signed:
         low, high = -SIGMAS, SIGMAS
-    scaled = np.clip((layer.image - low) / ((high - low) or 1.0), 0.0, 1.0)
+    image = np.nan_to_num(_binned(layer.image), nan=0.5 * (low + high), posinf=high, neginf=low)
+    scaled = np.clip((image - low) / ((high - low) or 1.0), 0.0, 1.0)
     pixels = np.rint(255.0 * scaled).astype(np.uint8)
     if layer.signed:
         colours = matplotlib.colormaps["RdBu_r"](np.linspace(0.0, 1.0, 256))[:, :3]
         pixels = np.rint(255.0 * colours).astype(np.uint8)[pixels]
     known = {"name": layer.name, "low": low, "high": high, "unit": layer.unit}
     return known | {"signed": layer.signed, "png": png_address(pixels)}
+
+
+def _binned(image: np.ndarray) -> np.ndarray:
+    """Means of so many pixels that the rest is no larger than a page holds."""
+    by = -(-max(image.shape) // MOST_PIXELS)
+    if by == 1:
+        return image
+    rows, cols = (n // by * by for n in image.shape)
+    return image[:rows, :cols].reshape(rows // by, by, cols // by, by).mean(axis=(1, 3))
 
 
 def png_address(pixels: UInt8[np.ndarray, "rows cols *colours"]) -> str:

@@ -6,7 +6,15 @@ from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.columns import column_arrows
 from qhrtem_jax.reporting.page import Drawing, Page
 from qhrtem_jax.reporting.result import merit
-from qhrtem_jax.reporting.viewer import Area, Viewer, cell_at, differences, fit_says, spots_of
+from qhrtem_jax.reporting.viewer import (
+    Area,
+    Viewer,
+    cell_at,
+    differences,
+    fit_says,
+    image_shift,
+    spots_of,
+)
 from qhrtem_jax.structure.result import StructureResult
 
 
@@ -16,7 +24,8 @@ def page(result: StructureResult) -> Page:
         result.arrays[name].astype(float) for name in ("experiment", "simulation")
     )
     sampling = result.settings.data.sampling
-    place, corners = cell_at((0.0, 0.0), result.cell, sampling)
+    shift = image_shift(result.parameters)
+    place, corners = cell_at((0.0, 0.0), result.cell, sampling, shift)
     largest = max(np.hypot(column.dx_pm, column.dy_pm) for column in result.columns)
     return Page(
         "Column structure",
@@ -40,9 +49,9 @@ def page(result: StructureResult) -> Page:
         ),
         said=(merit(result.fit),),
         viewer=Viewer(
-            differences(experiment, simulation, result.noise.variance),
+            differences(experiment, simulation, result.noise),
             sampling,
             (Area("mean cell", corners, fit_says(result.fit)),),
-            tuple(spots_of(result.cell, result.columns, (), place, 0)),
+            tuple(spots_of(result.columns, (), place, 0)),
         ),
     )

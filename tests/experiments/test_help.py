@@ -50,7 +50,8 @@ def test_help_is_given_where_it_is_asked_for():
 
 def test_the_stage_may_be_a_bare_word():
     assert with_bare_stage(["imaging", "seed=1"]) == ["+stage=imaging", "seed=1"]
-    for arguments in ([], ["seed=1"], ["-m", "seed=1,2"]):
+    assert with_bare_stage(["-m", "imaging", "seed=1,2"]) == ["-m", "+stage=imaging", "seed=1,2"]
+    for arguments in ([], ["seed=1"], ["-m", "seed=1,2"], ["--from-result", "imaging"]):
         assert with_bare_stage(arguments) == arguments
     with pytest.raises(InputError, match=r"stage: found 'imagin', .*; did you mean imaging\?"):
         with_bare_stage(["imagin"])

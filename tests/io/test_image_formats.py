@@ -145,6 +145,14 @@ def test_stacks_of_tiff(tmp_path, options):
     np.testing.assert_array_equal(read_frames(path), frames)
 
 
+def test_a_stack_of_stacks_of_tiff(tmp_path):
+    import tifffile
+
+    frames, path = np.stack([FRAMES, FRAMES + 1.0]).astype(np.float32), tmp_path / "stack.tif"
+    tifffile.imwrite(path, frames, photometric="minisblack", truncate=True)
+    np.testing.assert_array_equal(read_frames(path), frames.reshape(-1, *frames.shape[2:]))
+
+
 def test_stacks_of_mrc_and_numpy(tmp_path):
     import mrcfile
 
@@ -158,8 +166,70 @@ def test_stacks_of_mrc_and_numpy(tmp_path):
             read_counts(tmp_path / name)
 
 
+def test_veloxs_transforms_are_passed_over(tmp_path):
+    import h5py
+
+    path = tmp_path / "image.emd"
+    write_velox(path, FRAMES[:1].astype("<f4"), NM)
+    with h5py.File(path, "a") as file:
+        kind = np.dtype([("realFloatHalfEven", "<f4"), ("imagFloatHalfEven", "<f4")])
+        file.create_dataset("Data/Image/0000/Data", data=np.zeros((9, 14, 1), kind))
+    np.testing.assert_array_equal(read_counts(path), FRAMES[0].astype("<f4"))
+
+
+def test_large_chunks_of_a_small_image_are_refused(tmp_path):
+    import zarr
+
+    store = zarr.storage.LocalStore(tmp_path / "image.zspy")
+    group = zarr.create_group(store).create_group("Experiments/image")
+    made = group.create_array("data", shape=(16, 16), chunks=(8000, 8000), dtype="f8")
+    made[...] = 1.5
+    with pytest.raises(InputError, match=r"declares chunks \(8000, 8000\)"):
+        read_counts(tmp_path / "image.zspy")
+
+
+def test_a_module_beside_the_image_is_not_imported(tmp_path, monkeypatch):
+    path = tmp_path / "image.emd"
+    write_berkeley(path, FRAMES[0], NM)
+    (tmp_path / "h5py.py").write_text("open('imported', 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(read_counts(path), FRAMES[0])
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_library_that_crashes_or_hangs_is_named(tmp_path, monkeypatch):
+    from qhrtem_jax.io import guarded
+
+    path = tmp_path / "image.emd"
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"image.emd cannot be read \(its library failed with"):
+        guarded.guarded(crashes, path, "image")
+    monkeypatch.setattr(guarded, "SECONDS", 1.5)
+    with pytest.raises(InputError, match=r"its library took more than 2 s: is it damaged"):
+        guarded.guarded(hangs, path, "image")
+
+
+def crashes(path, option):
+    import os
+
+    os.abort()
+
+
+def hangs(path, option):
+    import time
+
+    time.sleep(60.0)
+
+
 def test_images_in_other_files_are_refused(tmp_path):
     import h5py
+
+    hyperspys("hspy").file_writer(str(tmp_path / "other.hspy"), signal(FRAMES[0]))
+    with h5py.File(tmp_path / "linked.hspy", "w") as file:
+        name = "Experiments/an image"
+        file.create_group("Experiments")["one"] = h5py.ExternalLink("other.hspy", name)
+    with pytest.raises(InputError, match="keeps its image in other files"):
+        read_counts(tmp_path / "linked.hspy")
 
     FRAMES[0].tofile(tmp_path / "beside.raw")
     path = tmp_path / "image.hspy"

@@ -63,6 +63,12 @@ def test_skew_cells_of_ase(tmp_path, atoms):
         np.testing.assert_allclose(apart - np.rint(apart), 0.0, atol=1e-7)
 
 
+def test_a_left_handed_cell_of_ase_is_refused():
+    atoms = ase.Atoms("O", cell=[[4, 0, 0], [0, 4, 0], [0, 0, -4]], pbc=True)
+    with pytest.raises(InputError, match="left-handed"):
+        unit_cell_of(atoms)
+
+
 def test_occupancies_of_ase():
     atoms = ase.Atoms("SrO", cell=[4, 4, 4], positions=[(0, 0, 0), (2, 2, 2)], pbc=True)
     atoms.set_array("occupancy", np.array([0.5, 1.0]))

@@ -109,6 +109,23 @@ def point_image(counts):
     return simulator.image(point(simulator, counts))
 
 
+def test_columns_behind_a_later_entrance_have_no_gaps():
+    whole = sto.crystal()
+    atoms = dataclasses.replace(
+        whole.atoms,
+        symbols=("O",) * 3,
+        positions=np.array([[0.5, 0.5, z] for z in (0.1, 0.35, 0.85)]),
+        occupancy=np.ones(3),
+        b_nm2=np.full(3, 0.005),
+    )
+    columns = columns_of(Crystal(whole.size_nm, atoms, 4))
+    sites = sites_of(columns, 3, entrance=2)
+    for count in range(1, 10):
+        taken = np.sort(np.flatnonzero(sites.occupied(np.array([count]))))
+        assert np.all(np.diff(taken) == 1), taken
+        assert taken[0] == sites.starts(np.array([float(count)]))[0]
+
+
 def test_chains_behind_a_later_entrance_start_at_their_first_free_site():
     sites = sites_of(COLUMNS, 5, entrance=1)
     counts = np.array([2.4, 3.0, 1.0, 4.0, 4.0, 3.7, 6.0, 7.5])

@@ -14,6 +14,7 @@ from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.reporting import live
 from qhrtem_jax.reporting.column_tables import Column, Count, Estimate
 from qhrtem_jax.reporting.page import Page, write_page
+from qhrtem_jax.reporting.result import Noise
 from qhrtem_jax.reporting.viewer import (
     SIGMAS,
     Area,
@@ -42,7 +43,7 @@ def test_images_share_one_grey_scale_and_residuals_are_in_sigmas():
     rng = np.random.default_rng(0)
     experiment = rng.uniform(0.5, 1.5, (7, 9))
     simulation = experiment + 0.01 * rng.normal(size=experiment.shape)
-    layers = differences(experiment, simulation, 1e-4)
+    layers = differences(experiment, simulation, Noise(1e-4, (), "vacuum"))
     found = json.loads(Viewer(layers, (0.01, 0.01)).content())["layers"]
     low, high = (f([f(experiment), f(simulation)]) for f in (np.min, np.max))
     for layer, image in zip(found[:2], (experiment, simulation), strict=True):
@@ -54,7 +55,29 @@ def test_images_share_one_grey_scale_and_residuals_are_in_sigmas():
     assert [found[3]["low"], found[3]["high"]] == [-SIGMAS, SIGMAS]
     red = residual[..., 0] - residual[..., 2]  # positive is red, negative is blue
     assert np.all(np.sign(red[np.abs(sigmas) > 0.5]) == np.sign(sigmas[np.abs(sigmas) > 0.5]))
-    assert len(differences(experiment, simulation, None)) == 3
+    assert found[3]["unit"] == "sigma of the noise"
+    assert differences(experiment, simulation, Noise(1e-4, (), "misfit"))[3].unit.endswith("misfit")
+    assert len(differences(experiment, simulation, Noise(0.0, (), "given"))) == 3
+
+
+def test_what_failed_does_not_cost_the_page():
+    experiment = np.random.default_rng(0).uniform(0.5, 1.5, (7, 9))
+    simulation = np.where(np.arange(9) < 4, experiment, np.nan)
+    columns = columns_of(sto.crystal())
+    place, _ = cell_at((0.0, 0.0), columns, (0.01, 0.01))
+    lost = Column(0.25, 0.5, float("nan"), 0.0, None, None, {})
+    layers = differences(experiment, simulation, Noise(1e-4, (), "given"))
+    viewer = Viewer(layers, (0.01, 0.01), (), tuple(spots_of([lost], [], place, 0)))
+    assert json.loads(viewer.content())["spots"] == []
+
+
+def test_large_images_are_binned():
+    y, x = np.mgrid[:3100, :1600]
+    (layer,) = json.loads(Viewer((Layer("one", (x + y).astype(float)),), (0.01, 0.01)).content())["layers"]
+    seen = decoded(layer).astype(float)
+    assert seen.shape == (1033, 533)
+    assert seen[0, 0] == 0.0
+    assert seen[-1, -1] == pytest.approx(255.0, abs=1.0)
 
 
 def test_columns_are_where_they_are_with_their_numbers_and_how_sure_they_are():
@@ -62,19 +85,23 @@ def test_columns_are_where_they_are_with_their_numbers_and_how_sure_they_are():
     place, corners = cell_at((10.0, 20.0), columns, (0.0089, 0.0089))
     wide, high = (n / 0.0089 for n in columns.size_nm[:2])
     np.testing.assert_allclose(corners[2], (20.0 + wide, 10.0 + high))
+    shifted, pixels = cell_at((10.0, 20.0), columns, (0.0089, 0.0089), (0.0178, -0.0089))
+    assert pixels == corners  # regions are pixels, whatever the image does in them
+    np.testing.assert_allclose(shifted[:, 2] - place[:, 2], (2.0, -1.0))
     moved = Column(0.25, 0.5, 89.0, 0.0, 1.0, None, {})
     counts = [
         Count("Sr", 0.25, 0.5, 4, {"4": 0.9, "5": 0.1}),
         Count("O", 0.25, 0.5, 3, {"3": 0.6, "2": 0.4}),
         Count("O", 0.75, 0.5, 9, {"9": 1.0}),
     ]
-    (spot,) = spots_of(columns, [moved], counts, place, 7)
-    np.testing.assert_allclose((spot.x, spot.y), (20.0 + 0.25 * wide + 10.0, 10.0 + 0.5 * high))
+    (spot,) = spots_of([moved], counts, place, 7)
+    np.testing.assert_allclose((spot.x, spot.y), (20.0 + 0.25 * wide, 10.0 + 0.5 * high))
+    assert spot.moved_pm == (89.0, 0.0)
     assert (spot.label, spot.sure, spot.area) == ("Sr4 O3", 0.6, 7)
     assert ("O 2", "40.0 %") in spot.says
     assert ("shift x (pm)", "89.0 ± 1.0") in spot.says
     bare = Column(0.25, 0.5, 0.0, 0.0, None, None, {"O": Estimate(0.9, 0.02)})
-    (spot,) = spots_of(columns, [bare], [], place, 0)
+    (spot,) = spots_of([bare], [], place, 0)
     assert ("occupancy of O", "0.900 ± 0.020") in spot.says
 
 
@@ -92,10 +119,13 @@ def everything() -> dict:
     found = [Column(x, y, 3.0, -2.0, 0.5, 0.5, {}) for x, y in columns.xy]
     counts = [Count("O", c.x, c.y, 3, {"3": 0.7, "4": 0.3}) for c in found]
     viewer = Viewer(
-        differences(*images, 1e-3),
+        differences(*images, Noise(1e-3, (), "given")),
         (0.0098, 0.0092),
-        (Area(f"ROI {EVIL}", corners, (("thickness", EVIL),), 2.0, 1),),
-        tuple(spots_of(columns, found, counts, place, 0)),
+        (
+            Area(f"ROI {EVIL}", corners, (("thickness", EVIL),), 2.0, 1),
+            Area("other", ((40.0, 25.0), (55.0, 25.0), (55.0, 38.0)), (), 3.0, 2),
+        ),
+        tuple(spots_of(found, counts, place, 0)),
     )
     return {"viewer": viewer, "model": Model(columns.size_nm, sto.crystal().atoms)}
 
@@ -110,7 +140,8 @@ def test_names_that_hold_markup_stay_names(tmp_path, everything):
 
 def test_all_that_a_page_offers_works(tmp_path, everything):
     page_of(tmp_path, **everything)
-    browser.look_at(tmp_path / "report.html")
+    shows = ("numbers", "doubt", "arrows", "cells", "thickness", "heights")
+    browser.look_at(tmp_path / "report.html", shows)
 
 
 def test_a_click_on_a_column_tells_its_numbers(tmp_path, everything):
@@ -139,6 +170,8 @@ def test_a_run_that_goes_on_shows_how_far_it_is(tmp_path, monkeypatch):
     for k, best in enumerate((float("inf"), 4e-3, 2.5e-4)):
         tell(Progress("search", 10 * (k + 1), 40, 3.0 * (k + 1), best))
     assert len(told) == 3
+    live.live_page((folder,), "Stage", told.append)(Progress("search", 1, 2, 1.0, 0.0))
+    tell(Progress("search", 30, 40, 9.0, 2.5e-4))
     text = (tmp_path / "report.html").read_text("utf-8")
     assert 'http-equiv="refresh"' in text
     assert "Stage &lt;imaging&gt; (2 of 5)" in text

@@ -31,7 +31,7 @@ from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import shared_columns
 from qhrtem_jax.refine.unknown_cells import numbers_std
 from qhrtem_jax.regions.fit import start
-from qhrtem_jax.regions.model import RegionState, regions_model
+from qhrtem_jax.regions.model import RegionState, fitter, regions_model
 from qhrtem_jax.regions.problem import RegionsProblem
 from tests import wedge
 from tests.runs import prepared
@@ -345,6 +345,26 @@ def test_the_plane_that_a_crystal_begins_with_is_found(column, monkeypatch):
     numbers = whole_numbers(found, surest_numbers(found, better))
     # of 32 (behind the plane that it started from 8 are wrong, however long it is fitted)
     assert np.sum(numbers != column.numbers) <= 3
+
+
+def test_behind_another_beginning_regions_are_fitted_with_it(column):
+    model, state = begin(column.model, column.state, 2)
+    here = slice(0, 1)
+    found = state.weights.fit.images(state.points[here])
+    wanted = fitter(model.regions, state.weights.noise).images(state.points[here])
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    before = column.state.weights.fit.images(state.points[here])
+    assert np.std(np.asarray(found) - np.asarray(before)) > 1e-3
+    # each column of atoms stays, on the whole, where it was along the beam
+    numbers = whole_numbers(model, state)[0]
+
+    def middle(m, points):
+        sites, c1 = m.sites, points[0, INDEX["C1"]]
+        depth = m.sites.slice[sites.occupied(numbers)].mean() * m.columns.slice_nm
+        return sites.stack * m.columns.slice_nm - depth + c1
+
+    moved = middle(model, state.points) - middle(column.model, snapped(column.model, column.state))
+    assert abs(moved) < 0.3 * model.unit_nm
 
 
 def test_a_beginning_that_is_given_is_not_looked_for(column):

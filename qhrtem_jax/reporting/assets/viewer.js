@@ -123,6 +123,8 @@
       if (words.length) text(words.join(", "), ...middle(area), 1.2 * size, yellow);
     });
     bar(ratio);
+    if (shown.arrows && data.spots.length)
+      text(`longest arrow ${longest.toFixed(1)} pm`, canvas.width - 90 * ratio, canvas.height - 14 * ratio, 12 * ratio, blue);
   }
 
   function bar(ratio) {
