@@ -18,6 +18,7 @@ def with_error(value: float, std: float | None) -> str:
     if digits == 0:
         scale = 10.0 ** max(0, math.floor(math.log10(std)) - 1)
         rounded = tuple(scale * round(x / scale) for x in (value, std))
+    rounded = tuple(x + 0.0 for x in rounded)  # no -0.000
     return f"{rounded[0]:.{digits}f} \N{PLUS-MINUS SIGN} {rounded[1]:.{digits}f}"
 
 

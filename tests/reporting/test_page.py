@@ -2,12 +2,14 @@
 
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from qhrtem_jax.io.run_folder import RunFolder
-from qhrtem_jax.physics.aberrations import ABERRATIONS
+from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, ABERRATIONS, aberration_basis
 from qhrtem_jax.reporting.numbers import with_error
 from qhrtem_jax.reporting.page import Drawing, Page, Table, write_page
+from qhrtem_jax.reporting.report import polar
 
 
 class Seen(HTMLParser):
@@ -43,15 +45,17 @@ RESULT = {
     "noise": {"variance": 1e-4, "correlation": [], "source": "vacuum"},
     "parameters": {
         "C1": entry(4.4212, 0.0253, "nm"),
-        "A1_x": entry(3.0, None, "nm"),
-        "A1_y": entry(4.0, None, "nm"),
+        "A1_x": entry(3.0, 0.1, "nm"),
+        "A1_y": entry(4.0, 0.1, "nm"),
+        "S3_x": entry(3000.0, None, "nm"),
+        "S3_y": entry(-4000.0, None, "nm"),
         "C5": entry(0.0, None, "nm", free=False),
     }
     | {
         name: entry(0.0, None, "nm", free=False)
         for aberration in ABERRATIONS
         for name in aberration.components
-        if not name.startswith(("C", "A1"))
+        if not name.startswith(("C", "A1", "S3"))
     },
 }
 
@@ -81,8 +85,27 @@ def test_a_page_shows_what_it_is_given(page):
 def test_parameters_have_as_many_digits_as_they_are_known_to(page):
     assert "4.421 ± 0.025" in page.texts
     assert "C5" not in page.texts  # fixed at 0
-    assert "5" in page.texts  # magnitude of A1, and its azimuth
-    assert "53.1" in page.texts
+    # A1 = 3 + 4i nm with errors, and S3 = 3 - 4i um
+    for text in ("5.00 ± 0.10", "26.57 ± 0.57", "153.43", "\N{MICRO SIGN}m"):
+        assert text in page.texts, (text, page.texts)
+
+
+def test_azimuths_are_where_the_terms_have_their_maximum():
+    """Of the phase itself, for every aberration that is not round."""
+    angles = np.radians(np.arange(0.0, 360.0, 0.25))
+    terms = aberration_basis(0.01 * np.cos(angles), 0.01 * np.sin(angles))
+    for aberration in ABERRATIONS:
+        n = aberration.symmetry
+        if n == 0 or aberration.name == "A0":
+            continue
+        x, y = aberration.components
+        table = dict.fromkeys(ABERRATION_NAMES, entry(0.0, None, "nm"))
+        table |= {x: entry(-2.0, 0.1, "nm"), y: entry(1.0, 0.1, "nm")}
+        (row,) = polar(table, "haider")
+        vector = np.array([table[name]["value"] for name in ABERRATION_NAMES])
+        phase = vector @ terms
+        best = np.degrees(angles[np.argmax(phase)]) % (360.0 / n)
+        assert float(row["azimuth"].split()[0]) == pytest.approx(best, abs=0.3), aberration.name
 
 
 @pytest.mark.parametrize(
@@ -96,6 +119,7 @@ def test_parameters_have_as_many_digits_as_they_are_known_to(page):
         (3e-6, None, "3e-06"),
         (2.5e6, None, "2500000"),
         (0.5, 3.0, "0.5 ± 3.0"),
+        (-1e-9, 0.02, "0.000 ± 0.020"),
     ],
 )
 def test_numbers_are_written_as_people_do(value, std, text):

@@ -73,7 +73,9 @@ def test_what_failed_does_not_cost_the_page():
 
 def test_large_images_are_binned():
     y, x = np.mgrid[:3100, :1600]
-    (layer,) = json.loads(Viewer((Layer("one", (x + y).astype(float)),), (0.01, 0.01)).content())["layers"]
+    (layer,) = json.loads(Viewer((Layer("one", (x + y).astype(float)),), (0.01, 0.01)).content())[
+        "layers"
+    ]
     seen = decoded(layer).astype(float)
     assert seen.shape == (1033, 533)
     assert seen[0, 0] == 0.0
