@@ -6,7 +6,7 @@ RUN_DIR ?= runs/demo
 SECONDS ?= 600
 SEED ?= 0
 
-.PHONY: demo test newest check lint fuzz bench clean
+.PHONY: demo test newest check lint docs fuzz bench clean
 
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -25,7 +25,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-check: lint test newest  ## what CI runs
+check: lint docs test newest  ## what CI runs
 
 # A short part of the tests with today's releases on the newest Python that the machine has.
 NEWEST_PYTHON := $(shell .ci/newest_python)
@@ -47,6 +47,9 @@ fuzz: $(VENV)/.ready  ## damaged input for every reader; `make fuzz SECONDS=60 S
 
 bench: $(VENV)/.ready  ## benchmarks beside their peers; needs `pip install -e '.[bench]'` for all of them
 	$(BIN)/python -m benchmarks.run_all
+
+docs: $(VENV)/.ready  ## the documentation's site, in build/docs; warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 clean:
 	rm -rf $(VENV) $(NEWEST) build *.egg-info .pytest_cache .ruff_cache
