@@ -52,10 +52,12 @@ class DataSettings:
     counts: bool | str = "auto"
     dark: str | None = None
     vacuum_image: str | None = None
+    illumination: str = "none"
     mask: str | None = None
     prepared: str | None = None
 
     INPUTS: typing.ClassVar = ("image", "mtf", "dark", "vacuum_image", "mask", "prepared")
+    CHOICES: typing.ClassVar = {"illumination": ("none", "plane")}
     RANGES: typing.ClassVar = {
         "shape": _PIXELS,
         "stack": (0, 1_000_000),

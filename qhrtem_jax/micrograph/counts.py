@@ -105,6 +105,42 @@ def find_vacuum(image: Float[np.ndarray, "rows cols"]) -> Vacuum | None:
     return Vacuum(region, float(np.mean(image[row : row + rows, col : col + cols])))
 
 
+@dataclasses.dataclass(frozen=True)
+class Illumination:
+    """A slope of the light: by which share of the vacuum's level, 1 in the middle of the vacuum, it
+    grows per pixel along (rows, columns), with standard errors."""
+
+    slope: tuple[float, float]
+    std: tuple[float, float]
+    middle: tuple[float, float]
+
+    def over(self, shape: tuple[int, int]) -> Float[np.ndarray, "rows cols"]:
+        """The light of an image of `shape`."""
+        rows, cols = (np.arange(n) - at for n, at in zip(shape, self.middle, strict=True))
+        return 1.0 + self.slope[0] * rows[:, None] + self.slope[1] * cols
+
+
+def illumination(counts: Float[np.ndarray, "rows cols"], vacuum: Vacuum) -> Illumination:
+    """The slope of the light in the vacuum; errors from what a plane leaves in squares of
+    `BLOCK` pixels, as neighbouring pixels are not independent."""
+    row, col, rows, cols = vacuum.region
+    patch = counts[row : row + rows, col : col + cols]
+    down, along = (max(n // BLOCK, 1) for n in patch.shape)
+    high, wide = rows // down, cols // along
+    means = patch[: high * down, : wide * along].reshape(down, high, along, wide).mean(axis=(1, 3))
+    y = (np.arange(down) - 0.5 * (down - 1)) * high
+    x = (np.arange(along) - 0.5 * (along - 1)) * wide
+    share = means / means.mean() - 1.0
+    squares = along * float(np.sum(y**2)), down * float(np.sum(x**2))
+    sums = float(np.sum(share * y[:, None])), float(np.sum(share * x))
+    slope = tuple(s / n if n > 0.0 else 0.0 for s, n in zip(sums, squares, strict=True))
+    left = share - slope[0] * y[:, None] - slope[1] * x
+    variance = float(np.sum(left**2)) / max(left.size - 3, 1)
+    std = tuple(np.sqrt(variance / n) if n > 0.0 else np.inf for n in squares)
+    middle = row + 0.5 * (high * down - 1), col + 0.5 * (wide * along - 1)
+    return Illumination((float(slope[0]), float(slope[1])), (float(std[0]), float(std[1])), middle)
+
+
 def contrast_of(patch: Float[np.ndarray, "rows cols"]) -> float:
     """How much more the liveliest squares of a patch vary than its quietest: about 2 for noise,
     many times that where a part of the patch shows a crystal."""

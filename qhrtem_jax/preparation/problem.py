@@ -18,7 +18,14 @@ from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.calibration import file_sampling
 from qhrtem_jax.io.images import crop, read_counts
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
-from qhrtem_jax.micrograph.counts import Vacuum, bad_pixels, find_vacuum, normalised, without_bad
+from qhrtem_jax.micrograph.counts import (
+    Vacuum,
+    bad_pixels,
+    find_vacuum,
+    illumination,
+    normalised,
+    without_bad,
+)
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.specimen import Crystal
 
@@ -85,6 +92,9 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
     if data.vacuum_image is not None:
         counts = counts / _light(counts, data.vacuum_image)
     vacuum = _vacuum(settings, counts, reader)
+    if data.illumination == "plane":
+        counts = counts / _slope(counts, vacuum, reader)
+        vacuum = _vacuum(settings, counts, reader)
     image = _with_vacuum_at_1(settings, counts, vacuum, reader)
     noise = None
     if vacuum is not None:
@@ -132,6 +142,35 @@ def _light(counts: np.ndarray, name: str) -> Float[np.ndarray, "rows cols"]:
     if not np.all(light > 0.0):
         raise InputError(f"data.vacuum_image: {name} has pixels of 0 or less, expected light")
     return light / light.mean()
+
+
+def _slope(
+    counts: np.ndarray, vacuum: Vacuum | None, reader: Reader
+) -> Float[np.ndarray, "rows cols"]:
+    """The light over the image, as a plane through that of the vacuum."""
+    if vacuum is None:
+        raise InputError(
+            "data.illumination: found no vacuum in the image, expected one, or data.vacuum, to "
+            "measure the slope of the light in"
+        )
+    found = illumination(counts, vacuum)
+    light = found.over(counts.shape)
+    if not np.all(light > 0.1):
+        raise InputError(
+            f"data.illumination: found a slope of {found.slope} per pixel in the vacuum "
+            f"{list(vacuum.region)}, which leaves no light elsewhere"
+        )
+    across, down = (
+        100.0 * n * np.array(s)
+        for n, s in zip(
+            counts.shape[::-1], zip(found.slope[::-1], found.std[::-1], strict=True), strict=True
+        )
+    )
+    reader.warn(
+        f"the light is taken as a plane: {across[0]:+.2f} ± {across[1]:.2f} % from left to right, "
+        f"{down[0]:+.2f} ± {down[1]:.2f} % from top to bottom of the image, measured in the vacuum"
+    )
+    return light
 
 
 def _vacuum(settings: Settings, counts: np.ndarray, reader: Reader) -> Vacuum | None:

@@ -71,14 +71,13 @@ def _rows(table: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
         if not entry["free"] and entry["value"] == 0.0:
             continue
         factor, unit = UNITS_READ.get(name, (1.0, entry["unit"]))
-        value, std, std_noise = (
-            None if entry[key] is None else factor * entry[key]
-            for key in ("value", "std", "std_noise")
+        std, std_noise = (
+            None if entry[key] is None else factor * entry[key] for key in ("std", "std_noise")
         )
         rows.append(
             {
                 "name": name,
-                "value": with_error(value, std),
+                "value": with_error(factor * entry["value"], std),
                 "std_noise": _error(std_noise),
                 "unit": unit,
                 "meaning": meaning[name] + ("" if entry["free"] else " (fixed)"),

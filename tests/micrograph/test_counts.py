@@ -6,9 +6,11 @@ from scipy.ndimage import gaussian_filter
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.micrograph.counts import (
+    Vacuum,
     bad_pixels,
     contrast_of,
     find_vacuum,
+    illumination,
     normalised,
     without_bad,
 )
@@ -23,6 +25,21 @@ def counts(rows=220, cols=200, first=70, seed=0, contrast=0.25):
     lattice = contrast * np.where(y >= first, lattice + 0.4 * lattice**2, 0.0)
     noise = gaussian_filter(np.random.default_rng(seed).normal(size=(rows, cols)), 0.8)
     return LEVEL * (1.0 + gaussian_filter(lattice, 2.0) + NOISE * noise / noise.std())
+
+
+def test_a_slope_of_the_light_is_measured_in_the_vacuum():
+    light = 1.0 + 2e-4 * (np.arange(220)[:, None] - 30.0) - 1e-4 * (np.arange(200) - 90.0)
+    pulls = []
+    for seed in range(12):
+        image = counts(seed=seed) * light
+        region = (5, 4, 50, 190)
+        found = illumination(image, Vacuum(region, 1.0))
+        level = light[region[0] : region[0] + region[2], region[1] : region[1] + region[3]].mean()
+        for slope, std, true in zip(found.slope, found.std, (2e-4, -1e-4), strict=True):
+            pulls.append((slope - true / level) / std)
+        flat = image / found.over(image.shape)
+        assert np.std(flat[:55].mean(axis=0)) < 0.8 * np.std(image[:55].mean(axis=0))
+    assert 0.5 < np.sqrt(np.mean(np.square(pulls))) < 1.6
 
 
 def test_bad_pixels_are_found_and_no_others():
