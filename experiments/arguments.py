@@ -46,6 +46,26 @@ def from_result(arguments: list[str]) -> list[str]:
     return found
 
 
+TAKES_A_VALUE = {
+    *("--shell-completion", "-sc", "--package", "-p", "--config-path", "-cp", "--config-name"),
+    *("-cn", "--config-dir", "-cd", "--experimental-rerun", "--cfg", "-c", "--info", "-i"),
+}
+"""Hydra's flags that the next word belongs to."""
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """Hydra's flags before all options: its parser knows them nowhere else."""
+    flags, others, rest = [], [], iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            others.append(argument)
+            continue
+        flags.append(argument)
+        if argument in TAKES_A_VALUE:
+            flags += [value for value in [next(rest, None)] if value is not None]
+    return flags + others
+
+
 def with_stage(arguments: list[str]) -> list[str]:
     """`stage=NAME` as `+stage=NAME`, which Hydra wants."""
     return [f"+{a}" if a.startswith("stage=") else a for a in arguments]

@@ -8,6 +8,7 @@ import itertools
 import re
 from pathlib import Path
 
+from .arguments import FROM_RESULT, TAKES_A_VALUE
 from .refusals import stage_wanted, stages
 
 USAGE = """qhrtem STAGE [option=value ...]     (in a clone: python -m experiments.run STAGE ...)
@@ -24,13 +25,6 @@ qhrtem STAGE --help lists the options of a stage. Where no data are named, an em
   --version
   eval "$(qhrtem -sc install=bash)"     completes options in bash (zsh, fish alike)
 """
-
-TAKES_A_VALUE = {
-    *("--from-result", "--shell-completion", "-sc", "--package", "-p", "--config-path", "-cp"),
-    *("--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--cfg", "-c"),
-    *("--info", "-i"),
-}
-"""Options of the command line that the next word belongs to."""
 
 _OPTION = re.compile(r"^(\w+): *(.*?) *(?:# *(.*))?$")
 
@@ -53,7 +47,11 @@ def with_bare_stage(arguments: list[str]) -> list[str]:
 
     found = []
     for before, argument in itertools.pairwise(["", *arguments]):
-        if argument[:1] in ("-", "~", "+", "") or "=" in argument or before in TAKES_A_VALUE:
+        if (
+            argument[:1] in ("-", "~", "+", "")
+            or "=" in argument
+            or before in (FROM_RESULT, *TAKES_A_VALUE)
+        ):
             found.append(argument)
         elif argument in stages():
             found.append(f"+stage={argument}")

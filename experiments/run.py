@@ -29,10 +29,11 @@ from omegaconf.errors import OmegaConfBaseException
 from qhrtem_jax import __version__
 from qhrtem_jax.errors import InputError, NonFiniteError
 
-from .arguments import from_result, literal_paths, with_stage
+from .arguments import flags_first, from_result, literal_paths, with_stage
 from .help import helped, with_bare_stage
 from .refusals import in_our_words
 from .signals import Advice, Interrupted, interruptible
+from .sweeps import announce, announced, note_failure
 
 if TYPE_CHECKING:
     from qhrtem_jax.io.run_folder import RunFolder
@@ -45,17 +46,21 @@ log = logging.getLogger("qhrtem_jax")
 
 
 def run_name(overrides: list[str]) -> str:
-    """Name of a sweep's run folder: what was overridden, with files by their names alone."""
-    parts = []
+    """Name of a sweep's run folder: what varies in it (or, where nothing does, what was
+    overridden), with files by their names alone."""
+    parts, told, names = [], [], announced()
     for override in overrides:
         key, _, value = override.partition("=")
         if key.lstrip("+") in ("stage", "resume", "overwrite") or key.startswith("hydra."):
             continue
+        if names and key.lstrip("+") not in names:
+            continue
+        told.append(override)
         name = value.strip("'").rsplit("/", 1)[-1]
         parts.append(f"{key.rsplit('.', 1)[-1]}={name}")
     name = ",".join(parts).replace(" ", "") or "run"
-    if len(name) > NAME_LENGTH or any("/" in o.partition("=")[2] for o in overrides):
-        digest = hashlib.sha256(",".join(overrides).encode()).hexdigest()[:6]
+    if len(name) > NAME_LENGTH or any("/" in o.partition("=")[2] for o in told):
+        digest = hashlib.sha256(",".join(told).encode()).hexdigest()[:6]
         name = f"{name[:NAME_LENGTH]},{digest}"
     return name
 
@@ -179,13 +184,16 @@ def main() -> int:
         nonlocal composed
         composed = True
         # Errors are caught here, not outside: a sweep goes on with its other runs.
+        folder, before = Path(HydraConfig.get().runtime.output_dir), len(messages)
         try:
-            folder = Path(HydraConfig.get().runtime.output_dir)
             run_stage(compose(config), folder, config, advice)
         except (InputError, NonFiniteError) as error:
             refuse(_one_line(error))
         except (OSError, OmegaConfBaseException) as error:
             refuse(in_our_words(_one_line(error)))
+        if announced() and len(messages) > before:
+            given = HydraConfig.get()
+            note_failure(folder, Path(given.sweep.dir), list(given.overrides.task), messages[-1])
 
     try:
         if "--version" in sys.argv[1:]:
@@ -195,7 +203,8 @@ def main() -> int:
             print(text, end="")
             return 0
         arguments = with_stage(with_bare_stage(sys.argv[1:]))
-        sys.argv[1:] = literal_paths(from_result(arguments))
+        sys.argv[1:] = flags_first(literal_paths(from_result(arguments)))
+        announce(sys.argv[1:])
         with interruptible() as advice:
             task()
     except (HydraException, OmegaConfBaseException, OSError, InputError) as error:
@@ -207,6 +216,8 @@ def main() -> int:
         refuse(f"command line: {_one_line(error)}")
     except Interrupted as interruption:
         return interruption.status
+    finally:
+        announce([])
     return 2 if messages else 0
 
 

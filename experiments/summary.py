@@ -19,6 +19,8 @@ from qhrtem_jax.errors import DamagedError
 from qhrtem_jax.io.atomic import write_text
 from qhrtem_jax.io.run_folder import read_json
 
+from .sweeps import failures, overrides_of, values_of
+
 COLUMNS: tuple[str, ...] = (
     "run",
     "status",
@@ -32,8 +34,13 @@ COLUMNS: tuple[str, ...] = (
 )
 
 
+MESSAGE = "message"
+
+
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """One row per run folder below `folder` (those with .hydra/), best MSE first."""
+    """One row per run folder below `folder` (those with .hydra/), best MSE first, with what varies
+    from run to run; then those that failed, with their messages."""
+    overrides: list[list[str]] = []
     rows = []
     for hydra_folder in sorted(folder.rglob(".hydra")):
         run = hydra_folder.parent
@@ -49,7 +56,31 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
             row |= {k: fit.get(k) for k in ("mse", "ncc", "chi2_reduced")}
             row |= {k: (parameters.get(k) or {}).get("value") for k in ("thickness", "C1")}
         rows.append(row)
+        overrides.append(overrides_of(run))
+    for failed in failures(folder):
+        rows.append(dict.fromkeys(COLUMNS) | {"run": failed["run"], "status": "failed"})
+        rows[-1][MESSAGE] = failed["message"]
+        overrides.append(failed["overrides"])
+    names = _varying(overrides)
+    rows = [row | values_of(given, names) for row, given in zip(rows, overrides, strict=True)]
     return sorted(rows, key=lambda r: (r["mse"] is None, r["mse"] or 0.0, r["run"]))
+
+
+def _varying(overrides: list[list[str]]) -> tuple[str, ...]:
+    """Options that not all runs were given the same value of."""
+    found: dict[str, set[str]] = {}
+    for given in overrides:
+        for override in given:
+            key, _, value = override.partition("=")
+            found.setdefault(key.lstrip("+"), set()).add(value)
+    return tuple(name for name, values in found.items() if len(values) > 1)
+
+
+def columns_of(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Those of the table: what varies behind the run's status, messages last."""
+    more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    last = (MESSAGE,) if more.pop(MESSAGE, 0) is None else ()
+    return (*COLUMNS[:2], *more, *COLUMNS[2:], *last)
 
 
 def summarise(folder: Path, console: Console) -> int:
@@ -58,7 +89,8 @@ def summarise(folder: Path, console: Console) -> int:
     if not rows:
         return 0
     content = io.StringIO(newline="")
-    writer = csv.DictWriter(content, COLUMNS)
+    columns = columns_of(rows)
+    writer = csv.DictWriter(content, columns)
     writer.writeheader()
     writer.writerows(rows)
     target = folder / "summary.csv"
@@ -67,13 +99,13 @@ def summarise(folder: Path, console: Console) -> int:
     else:
         write_text(target, content.getvalue())
     table = Table(title=f"{len(rows)} runs, best first")
-    for column in COLUMNS:
-        text = column in ("run", "status")
+    for column in columns:
+        text = column in ("run", "status", MESSAGE)
         table.add_column(
             column, justify="left" if text else "right", no_wrap=not text, overflow="fold"
         )
     for row in rows:
-        table.add_row(*(_text(row[column]) for column in COLUMNS))
+        table.add_row(*(_text(row.get(column)) for column in columns))
     console.print(table)
     return len(rows)
 

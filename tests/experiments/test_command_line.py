@@ -1,5 +1,6 @@
 """The command line: exit status, one clear message, nothing lost."""
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_runs_refuses_resumes_and_overwrites(tmp_path):
     assert result["seed"] == 5
     assert result["cost"]["evaluations"] == 48
     expected = {"result.json", "arrays.npz", "history.csv", "report.html", "figures", ".hydra"}
-    expected.add("manifest.json")
+    expected |= {"manifest.json", "fit.nc"}
     assert {p.name for p in folder.iterdir()} == expected
     assert len(list((folder / "figures").glob("*.png"))) == 4
     assert "NaN" not in (folder / "result.json").read_text()
@@ -265,8 +266,30 @@ def test_sweep_runs_all_and_summarises(tmp_path):
     assert status == 0, error
     rows = (tmp_path / "summary.csv").read_text().splitlines()
     assert len(rows) == 3
-    assert rows[0].startswith("run,status,mse")
+    assert rows[0].startswith("run,status,seed,mse")
     assert all(",done," in row for row in rows[1:])
+
+
+def test_a_sweep_tells_what_varies_and_what_failed(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("C1,thickness\n4.0,7\n")
+    sweep = tmp_path / "sweep"
+    arguments = [
+        *without("data.image", "data.average", "data.vacuum"),
+        *("-m", "specimen.grid=[48,64]", "microscope.high_tension_kv=200,300,1"),
+        *(f"simulate.table={table}", f"hydra.sweep.dir={sweep}"),
+    ]
+    status, error = call(*arguments, stage="simulate")
+    assert status == 2
+    with (sweep / "summary.csv").open() as file:
+        rows = {row["microscope.high_tension_kv"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"200", "300", "1"}
+    assert [rows[kv]["status"] for kv in ("200", "300", "1")] == ["done", "done", "failed"]
+    assert "expected 10 to 10000" in rows["1"]["message"]
+    assert rows["1"]["message"] in error
+    assert rows["200"]["run"] == "high_tension_kv=200"
+    assert (sweep / "high_tension_kv=200" / "result.json").is_file()
+    assert "specimen.grid" not in rows["200"]
 
 
 def test_names_of_sweep_folders():
