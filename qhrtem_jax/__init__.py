@@ -7,13 +7,9 @@ each stage (`stages` lists them), `io` (files) and `reporting` (tables, figures)
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-try:
-    __version__ = version("qhrtem_jax")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+from qhrtem_jax.version import VERSION as __version__  # noqa: F401
 
 _FROM_API = ("run", "open_result", "OpenResult")
 

@@ -48,7 +48,7 @@ def pixels(page: Any, element: str) -> bytes:
     return page.locator(element).screenshot()
 
 
-def look_at(path: Path, shows: tuple[str, ...] = ("cells",)) -> None:
+def look_at(path: Path, shows: tuple[str, ...] = ()) -> None:
     """Open a stage's page, and use all that it offers: each must do what it says. `shows`: what
     there is to be shown and hidden on the image of this page."""
     assert path.stat().st_size < LARGEST_PAGE

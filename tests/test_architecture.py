@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qhrtem_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"errors"}
+BASE = {"errors", "version"}
 LOW = BASE | {"physics", "bayesopt", "matching", "refine", "micrograph"}
 MIDDLE = LOW | {"io", "inputs", "reporting"}
 STAGE_ROOMS = {
@@ -27,6 +27,7 @@ STAGE_ROOMS = {
 }
 MAY_IMPORT = {
     "errors": set(),
+    "version": set(),
     "physics": BASE,
     "bayesopt": BASE,
     "matching": BASE | {"physics"},

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-import qhrtem_jax
 from qhrtem_jax.inputs.identity import input_files
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
@@ -28,6 +27,7 @@ from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.parameters import INDEX, NAMES, UNITS
 from qhrtem_jax.physics.specimen import Atoms
+from qhrtem_jax.version import VERSION
 
 NCC_REACH = 6
 """Largest shift, in pixels, at which the peak of the NCC map is looked for."""
@@ -247,7 +247,7 @@ def header(settings: Settings, reader: Reader) -> dict[str, Any]:
         "input": Input({o: InputFile(**f) for o, f in input_files(settings, reader).items()}),
         "device": Device(device.platform, device.device_kind),
         "versions": {
-            "qhrtem_jax": qhrtem_jax.__version__,
+            "qhrtem_jax": VERSION,
             "python": platform.python_version(),
             **{name: version(name) for name in ("jax", "jaxlib", "equinox", "numpy")},
         },

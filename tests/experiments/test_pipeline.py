@@ -101,7 +101,8 @@ def test_every_stage_has_a_page_of_its_own(whole):
 
 @pytest.mark.parametrize("name", ["structure", "reconstruct", "stitch", "."])
 def test_pages_work_in_a_browser(whole, name):
-    browser.look_at(whole / name / "report.html")
+    # the one region is chosen, and outlined whatever is shown
+    browser.look_at(whole / name / "report.html", () if name == "." else ("arrows",))
 
 
 def test_an_interrupted_pipeline_goes_on_to_the_same_result(whole, truth, tmp_path):

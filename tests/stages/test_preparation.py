@@ -262,7 +262,7 @@ def test_a_stage_prepares_by_itself(micrograph, tmp_path):
     assert (folder.path / "prepare" / "figures" / "cells.png").is_file()
     # what is there is not done again
     run(dataclasses.replace(settings, resume=True), RunFolder(tmp_path / "run"), Quiet())
-    browser.look_at(folder.path / "prepare" / "report.html")
+    browser.look_at(folder.path / "prepare" / "report.html", ("cells",))
 
 
 def test_when_an_image_has_to_be_prepared(micrograph, tmp_path):
