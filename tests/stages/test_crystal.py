@@ -81,6 +81,8 @@ def test_a_crystal_begins_with_the_slice_that_is_named(cif):
     other, _ = loaded(cif, entrance=1)
     np.testing.assert_array_equal(other.slice_of_atoms(), 1 - first.slice_of_atoms())
     np.testing.assert_array_equal(other.atoms.positions[:, :2], first.atoms.positions[:, :2])
+    fine, later = (loaded(cif, slices=5, entrance=k)[0].slice_of_atoms() for k in (0, 1))
+    np.testing.assert_array_equal(later, (fine - 1) % 5)
     with pytest.raises(InputError, match=r"specimen.entrance: found 2, expected 0 to 1 or auto"):
         loaded(cif, entrance=2)
     with pytest.raises(InputError, match=r"specimen.entrance: found 'last', expected a number"):
