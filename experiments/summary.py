@@ -19,7 +19,7 @@ from qhrtem_jax.errors import DamagedError
 from qhrtem_jax.io.atomic import write_text
 from qhrtem_jax.io.run_folder import read_json
 
-from .sweeps import failures, overrides_of, values_of
+from .sweeps import by_option, failures, overrides_of
 
 COLUMNS: tuple[str, ...] = (
     "run",
@@ -40,7 +40,7 @@ MESSAGE = "message"
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """One row per run folder below `folder` (those with .hydra/), best MSE first, with what varies
     from run to run; then those that failed, with their messages."""
-    overrides: list[list[str]] = []
+    given: list[dict[str, str]] = []
     rows = []
     for hydra_folder in sorted(folder.rglob(".hydra")):
         run = hydra_folder.parent
@@ -56,30 +56,31 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
             row |= {k: fit.get(k) for k in ("mse", "ncc", "chi2_reduced")}
             row |= {k: (parameters.get(k) or {}).get("value") for k in ("thickness", "C1")}
         rows.append(row)
-        overrides.append(overrides_of(run))
+        given.append(by_option(overrides_of(run)))
     for failed in failures(folder):
         rows.append(dict.fromkeys(COLUMNS) | {"run": failed["run"], "status": "failed"})
         rows[-1][MESSAGE] = failed["message"]
-        overrides.append(failed["overrides"])
-    names = _varying(overrides)
-    rows = [row | values_of(given, names) for row, given in zip(rows, overrides, strict=True)]
+        given.append(by_option(failed["overrides"]))
+    names = _varying(given)
+    for row, values in zip(rows, given, strict=True):
+        row |= {name: values[name] for name in names if name in values}
     return sorted(rows, key=lambda r: (r["mse"] is None, r["mse"] or 0.0, r["run"]))
 
 
-def _varying(overrides: list[list[str]]) -> tuple[str, ...]:
+def _varying(given: list[dict[str, str]]) -> tuple[str, ...]:
     """Options that not all runs were given the same value of."""
     found: dict[str, set[str]] = {}
-    for given in overrides:
-        for override in given:
-            key, _, value = override.partition("=")
-            found.setdefault(key.lstrip("+"), set()).add(value)
+    for values in given:
+        for name, value in values.items():
+            found.setdefault(name, set()).add(value)
     return tuple(name for name, values in found.items() if len(values) > 1)
 
 
 def columns_of(rows: list[dict[str, Any]]) -> tuple[str, ...]:
     """Those of the table: what varies behind the run's status, messages last."""
-    more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
-    last = (MESSAGE,) if more.pop(MESSAGE, 0) is None else ()
+    names = dict.fromkeys(name for row in rows for name in row)
+    more = [name for name in names if name not in (*COLUMNS, MESSAGE)]
+    last = [MESSAGE] if MESSAGE in names else []
     return (*COLUMNS[:2], *more, *COLUMNS[2:], *last)
 
 

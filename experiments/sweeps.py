@@ -46,11 +46,10 @@ def varied(arguments: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def values_of(overrides: list[str], names: tuple[str, ...]) -> dict[str, str]:
-    """What a run's overrides say of some options."""
+def by_option(overrides: list[str]) -> dict[str, str]:
+    """What overrides say, by option."""
     pairs = (override.partition("=") for override in overrides)
-    known = {key.lstrip("+"): value for key, _, value in pairs}
-    return {name: known[name] for name in names if name in known}
+    return {key.lstrip("+"): value for key, _, value in pairs}
 
 
 def note_failure(folder: Path, sweep: Path, overrides: list[str], message: str) -> None:

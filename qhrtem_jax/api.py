@@ -94,6 +94,8 @@ def run(
     import jax
 
     from qhrtem_jax.inputs.example import with_example
+    from qhrtem_jax.inputs.identity import input_paths
+    from qhrtem_jax.io.folder_lock import locked
     from qhrtem_jax.pipeline import run as run_stage
     from qhrtem_jax.stages import run_settings
 
@@ -104,7 +106,9 @@ def run(
     whole = run_settings(content)
     target = RunFolder(Path(folder))
     target.check(resume=whole.resume, overwrite=whole.overwrite)
-    run_stage(whole, target, _Told(say))
+    target.refuse_inputs(input_paths(whole))
+    with locked(target.path):
+        run_stage(whole, target, _Told(say))
     return open_result(target.path)
 
 

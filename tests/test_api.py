@@ -73,5 +73,9 @@ def test_what_is_no_result_is_said(tmp_path, result):
         qhrtem_jax.open_result(tmp_path)
     with pytest.raises(InputError, match=r"already holds a result\.json"):
         qhrtem_jax.run("imaging", result.path, QUICK)
+    from qhrtem_jax.io.folder_lock import locked
+
+    with locked(tmp_path / "busy"), pytest.raises(InputError, match="busy"):
+        qhrtem_jax.run("imaging", tmp_path / "busy", QUICK)
     with pytest.raises(AttributeError, match="no attribute 'opened'"):
         qhrtem_jax.opened  # noqa: B018

@@ -10,7 +10,7 @@ import logging
 
 import numpy as np
 
-from qhrtem_jax.field.model import FieldModel, JointState, weights
+from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights
 from qhrtem_jax.field.relaxation import again, surest_numbers
 from qhrtem_jax.field.simulate import C1, objective, snapped, stack_of
 from qhrtem_jax.field.sweep import Fixed
@@ -36,7 +36,7 @@ def best_entrance(
     """The model and the state, numbers relaxed, with the beginning whose whole numbers explain most
     of the image, where none is given. The heights of the state are settled; `relaxed`: no number is
     fixed."""
-    if not model.problem.entrance_open:
+    if not model.problem.settings.specimen.entrance_sought:
         return model, state
     present = model.sites.entrance
     trials = {present: (model, state)}
@@ -64,9 +64,7 @@ def begin(model: FieldModel, state: JointState, plane: int) -> tuple[FieldModel,
     """The model and the state with a crystal that begins with the slice `plane`, its middle where
     it was. The heights of the state are settled."""
     before = model.sites.entrance
-    regions = with_entrance(model.regions, plane)
-    constraints = dataclasses.replace(model.constraints, surfaces=regions.constraints.surfaces)
-    model = dataclasses.replace(model, regions=regions, constraints=constraints)
+    model = field_model(with_entrance(model.regions, plane))
     points, columns = snapped(model, state), model.columns
     deeper = [
         np.mean([float(s < plane) - float(s < before) for s in chain.slices])

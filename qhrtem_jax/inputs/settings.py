@@ -119,6 +119,12 @@ class SpecimenSettings:
         "entrance": (0, 1000),
     }
 
+    @property
+    def entrance_sought(self) -> bool:
+        """Whether the plane that the crystal begins with is to be found: a cell that was oriented
+        here begins with any, a cell made for multislice with its first."""
+        return isinstance(self.entrance, str) and self.zone is not None and self.fill == FILLS[0]
+
 
 @dataclasses.dataclass(frozen=True)
 class MicroscopeSettings:

@@ -263,11 +263,13 @@ def _remarks(
             )
     close = [misfit for misfit in origin.misfits if misfit < DOUBTFUL * min(origin.misfits)]
     if len(close) > 1:
+        known = problem.settings.specimen
+        found = "stage stitch finds that" if known.entrance_sought else "the first is taken"
         said.append(
             f"the origin of the cell is doubtful: {len(close)} places explain single cells nearly "
             f"as well (NCC {100 * origin.ncc:.2f} and {100 * origin.ncc_elsewhere:.2f} %); with "
-            "which plane the crystal begins depends on it, and stage stitch finds that; numbers of "
-            "regions one by one may be an atom off"
+            f"which plane the crystal begins depends on it, and {found}; numbers of regions one by "
+            "one may be an atom off"
         )
     if not prepared.seen.all():
         said.append(

@@ -15,7 +15,7 @@ from qhrtem_jax.inputs.prepared import corners_of
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import Region, find_regions
 from qhrtem_jax.physics.camera import Frame
-from qhrtem_jax.physics.columns import FILLS, Sites, sites_of
+from qhrtem_jax.physics.columns import Sites, sites_of
 from qhrtem_jax.physics.structured import Layout
 from qhrtem_jax.regions.settings import RegionsSettings
 
@@ -38,13 +38,6 @@ class RegionsProblem:
     @property
     def layout(self) -> Layout:
         return Layout(len(self.specimen.columns.xy), len(self.specimen.columns.chains))
-
-    @property
-    def entrance_open(self) -> bool:
-        """Whether the plane that the crystal begins with is to be found: a cell that was oriented
-        here begins with any, a cell made for multislice with its first."""
-        known = self.settings.specimen
-        return isinstance(known.entrance, str) and known.zone is not None and known.fill == FILLS[0]
 
     @property
     def frame(self) -> Frame:

@@ -25,6 +25,7 @@ from qhrtem_jax.field.simulate import (
     whole_objective,
 )
 from qhrtem_jax.field.sweep import explain_unknown
+from qhrtem_jax.inputs.settings import SpecimenSettings
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
@@ -33,7 +34,6 @@ from qhrtem_jax.refine.integers import shared_columns
 from qhrtem_jax.refine.unknown_cells import numbers_std
 from qhrtem_jax.regions.fit import start
 from qhrtem_jax.regions.model import RegionState, fitter, regions_model
-from qhrtem_jax.regions.problem import RegionsProblem
 from tests import wedge
 from tests.runs import prepared
 
@@ -339,7 +339,7 @@ def relaxed_with_entrance(column, entrance):
 
 
 def test_the_plane_that_a_crystal_begins_with_is_found(column, monkeypatch):
-    monkeypatch.setattr(RegionsProblem, "entrance_open", True)
+    monkeypatch.setattr(SpecimenSettings, "entrance_sought", True)
     monkeypatch.setattr(entrance, "ROUNDS", 1)  # a second one says the same
     model, state, free = relaxed_with_entrance(column, 3)
     found, better = best_entrance(model, state, column.journal, free)
