@@ -72,10 +72,14 @@ def compose(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def set_up_jax(device: str) -> None:
-    """Choose the device, 64-bit mode for the Gaussian process, and the compilation cache."""
+def set_up_jax(device: str, cores: int | str) -> None:
+    """Choose the device, the processor's cores that share the work, 64-bit mode for the Gaussian
+    process, and the compilation cache."""
     import jax
 
+    from qhrtem_jax.numerics.devices import share_cores
+
+    share_cores(cores)
     if device != "auto":
         jax.config.update("jax_platforms", {"gpu": "cuda", "cpu": "cpu"}[device])
     jax.config.update("jax_enable_x64", True)
@@ -155,13 +159,13 @@ def run_stage(
         log.info("no data named: running the embedded example")
     with locked(folder_path):
         advice.of_run(folder_path, settings.overwrite)
-        set_up_jax(settings.device)
+        set_up_jax(settings.device, settings.cores)
         with ProgressLine() as progress:
             run(settings, folder, progress, lambda: save_hydra_files(folder, config))
     log.info("report: %s", folder_path / "report.html")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     return " ".join(str(error).split())[:LONGEST_MESSAGE]
 
 
@@ -187,7 +191,10 @@ def main() -> int:
         folder, before = Path(HydraConfig.get().runtime.output_dir), len(messages)
         try:
             run_stage(compose(config), folder, config, advice)
-        except (InputError, NonFiniteError) as error:
+        except InputError as error:
+            for fault in error.faults:
+                refuse(_one_line(fault))
+        except NonFiniteError as error:
             refuse(_one_line(error))
         except (OSError, OmegaConfBaseException) as error:
             refuse(in_our_words(_one_line(error)))

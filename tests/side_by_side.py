@@ -1,7 +1,7 @@
 """Many independent Gaussian processes and images in one program: python -m tests.side_by_side.
 
 Run as a process of its own, on two cores: batched LAPACK calls at once waited for each other for
-ever on XLA's thread pool (see `bayesopt.positive_definite`), FFTs are said to have done the same.
+ever on XLA's thread pool (see `numerics.positive_definite`), FFTs are said to have done the same.
 """
 
 import os

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qhrtem_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-BASE = {"errors", "version"}
+BASE = {"errors", "version", "numerics"}
 LOW = BASE | {"physics", "bayesopt", "matching", "refine", "micrograph"}
 MIDDLE = LOW | {"io", "inputs", "reporting"}
 STAGE_ROOMS = {
@@ -24,10 +24,12 @@ STAGE_ROOMS = {
     "simulation",
     "knife_edge",
     "preparation",
+    "series",
 }
 MAY_IMPORT = {
     "errors": set(),
     "version": set(),
+    "numerics": {"errors"},
     "physics": BASE,
     "bayesopt": BASE,
     "matching": BASE | {"physics"},
@@ -40,6 +42,7 @@ MAY_IMPORT = {
     "structure": MIDDLE,
     "regions": MIDDLE,
     "field": MIDDLE | {"regions"},
+    "series": MIDDLE | {"field", "regions"},
     "simulation": MIDDLE,
     "knife_edge": MIDDLE,
     "preparation": MIDDLE,
@@ -63,7 +66,7 @@ KEEP_BOOKS = {
 
 GROUPS = (
     "data|specimen|microscope|objective|optimizer|parameters|imaging|structure|reconstruct"
-    "|stitch|pipeline|simulate|mtf"
+    "|stitch|series|pipeline|simulate|mtf"
 )
 OPTION = re.compile(rf"(?<![\w/])({GROUPS})\.([A-Za-z]\w*|$)")
 """The name of an option; at the end of a text its last part is put in."""

@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LIMIT_SECONDS = 240
 
 
-def test_batches_side_by_side_end():
+@pytest.mark.parametrize("module", ["side_by_side", "two_devices"])
+def test_work_side_by_side_ends(module):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.side_by_side"],
+        [sys.executable, "-m", f"tests.{module}"],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from qhrtem_jax.bayesopt import lbfgs
-from qhrtem_jax.bayesopt.positive_definite import factorise
 from qhrtem_jax.bayesopt.surrogate import Surrogate
+from qhrtem_jax.numerics.positive_definite import factorise
 
 ACQUISITIONS = ("qucb", "ucb", "logei", "logpi", "thompson")
 

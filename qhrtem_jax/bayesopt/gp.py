@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.bayesopt import lbfgs
-from qhrtem_jax.bayesopt.positive_definite import factorise
+from qhrtem_jax.numerics.positive_definite import factorise
 
 _SQRT5 = 5.0**0.5
 

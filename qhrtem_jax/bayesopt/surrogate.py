@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from qhrtem_jax.bayesopt.gp import Posterior
-from qhrtem_jax.bayesopt.positive_definite import factorise
+from qhrtem_jax.numerics.positive_definite import factorise
 
 FEATURES = 256
 """Random Fourier features of the prior part of a sample path."""

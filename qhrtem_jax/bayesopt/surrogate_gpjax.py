@@ -3,7 +3,7 @@
 GPJax computes kernel, factor, likelihood and prediction; priors, limits and the optimizer of the
 hyperparameters are those of `gp.fit`. Rows that are padding keep their place with a noise that no
 signal stands out of, so that shapes stay fixed. One output. GPJax factorises by LAPACK: not for
-`vmap` on the CPU (see `positive_definite`).
+`vmap` on the CPU (see `numerics.positive_definite`).
 """
 
 from importlib.util import find_spec

@@ -19,14 +19,17 @@ from qhrtem_jax.field.model import (
     whole_numbers,
 )
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.physics.field import FieldSimulator, FieldState, make_field
+from qhrtem_jax.physics.field import FieldState, make_field
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import moved_plane
 from qhrtem_jax.refine.unknown_cells import UnknownCells, deviations
-from qhrtem_jax.refine.whole_field import Placement, WholeField, missed, simulated
+from qhrtem_jax.refine.whole_field import Placement, WholeField, simulated, whitened
 from qhrtem_jax.regions.model import RegionState
 
 C1 = INDEX["C1"]
+
+LEAST_COUNT = 1e-4
+"""Chains with fewer atoms are about to grow; numbers are varied by so much for slopes."""
 
 DAMPING = 1e-3
 """Damping of the first step over the whole field."""
@@ -92,12 +95,13 @@ def stack_of(
     stack = int(heights.max()) + model.region_units
     if before is not None and before.units == stack:
         return dataclasses.replace(before, heights=heights)
-    return Stack(heights, stack, _simulator(model, stack))
+    return stack_at(model, heights, stack)
 
 
-def _simulator(model: FieldModel, units: int) -> FieldSimulator:
+def stack_at(model: FieldModel, heights: Int[np.ndarray, " regions"], units: int) -> Stack:
+    """A stack of so many repeating units, with the regions at `heights`."""
     problem, choice = model.problem, model.regions.choice
-    return make_field(
+    simulator = make_field(
         model.columns,
         model.cells.shape,
         units,
@@ -109,6 +113,7 @@ def _simulator(model: FieldModel, units: int) -> FieldSimulator:
         precision=problem.settings.precision,
         source=choice.source,
     )
+    return Stack(heights, units, simulator)
 
 
 def above_plane_nm(model: FieldModel, state: JointState) -> Float[np.ndarray, " regions"]:
@@ -131,11 +136,12 @@ def placement(
     """Where the regions and the unknown cells are in the field; `above_nm`: other heights of the
     regions than those of the state."""
     cells, dtype = model.cells, model.dtype
-    counts, step = state.points[:, model.layout.counts], 1e-4
-    some = np.maximum(counts, 2.0 * step)  # an empty chain has no start, one about to grow has
-    starts = model.sites.starts(some)
-    ahead = np.where(np.mod(some, 1.0) < 0.5, step, -step)
-    slope = (model.sites.starts(some + ahead) - starts) / ahead
+    counts = state.points[:, model.layout.counts]
+    ahead = np.where(np.mod(counts, 1.0) < 0.5, LEAST_COUNT, -LEAST_COUNT)
+    first = starts(model, state, counts)
+    slope = (starts(model, state, np.maximum(counts, 2.0 * LEAST_COUNT) + ahead) - first) / ahead
+
+    above = state.stack.heights[cells.nearest_region][:, None] * model.per_cell
 
     def array(values: np.ndarray) -> Array:
         return jnp.asarray(values, dtype)
@@ -149,13 +155,22 @@ def placement(
         array(above_plane_nm(model, state) if above_nm is None else above_nm),
         array(model.drift_nm),
         array(counts),
-        array(state.stack.heights[:, None] * model.per_cell + starts),
+        array(first),
         array(slope),
         array(np.array([c.occupancy for c in model.columns.chains])),
         array(state.first),
+        array(above + model.sites.starts(np.maximum(state.first, 2.0 * LEAST_COUNT))),
         array(model.most),
         state.unknown,
     )
+
+
+def starts(
+    model: FieldModel, state: JointState, counts: Float[np.ndarray, "*batch regions chains"]
+) -> Float[np.ndarray, "*batch regions chains"]:
+    """Ranks of the first atoms of chains in the field's stack, with other numbers of atoms."""
+    some = np.maximum(counts, 2.0 * LEAST_COUNT)  # an empty chain has no start
+    return state.stack.heights[:, None] * model.per_cell + model.sites.starts(some)
 
 
 def global_imaging(
@@ -205,9 +220,13 @@ def _points(model: FieldModel, state: JointState) -> Float[Array, "regions point
 def image(
     model: FieldModel, state: JointState, journal: Journal
 ) -> Float[np.ndarray, "field_rows field_cols"]:
-    """Simulation of the whole field."""
-    journal.count(evaluations=1)
-    return np.asarray(simulated(whole_field(model, state), _points(model, state)), float)
+    """Simulation of the whole field; kept with the state, which is looked at more than once."""
+    if not (state.seen and state.seen[0][0] is model):
+        journal.count(evaluations=1)
+        found = np.asarray(simulated(whole_field(model, state), _points(model, state)), float)
+        found.setflags(write=False)
+        state.seen[:] = [(model, found)]
+    return state.seen[0][1]
 
 
 def cut(
@@ -229,8 +248,8 @@ def residuals(
     model: FieldModel, state: JointState, journal: Journal
 ) -> Float[np.ndarray, "regions pixels"]:
     """Whitened residuals of the regions in the simulation of the field."""
-    journal.count(evaluations=1)
-    return np.asarray(missed(whole_field(model, state), _points(model, state)), float)
+    missed = jnp.asarray(difference(model, state, journal), model.dtype)
+    return np.asarray(whitened(state.weights.fit.likelihood, missed), float)
 
 
 def whole_field(model: FieldModel, state: JointState) -> WholeField:

@@ -7,28 +7,22 @@ derivatives. Regions that no pixels see together change in the same simulation.
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from qhrtem_jax.field.effects import Direction, Made, along, chains_of, effects_of
 from qhrtem_jax.field.layout import apart, pixels_beside
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
-from qhrtem_jax.field.simulate import residuals, snapped, whole_field
+from qhrtem_jax.field.simulate import snapped
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.integers import shared_columns
 from qhrtem_jax.refine.unknown_cells import numbers_std
-from qhrtem_jax.refine.whole_field import push, push_unknown
 
 log = logging.getLogger(__name__)
 
 UNSEEN = 0.1
 """Chi-square that a change of atoms may leave where none should be seen."""
-
-TANGENTS_CPU, TANGENTS_GPU = 4, 16
-"""Derivatives that are computed at once."""
 
 Entries = list[list[tuple[int, Float32[np.ndarray, " pixels"]]]]
 """For the pixels of each region: (which vector, its part there)."""
@@ -117,36 +111,28 @@ def _changes(
     """(changes (m, 3), their vectors); None where several together are seen further than `reach`
     says."""
     present = whole_numbers(model, state)
-    base = residuals(model, state, journal)
     found: list[tuple[int, int, int]] = []
-    entries: Entries = [[] for _ in base]
+    entries: Entries = [[] for _ in state.points]
+    made: list[Made] = []
     for group in reach.groups:
-        beyond = ~reach.near[:, group].any(axis=1)
         for chain in range(present.shape[1]):
             values = [_values(model, int(present[k, chain]), chain) for k in group]
             for numbers in itertools.zip_longest(*values):
-                changed = {k: n for k, n in zip(group, numbers, strict=True) if n is not None}
-                made = {k: {chain: n} for k, n in changed.items()}
-                effect = residuals(model, _with_numbers(model, state, made), journal) - base
-                if np.sum(effect[beyond] ** 2) > UNSEEN * len(changed):
-                    return None
-                for k, number in changed.items():
-                    for b in np.flatnonzero(reach.near[:, k]):
-                        entries[b].append((len(found), effect[b].astype(np.float32)))
-                    found.append((k, chain, number))
-    return np.array(found), entries
-
-
-def _with_numbers(
-    model: FieldModel, state: JointState, numbers: dict[int, dict[int, int]]
-) -> JointState:
-    """The state with other whole `numbers` of some chains of some regions."""
-    points, counts = state.points.copy(), model.layout.counts
-    points[list(numbers), counts] = whole_numbers(model, state)[list(numbers)]
-    for region, changed in numbers.items():
-        for chain, number in changed.items():
-            points[region, counts.start + chain] = number
-    return dataclasses.replace(state, points=points)
+                changed = zip(group, numbers, strict=True)
+                made.append({k: {chain: n} for k, n in changed if n is not None})
+    for change, effect in effects_of(model, state, journal, made):
+        beyond = ~reach.near[:, list(change)].any(axis=1)
+        if np.sum(effect[beyond] ** 2) > UNSEEN * len(change):
+            return None
+        for k, numbers in change.items():
+            for b in np.flatnonzero(reach.near[:, k]):
+                entries[b].append((len(found), effect[b].copy()))
+            found += [(k, chain, number) for chain, number in numbers.items()]
+    changes = np.array(found)
+    # in an order that does not depend on which regions were changed together
+    rank = np.argsort(np.lexsort(changes.T[::-1]))
+    entries = [[(int(rank[v]), part) for v, part in block] for block in entries]
+    return changes[np.argsort(rank)], entries
 
 
 def _together(
@@ -211,9 +197,10 @@ def _simulate_exchanges(
     effects: list[Together],
 ) -> None:
     """Write into `effects` what exchanges do in the field, to all pixels that see them."""
-    present, base = whole_numbers(model, state).astype(int), residuals(model, state, journal)
+    present = whole_numbers(model, state).astype(int)
     which = {tuple(change): v for v, change in enumerate(singles[0].tolist())}
     alone = [dict(block) for block in singles[1]]
+    made: list[Made] = []
     for group in reach.groups:
         exchanges = [
             [
@@ -224,24 +211,16 @@ def _simulate_exchanges(
             for k in group
         ]
         for together in itertools.zip_longest(*exchanges):
-            made = {k: e for k, e in zip(group, together, strict=True) if e is not None}
-            numbers = {k: {i: n, j: m} for k, (i, n, j, m) in made.items()}
-            effect = residuals(model, _with_numbers(model, state, numbers), journal) - base
-            for k, (i, n, j, m) in made.items():
-                one, other = which[k, i, n], which[k, j, m]
-                effects[k][i, n, j, m] = {
-                    int(b): (effect[b] - alone[b][one] - alone[b][other]).astype(np.float32)
-                    for b in np.flatnonzero(reach.near[:, k])
-                }
-
-
-def _at_once(
-    tangents: list[tuple[list[int], int]],
-) -> Iterator[tuple[int, list[tuple[list[int], int]]]]:
-    """(how many derivatives one program computes, those of `tangents` that are next)."""
-    chunk = TANGENTS_CPU if jax.default_backend() == "cpu" else TANGENTS_GPU
-    for start in range(0, len(tangents), chunk):
-        yield chunk, tangents[start : start + chunk]
+            some = {k: e for k, e in zip(group, together, strict=True) if e is not None}
+            made.append({k: {i: n, j: m} for k, (i, n, j, m) in some.items()})
+    for change, effect in effects_of(model, state, journal, made):
+        for k, numbers in change.items():
+            (i, n), (j, m) = numbers.items()
+            one, other = which[k, i, n], which[k, j, m]
+            effects[k][i, n, j, m] = {
+                int(b): effect[b] - alone[b][one] - alone[b][other]
+                for b in np.flatnonzero(reach.near[:, k])
+            }
 
 
 def _derivatives(
@@ -249,25 +228,25 @@ def _derivatives(
 ) -> Entries:
     """The vectors of the nuisances, from the `first` on, in units of their widths."""
     coordinates, own = model.nuisances.coordinates, model.nuisances.own
-    index, width, regions = coordinates.index, coordinates.host().width, len(state.points)
+    width, regions = coordinates.host().width, len(state.points)
+    everywhere = list(range(regions))
     tangents = [(group, p) for group in reach.groups for p in range(own)]
-    tangents += [(list(range(regions)), p) for p in range(own, len(index))]
-    points, field = jnp.asarray(state.points, model.dtype), whole_field(model, state)
-    entries: Entries = [[] for _ in range(regions)]
-    for chunk, part in _at_once(tangents):
-        directions = np.zeros((chunk, *state.points.shape))
-        for k, (group, p) in enumerate(part):
-            directions[k, group, index[p]] = width[p]
-        moved = np.asarray(push(field, points, jnp.asarray(directions, model.dtype)), np.float32)
-        for (group, p), effect in zip(part, moved, strict=False):
-            for b in range(regions):
-                if p >= own:
-                    entries[b].append((first + regions * own + p - own, effect[b]))
-                    continue
-                for k in group:
-                    if reach.near[b, k]:
-                        entries[b].append((first + k * own + p, effect[b]))
-    journal.count(gradients=len(tangents))
+    tangents += [(everywhere, p) for p in range(own, len(width))]
+    directions = [
+        Direction(width[p], chains_of(model, at, group), tuple(group), index=at)
+        for group, p in tangents
+        for at in (coordinates.free[p],)
+    ]
+    entries: Entries = [[] for _ in everywhere]
+    moved = along(model, state, journal, directions)
+    for (group, p), (effect, _) in zip(tangents, moved, strict=True):
+        for b in everywhere:
+            if p >= own:
+                entries[b].append((first + regions * own + p - own, effect[b].copy()))
+                continue
+            for k in group:
+                if reach.near[b, k]:
+                    entries[b].append((first + k * own + p, effect[b].copy()))
     return entries
 
 
@@ -277,29 +256,25 @@ def _beyond(
     """(the vectors of the numbers of unknown cells that regions see, from the `first` on,
     `Vectors.outside`)."""
     near, std = model.cells.near_unknown, numbers_std(model.per_cell)
-    cells, chains = near.shape[1], len(std)
+    cells, chains, places = near.shape[1], len(std), model.cells.unknown_cells
     entries: Entries = [[] for _ in state.points]
     tangents = [(group, c) for group in apart(near) for c in range(chains)]
-    points, field = jnp.asarray(state.points, model.dtype), whole_field(model, state)
+    directions = [
+        Direction(std[c], tuple(int(places[k]) * chains + c for k in group), (), tuple(group), c)
+        for group, c in tangents
+    ]
     outside = np.zeros((cells * chains, cells * chains))
     elsewhere: list[list[np.ndarray]] = [[] for _ in range(cells)]
     beside = pixels_beside(model.cells, model.problem.field.frame, model.columns)
-    for chunk, part in _at_once(tangents):
-        directions = np.zeros((chunk, cells, chains))
-        for k, (group, c) in enumerate(part):
-            directions[k, group, c] = std[c]
-        directions = jnp.asarray(directions, model.dtype)
-        moved, rest = push_unknown(field, points, state.weights.whole, directions)
-        moved, rest = np.asarray(moved, np.float32), np.asarray(rest, float)
-        for (group, c), effect, free in zip(part, moved, rest, strict=False):
-            for cell in group:
-                at = cell * chains + c
-                for b in np.flatnonzero(near[:, cell]):
-                    entries[b].append((first + at, effect[b]))
-                elsewhere[cell].append(free[beside[cell].ravel()])
+    moved = along(model, state, journal, directions)
+    for (group, c), (effect, rest) in zip(tangents, moved, strict=True):
+        for cell in group:
+            at = cell * chains + c
+            for b in np.flatnonzero(near[:, cell]):
+                entries[b].append((first + at, effect[b].copy()))
+            elsewhere[cell].append(rest[beside[cell].ravel()].astype(float))
     for cell, changes in enumerate(elsewhere):
         if changes:
             at = slice(cell * chains, (cell + 1) * chains)
             outside[at, at] = np.array(changes) @ np.array(changes).T
-    journal.count(gradients=len(tangents))
     return entries, outside

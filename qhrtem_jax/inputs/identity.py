@@ -5,7 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from qhrtem_jax.errors import InputError
+from qhrtem_jax.errors import InputError, raise_all
 from qhrtem_jax.inputs.handover import HANDED_OVER, content_digest
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
@@ -17,7 +17,7 @@ from qhrtem_jax.io.seal import sha256
 LARGEST_INPUT = 4 * 2**30
 """Bytes of a file, all of which are read for its checksum."""
 
-NO_IDENTITY = ("resume", "overwrite", "device", "memory_gb")
+NO_IDENTITY = ("resume", "overwrite", "device", "cores", "memory_gb")
 """Options that change how a result is found, not what it is."""
 
 
@@ -31,6 +31,21 @@ def input_paths(settings: Settings) -> dict[str, Path]:
             if path is not None:
                 paths[f"{field.name}.{name}"] = Path(path)
     return paths
+
+
+def check_inputs(settings: Settings) -> None:
+    """Refuse, all at once, the inputs that are not there.
+
+    **Raises:** `InputError` that names each.
+    """
+    faults = []
+    for option, path in input_paths(settings).items():
+        try:
+            if not path.is_dir():  # each kind of folder is looked into by who reads it
+                file_size(path, option)
+        except InputError as error:
+            faults.append(error)
+    raise_all(faults)
 
 
 def input_files(settings: Settings, reader: Reader) -> dict[str, dict[str, str]]:

@@ -18,6 +18,7 @@ from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.matching.band import MOST_PIXELS
 from qhrtem_jax.matching.criteria import CRITERIA, SumOfSquares
+from qhrtem_jax.numerics import devices
 from qhrtem_jax.physics.autogrid import FINEST_NYQUIST, REFERENCE_NYQUIST
 from qhrtem_jax.physics.specimen import Crystal
 
@@ -276,7 +277,8 @@ def columns(
         seconds *= max(sweeps / 6.0, 0.2) if sweeps else 0.1
         whole = {"data.frame": (list(field), field[0] * field[1] / 65536.0)}
         shares += [
-            Share(points * sizes.complex * (2.0 * stack + 40.0), whole | tall),
+            # what a reverse pass keeps, and on each device a wave's way through and its derivative
+            Share(points * sizes.complex * stack * (8.0 + 5.0 * devices.count()), whole | tall),
             Share(field[0] * field[1] * 200.0, whole),
             Share((regions * coordinates) ** 2 * 24.0, many),
         ]

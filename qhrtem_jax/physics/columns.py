@@ -317,6 +317,25 @@ class ColumnPotential(eqx.Module):
         stacked = jnp.stack(slices, axis=1).reshape(self.stack, *self.factors.shape[1:])
         return jnp.fft.ifft2(stacked, norm="forward")
 
+    def phase_of(
+        self,
+        chains: Int[Array, " some"],
+        shifts_nm: Float[Array, "columns 2"],
+        weights: Complex[Array, " some"],
+    ) -> Complex[Array, "rows cols"]:
+        """Phase shift in rad that some chains make in one slice, `weights` atoms of each (imaginary
+        parts attenuate)."""
+        kind = np.zeros(len(self.chain_column), dtype=int)
+        for group in self.groups:
+            for which, members in group:
+                kind[list(members)] = which
+        mine = jnp.asarray(np.array(self.chain_column))[chains]
+        xy = self.base_nm[mine] + shifts_nm[mine]
+        along_y = weights[:, None] * jnp.exp(-2j * jnp.pi * xy[:, 1, None] * self.q_y)
+        along_x = jnp.exp(-2j * jnp.pi * xy[:, 0, None] * self.q_x)
+        factors = self.factors[jnp.asarray(kind)[chains]]
+        return jnp.fft.ifft2(jnp.einsum("kyx,ky,kx->yx", factors, along_y, along_x), norm="forward")
+
 
 def make_potential(
     columns: Columns, sites: Sites, model: PotentialModel, grid: Grid, dtype: jnp.dtype

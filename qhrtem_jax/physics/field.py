@@ -1,8 +1,10 @@
 """Images of a whole field: a supercell of cells that differ in heights, numbers and positions."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float
+import numpy as np
+from jaxtyping import Array, Complex, Float, Int
 
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.coherence import SourceSampling
@@ -15,7 +17,7 @@ from qhrtem_jax.physics.columns import (
 )
 from qhrtem_jax.physics.image_formation import ImageFormation, make_instrument
 from qhrtem_jax.physics.microscope import Microscope
-from qhrtem_jax.physics.multislice import Propagation
+from qhrtem_jax.physics.multislice import Passage, Propagation
 from qhrtem_jax.physics.parameters import ImagingParameters
 
 
@@ -48,19 +50,107 @@ class FieldSimulator(eqx.Module):
         """Typed imaging parameters of a field."""
         return self.formation.typed(state.imaging, state.mtf_stretch)
 
-    def wave(self, state: FieldState) -> Complex[Array, "rows cols"]:
-        """Fourier coefficients, on the image grid, of the wave behind the stack."""
-        occupancy = self.potential.occupancy(
+    def occupancy(self, state: FieldState) -> Float[Array, "stack chains"]:
+        """Atoms of each chain of all cells in each slice."""
+        return self.potential.occupancy(
             state.counts.ravel(), state.occupancies.ravel(), state.starts.ravel()
         )
+
+    def phases(self, state: FieldState) -> Complex[Array, "stack rows cols"]:
+        """Phase shift of every slice."""
         absorption = jnp.repeat(state.absorption, state.counts.shape[1])
-        phases = self.potential.phases(state.shifts_nm.reshape(-1, 2), occupancy, absorption)
-        return self.propagation.through(phases, self.typed(state).tilt_rad)
+        shifts = state.shifts_nm.reshape(-1, 2)
+        return self.potential.phases(shifts, self.occupancy(state), absorption)
+
+    def wave(self, state: FieldState) -> Complex[Array, "rows cols"]:
+        """Fourier coefficients, on the image grid, of the wave behind the stack."""
+        return self.propagation.through(self.phases(state), self.typed(state).tilt_rad)
 
     @eqx.filter_jit
     def image(self, state: FieldState) -> Float[Array, "pixel_rows pixel_cols"]:
         """The image of the field; vacuum 1."""
         return self.formation(self.wave(state), self.typed(state).formation)
+
+    def passage(self, state: FieldState) -> Passage:
+        """The way of the wave through the field."""
+        return self.propagation.passage(self.phases(state), self.typed(state).tilt_rad)
+
+    def image_with(
+        self,
+        passage: Passage,
+        state: FieldState,
+        counts: Float[Array, "cells chains"],
+        starts: Float[Array, "cells chains"],
+        chains: Int[Array, " some"],
+    ) -> Float[Array, "pixel_rows pixel_cols"]:
+        """The image of `state` with other numbers and starts, from its `passage`: only what lies
+        behind the first slice that differs is computed anew.
+
+        `chains`: which of all chains of the field differ, numbered cell by cell, each once; -1:
+        none. Not differentiable in reverse.
+        """
+        other = eqx.tree_at(lambda s: (s.counts, s.starts), state, (counts, starts))
+        typed, own = self.typed(state), state.counts.shape[1]
+        atoms = (self.occupancy(other) - self.occupancy(state))[:, chains]
+        atoms = jnp.where(chains >= 0, atoms, 0.0)
+        weights = atoms * (1.0 + 1j * state.absorption[chains // own])
+        shifts = state.shifts_nm.reshape(-1, 2)
+
+        def change(k: Array) -> Array:
+            return self.potential.phase_of(chains, shifts, weights[k])
+
+        changed = jnp.any(atoms != 0.0, axis=1)
+        wave = self.propagation.through_changed(passage, changed, change, typed.tilt_rad)
+        return self.formation(wave, typed.formation)
+
+    def image_along(
+        self,
+        passage: Passage,
+        state: FieldState,
+        tangent: FieldState,
+        chains: Int[Array, " some"],
+    ) -> Float[Array, "pixel_rows pixel_cols"]:
+        """The derivative of the image of `state`, from its `passage`, along a `tangent`.
+
+        `chains`: which of all chains of the field the tangent changes, as in `image_with`; if the
+        first is -2, any. Not differentiable in reverse.
+        """
+        own = state.counts.shape[1]
+        occupancy, atoms = jax.jvp(self.occupancy, (state,), (tangent,))
+        weights, changes = jax.jvp(
+            lambda n, a: n * (1.0 + 1j * jnp.repeat(a, own)),
+            (occupancy, state.absorption),
+            (atoms, tangent.absorption),
+        )
+        columns = np.array(self.potential.chain_column)
+        shifts = (state.shifts_nm.reshape(-1, 2), tangent.shifts_nm.reshape(-1, 2))
+        moved = jnp.any(shifts[1] != 0.0, axis=1)[columns] & (occupancy != 0.0)
+        changed = jnp.any((changes != 0.0) | moved, axis=1)
+        many = chains[0] == -2
+        phases = jax.lax.cond(
+            many,
+            lambda: jax.jvp(self.phases, (state,), (tangent,))[1],
+            lambda: 0.0 * passage.phases,
+        )
+        weights, changes = (
+            jnp.where(chains >= 0, table[:, chains], 0.0) for table in (weights, changes)
+        )
+
+        def phase_of(shifts_nm: Array, weights: Array) -> Array:
+            return self.potential.phase_of(chains, shifts_nm, weights)
+
+        def change(k: Array) -> Array:
+            along = ((shifts[0], weights[k]), (shifts[1], changes[k]))
+            return jax.lax.cond(
+                many, lambda: phases[k], lambda: jax.jvp(phase_of, *along)[1].astype(phases.dtype)
+            )
+
+        typed, typed_change = jax.jvp(self.typed, (state,), (tangent,))
+        wave = self.propagation.varied(
+            passage, changed, change, typed.tilt_rad, typed_change.tilt_rad
+        )
+        formed = (passage.behind, typed.formation), (wave, typed_change.formation)
+        return jax.jvp(self.formation, *formed)[1]
 
 
 def make_field(

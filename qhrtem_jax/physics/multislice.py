@@ -4,13 +4,29 @@ E. J. Kirkland, "Advanced Computing in Electron Microscopy", 2nd ed., chapter 6.
 transmits, then propagates by its thickness; the wave "behind slice n" includes that propagation.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Array, Bool, Complex, Float, Int
 
 from qhrtem_jax.physics.grid import Grid
+
+KEPT_POINTS = 2**23
+"""Points of all slices up to which derivatives keep what happened in each, about 64 bytes a
+point."""
+
+
+class Passage(eqx.Module):
+    """A wave's way through a stack: the phases of the slices, their transmission functions, the
+    wave before each, and behind all (its Fourier coefficients on the image grid)."""
+
+    phases: Complex[Array, "stack rows cols"]
+    gratings: Complex[Array, "stack rows cols"]
+    waves: Complex[Array, "stack rows cols"]
+    behind: Complex[Array, "image_rows image_cols"]
 
 
 class Propagation(eqx.Module):
@@ -49,13 +65,87 @@ class Propagation(eqx.Module):
         """The wave behind slices of the given phases, each crossed once."""
         propagate = self.over_a_slice(tilt_rad)
 
-        @jax.checkpoint  # a field's reverse pass must not keep every intermediate of every slice
         def step(wave: Array, phase: Array) -> tuple[Array, None]:
             grating = transmission(phase, self.band_mask)
             return jnp.fft.ifft2(jnp.fft.fft2(wave * grating) * propagate), None
 
+        if phases.size > KEPT_POINTS:  # a reverse pass computes what happens in a slice again
+            step = jax.checkpoint(step)
         wave, _ = jax.lax.scan(step, jnp.ones(phases.shape[1:], propagate.dtype), phases)
+        return self._behind(wave)
+
+    def passage(
+        self, phases: Complex[Array, "stack rows cols"], tilt_rad: Float[Array, " 2"]
+    ) -> Passage:
+        """What `through` meets on its way."""
+        propagate = self.over_a_slice(tilt_rad)
+
+        def step(wave: Array, phase: Array) -> tuple[Array, tuple[Array, Array]]:
+            grating = transmission(phase, self.band_mask)
+            return jnp.fft.ifft2(jnp.fft.fft2(wave * grating) * propagate), (grating, wave)
+
+        start = jnp.ones(phases.shape[1:], propagate.dtype)
+        end, (gratings, waves) = jax.lax.scan(step, start, phases)
+        return Passage(phases, gratings, waves, self._behind(end))
+
+    def _behind(self, wave: Complex[Array, "rows cols"]) -> Array:
         return lowest_frequencies(jnp.fft.fft2(wave, norm="forward"), self.kept)
+
+    def through_changed(
+        self,
+        passage: Passage,
+        changed: Bool[Array, " stack"],
+        change: Callable[[Int[Array, ""]], Complex[Array, "rows cols"]],
+        tilt_rad: Float[Array, " 2"],
+    ) -> Complex[Array, "image_rows image_cols"]:
+        """`through` slices of which some are `changed`, from the first of them on; `change`: what
+        is added to the phases of a slice. Not differentiable in reverse."""
+        propagate, stack = self.over_a_slice(tilt_rad), len(passage.phases)
+
+        def step(k: Array, wave: Array) -> Array:
+            grating = jax.lax.cond(
+                changed[k],
+                lambda: transmission(passage.phases[k] + change(k), self.band_mask),
+                lambda: passage.gratings[k],
+            )
+            return jnp.fft.ifft2(jnp.fft.fft2(wave * grating) * propagate)
+
+        first = jnp.where(jnp.any(changed), jnp.argmax(changed), stack - 1)
+        return self._behind(jax.lax.fori_loop(first, stack, step, passage.waves[first]))
+
+    def varied(
+        self,
+        passage: Passage,
+        changed: Bool[Array, " stack"],
+        change: Callable[[Int[Array, ""]], Complex[Array, "rows cols"]],
+        tilt_rad: Float[Array, " 2"],
+        tilt_change: Float[Array, " 2"],
+    ) -> Complex[Array, "image_rows image_cols"]:
+        """The derivative of `through` along a `change` of the phases of slices, those that are
+        `changed`, and of the tilt; from the first that matters on. Not differentiable in
+        reverse."""
+        along = (tilt_rad,), (tilt_change,)
+        (propagate, turned), stack = jax.jvp(self.over_a_slice, *along), len(passage.phases)
+        tilted = jnp.any(tilt_change != 0.0)
+
+        def step(k: Array, moved: Array) -> Array:
+            def made() -> Array:
+                slope = 1j * jnp.exp(1j * passage.phases[k]) * change(k)
+                return passage.waves[k] * jnp.fft.ifft2(jnp.fft.fft2(slope) * self.band_mask)
+
+            moved = moved * passage.gratings[k]
+            moved = jnp.fft.fft2(moved + jax.lax.cond(changed[k], made, lambda: 0.0 * moved))
+
+            def with_tilt() -> Array:
+                return jnp.fft.fft2(passage.waves[k] * passage.gratings[k]) * turned
+
+            tilting = jax.lax.cond(tilted, with_tilt, lambda: 0.0 * moved)
+            return jnp.fft.ifft2(moved * propagate + tilting)
+
+        first = jnp.where(jnp.any(changed), jnp.argmax(changed), stack)
+        first = jnp.where(tilted, 0, first)
+        still = jnp.zeros_like(passage.waves[0])
+        return self._behind(jax.lax.fori_loop(first, stack, step, still))
 
 
 def make_propagation(

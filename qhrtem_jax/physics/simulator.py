@@ -10,6 +10,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Complex, Float, Int
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.numerics import devices
+from qhrtem_jax.numerics.devices import filled_up, over_devices
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.coherence import SourceSampling
 from qhrtem_jax.physics.image_formation import ImageFormation, make_instrument
@@ -79,7 +81,8 @@ class Simulator(eqx.Module):
     def images(
         self, vectors: Float[Array | np.ndarray, "batch parameters"]
     ) -> Float[Array, "batch pixel_rows pixel_cols"]:
-        """Images of a batch, `self.batch` at a time (the rest of the memory stays free).
+        """Images of a batch, `self.batch` at a time on each device (the rest of the memory stays
+        free).
 
         **Raises:** `InputError` as `image` does.
         """
@@ -111,7 +114,12 @@ class Simulator(eqx.Module):
     def _images(
         self, vectors: Float[Array | np.ndarray, "batch parameters"]
     ) -> Float[Array, "batch pixel_rows pixel_cols"]:
-        return jax.lax.map(self.image, vectors, batch_size=self.batch)
+        def on_device(simulator: Simulator, vectors: Array) -> Array:
+            return jax.lax.map(simulator.image, vectors, batch_size=simulator.batch)
+
+        count = len(vectors)
+        vectors = filled_up(jnp.asarray(vectors), devices.count())
+        return over_devices(on_device, self, vectors)[:count]
 
     @eqx.filter_jit
     def _exit_waves(

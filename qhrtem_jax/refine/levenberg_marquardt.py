@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from qhrtem_jax.numerics.positive_definite import factorise
 from qhrtem_jax.refine.damping import Descent, Nielsen, begin, descend
 
 Residuals = Callable[[Float[Array, " d"]], tuple[Float[Array, " n"], Float[Array, "n d"]]]
@@ -88,5 +89,6 @@ def _bounded(here: Quadratic, damping: Array) -> Array:
     free = jnp.where(outward, 0.0, 1.0)
     matrix = here.hessian * free[:, None] * free[None, :]
     damped = matrix + jnp.diag(damping + (1.0 - free))
-    move = -jnp.linalg.solve(damped, here.gradient * free)
+    _, inverse = factorise(damped)
+    move = -inverse.T @ (inverse @ (here.gradient * free))
     return jnp.clip(here.u + move, 0.0, 1.0) - here.u

@@ -6,6 +6,7 @@ are scaled to the unit cube of their bounds.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,6 +16,8 @@ from jaxtyping import Array, Float, Num
 
 from qhrtem_jax.matching.likelihood import Likelihood, make_likelihood
 from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.numerics import devices
+from qhrtem_jax.numerics.devices import over_devices
 from qhrtem_jax.physics.structured import StructuredSimulator
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.jacobian import structured_jacobian
@@ -66,8 +69,8 @@ ALL_KNOWN = Shared((), np.zeros((0, 0)))
 class RegionModel(eqx.Module):
     """Simulator and noise that regions share. `targets` are the images that they are fitted to.
 
-    Work goes through one compiled, vmapped program of `simulator.batch` regions at a
-    time, so its compilation does not depend on how many regions there are.
+    Work goes through one compiled, vmapped program of `simulator.batch` regions at a time on each
+    device, so its compilation does not depend on how many regions there are.
     """
 
     simulator: StructuredSimulator
@@ -90,13 +93,13 @@ class RegionModel(eqx.Module):
         self, points: Float[np.ndarray, "regions point"]
     ) -> Float[np.ndarray, "regions rows cols"]:
         """Images of points."""
-        return self._chunked(_images, points)
+        return self._chunked(_image, (), points)
 
     def jacobians(
         self, coordinates: Coordinates, points: Float[np.ndarray, "regions point"]
     ) -> Float[np.ndarray, "regions p rows cols"]:
         """Derivatives of images by the unit cube."""
-        return self._chunked(_jacobians, points, coordinates=coordinates)
+        return self._chunked(_jacobian, (coordinates,), points)
 
     def linearise(
         self,
@@ -106,7 +109,7 @@ class RegionModel(eqx.Module):
         tick: Tick = silent,
     ) -> Linearised:
         """Quadratic models around `points`."""
-        return self._chunked(_linearise, points, targets, tick=tick, coordinates=coordinates)
+        return self._chunked(_linearise, (coordinates,), points, targets, tick=tick)
 
     def fit(
         self,
@@ -121,8 +124,7 @@ class RegionModel(eqx.Module):
         Float[np.ndarray, " regions"],
     ]:
         """Least squares of every region on its own: (points, objectives, Jacobians used)."""
-        options = {"coordinates": coordinates, "method": method}
-        return self._chunked(_fit, points, targets, tick=tick, **options)
+        return self._chunked(_fit, (coordinates, method), points, targets, tick=tick)
 
     def variations(
         self,
@@ -134,19 +136,21 @@ class RegionModel(eqx.Module):
         shared: Shared = ALL_KNOWN,
     ) -> Variations:
         """Effects of other numbers `counts`; nuisances: `coordinates`, then `shared`."""
-        arrays, options = (points, targets, counts), {"coordinates": coordinates, "shared": shared}
-        return self._chunked(_variations, *arrays, tick=tick, **options)
+        common, items = (coordinates, shared), (points, targets, counts)
+        return self._chunked(_variations, common, *items, tick=tick)
 
-    def _chunked(self, function, *arrays: np.ndarray, tick: Tick = silent, **options):
-        """`function` over the leading axis of `arrays`, a chunk of fixed size at a time."""
-        chunk = self.simulator.batch
+    def _chunked(
+        self, function: Callable[..., Any], common: tuple, *arrays: np.ndarray, tick: Tick = silent
+    ) -> Any:
+        """`function` of each item of `arrays`, a chunk of fixed size at a time."""
+        chunk = self.simulator.batch * devices.count()
         dtype = self.simulator.dtype
         count = len(arrays[0])
         parts = []
         for start in range(0, count, chunk):
             index = np.minimum(np.arange(start, start + chunk), count - 1)
-            given = (jnp.asarray(a[index], dtype) for a in arrays)
-            parts.append(function(self, *given, **options))
+            items = tuple(jnp.asarray(a[index], dtype) for a in arrays)
+            parts.append(_each(function, (self, *common), items))
             tick(min(start + chunk, count), count)
         return jax.tree.map(
             lambda *leaves: np.concatenate([np.asarray(x, float) for x in leaves])[:count], *parts
@@ -154,78 +158,67 @@ class RegionModel(eqx.Module):
 
 
 @eqx.filter_jit
-def _images(model: RegionModel, points: Array) -> Array:
-    return jax.vmap(model.simulator.image)(points)
+def _each(function: Callable[..., Any], common: tuple, items: tuple) -> Any:
+    """`function(*common, *item)` of each item."""
+
+    def on_device(common: tuple, items: tuple) -> Any:
+        return jax.vmap(lambda *item: function(*common, *item))(*items)
+
+    return over_devices(on_device, common, items)
 
 
-@eqx.filter_jit
-def _jacobians(model: RegionModel, points: Array, *, coordinates: Coordinates) -> Array:
-    def one(point: Array) -> Array:
-        _, jacobian = structured_jacobian(model.simulator, point, coordinates.free)
-        return jacobian * coordinates.width[:, None, None]
-
-    return jax.vmap(one)(points)
+def _image(model: RegionModel, point: Array) -> Array:
+    return model.simulator.image(point)
 
 
-@eqx.filter_jit
+def _jacobian(model: RegionModel, coordinates: Coordinates, point: Array) -> Array:
+    _, jacobian = structured_jacobian(model.simulator, point, coordinates.free)
+    return jacobian * coordinates.width[:, None, None]
+
+
 def _linearise(
-    model: RegionModel, points: Array, targets: Array, *, coordinates: Coordinates
+    model: RegionModel, coordinates: Coordinates, point: Array, target: Array
 ) -> Linearised:
-    def one(point: Array, target: Array) -> Linearised:
-        r, jacobian, image = model.residuals(coordinates, point, target, coordinates.to_unit(point))
-        return Linearised(image, r @ r, jacobian.T @ r, jacobian.T @ jacobian)
-
-    return jax.vmap(one)(points, targets)
+    r, jacobian, image = model.residuals(coordinates, point, target, coordinates.to_unit(point))
+    return Linearised(image, r @ r, jacobian.T @ r, jacobian.T @ jacobian)
 
 
-@eqx.filter_jit
 def _fit(
     model: RegionModel,
-    points: Array,
-    targets: Array,
-    *,
     coordinates: Coordinates,
     method: LevenbergMarquardt,
+    point: Array,
+    target: Array,
 ) -> tuple[Array, Array, Array]:
-    def one(point: Array, target: Array) -> tuple[Array, Array, Array]:
-        def residuals(unit: Array) -> tuple[Array, Array]:
-            return model.residuals(coordinates, point, target, unit)[:2]
+    def residuals(unit: Array) -> tuple[Array, Array]:
+        return model.residuals(coordinates, point, target, unit)[:2]
 
-        state = method.run(residuals, coordinates.to_unit(point))
-        return coordinates.place(point, state.u), state.cost, state.iterations
-
-    return jax.vmap(one)(points, targets)
+    state = method.run(residuals, coordinates.to_unit(point))
+    return coordinates.place(point, state.u), state.cost, state.iterations
 
 
-@eqx.filter_jit
 def _variations(
     model: RegionModel,
-    points: Array,
-    targets: Array,
-    counts: Array,
-    *,
     coordinates: Coordinates,
     shared: Shared,
+    point: Array,
+    target: Array,
+    options: Array,
 ) -> Variations:
-    layout = model.simulator.layout
+    free = coordinates.free + shared.index
+    image, every = structured_jacobian(model.simulator, point, free)
+    residual, slopes = model.likelihood.residual(image, target), model.likelihood.slopes(every)
+    own = len(coordinates.free)
+    directions = slopes[:, own:] @ jnp.asarray(shared.directions, slopes.dtype).T
+    jacobian = jnp.concatenate([slopes[:, :own] * coordinates.width, directions], axis=1)
 
-    def one(point: Array, target: Array, options: Array) -> Variations:
-        free = coordinates.free + shared.index
-        image, every = structured_jacobian(model.simulator, point, free)
-        residual, slopes = model.likelihood.residual(image, target), model.likelihood.slopes(every)
-        own = len(coordinates.free)
-        directions = slopes[:, own:] @ jnp.asarray(shared.directions, slopes.dtype).T
-        jacobian = jnp.concatenate([slopes[:, :own] * coordinates.width, directions], axis=1)
+    def change(numbers: Array) -> Array:
+        other = model.simulator.image(point.at[model.simulator.layout.counts].set(numbers))
+        return model.likelihood.residual(other, image)
 
-        def change(numbers: Array) -> Array:
-            other = model.simulator.image(point.at[layout.counts].set(numbers))
-            return model.likelihood.residual(other, image)
-
-        changes = jax.lax.map(change, options)
-        vectors = jnp.concatenate([residual[None], changes])
-        return Variations(vectors @ vectors.T, jacobian.T @ vectors.T, jacobian.T @ jacobian)
-
-    return jax.vmap(one)(points, targets, counts)
+    changes = jax.lax.map(change, options)
+    vectors = jnp.concatenate([residual[None], changes])
+    return Variations(vectors @ vectors.T, jacobian.T @ vectors.T, jacobian.T @ jacobian)
 
 
 def make_region_model(simulator: StructuredSimulator, noise: NoiseModel) -> RegionModel:

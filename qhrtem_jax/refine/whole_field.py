@@ -5,6 +5,8 @@ one simulation of the field forward and one backward each. The normal equations 
 (`refine.pooled`) precondition them, so that a dozen products suffice.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.matching.likelihood import Likelihood
+from qhrtem_jax.numerics.devices import over_devices
 from qhrtem_jax.physics.field import FieldSimulator, FieldState
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import Layout
@@ -32,7 +35,8 @@ class Placement(eqx.Module):
 
     A region's point refers to the end of its own stack, `above_nm` before that of the field;
     `drift_nm` is that of the lattice against the region's pixels. `starts`: rank of each chain's
-    first atom in the field's stack at the numbers `counts`, and its `slope` by them.
+    first atom in the field's stack at the numbers `counts`, and its `slope` by them;
+    `first_starts`: of unknown cells.
     """
 
     layout: Layout = eqx.field(static=True)
@@ -47,6 +51,7 @@ class Placement(eqx.Module):
     slope: Float[Array, "regions chains"]
     occupancies: Float[Array, " chains"]
     first: Float[Array, "unknown chains"]
+    first_starts: Float[Array, "unknown chains"]
     most: Float[Array, " chains"]
     unknown: UnknownCells
 
@@ -78,7 +83,7 @@ class Placement(eqx.Module):
         state = FieldState(
             vector,
             empty.at[known].set(counts),
-            empty.at[known].set(starts).at[unknown].set(starts[self.nearest_region]),
+            empty.at[known].set(starts).at[unknown].set(self.first_starts),
             jnp.zeros((self.cells, layout.columns, 2), points.dtype).at[known].set(shifts),
             jnp.tile(self.occupancies, (self.cells, 1))
             .at[known]
@@ -129,50 +134,88 @@ def simulated(
 
 
 @eqx.filter_jit
-def missed(
-    model: WholeField, points: Float[Array, "regions point"]
-) -> Float[Array, "regions pixels"]:
-    """`WholeField.residuals`, as one program."""
-    return model.residuals(points)
+def whitened(
+    likelihood: Likelihood, missed: Float[Array, "regions rows cols"]
+) -> Float[Array, "regions residuals"]:
+    """Residuals of the regions, from what a simulation misses of them."""
+    return likelihood.residual(missed, jnp.zeros_like(missed))
+
+
+class Changes(eqx.Module):
+    """Other numbers of atoms in a field: those of its cells, the ranks of their first atoms, and
+    which chains these change (`FieldSimulator.image_with`)."""
+
+    counts: Float[Array, "k regions chains"]
+    starts: Float[Array, "k regions chains"]
+    chains: Int[Array, "k some"]
 
 
 @eqx.filter_jit
-def push(
-    model: WholeField,
-    points: Float[Array, "regions point"],
-    tangents: Float[Array, "k regions point"],
+def with_changes(
+    model: WholeField, points: Float[Array, "regions point"], changes: Changes
 ) -> Float[Array, "k regions pixels"]:
-    """What small changes of the points do to the residuals, several at once."""
-    return jax.vmap(lambda t: jax.jvp(model.residuals, (points,), (t,))[1])(tangents)
+    """`WholeField.residuals` with other numbers, one after the other on each device."""
+
+    def on_device(common: tuple[WholeField, Array], these: Changes) -> Array:
+        field, here = common
+        state, cells = field.placement.state(here), field.placement.region_cells
+        passage = field.simulator.passage(state)
+
+        def one(change: Changes) -> Array:
+            counts = state.counts.at[cells].set(change.counts)
+            starts = state.starts.at[cells].set(change.starts)
+            image = field.simulator.image_with(passage, state, counts, starts, change.chains)
+            return field.likelihood.residual(field.cut(image), field.targets)
+
+        return jax.lax.map(one, these)
+
+    return over_devices(on_device, (model, points), changes)
+
+
+class Tangents(eqx.Module):
+    """Small changes of a field: of the points of its regions, of the numbers of its unknown cells;
+    which chains these change (`FieldSimulator.image_along`)."""
+
+    points: Float[Array, "k regions point"]
+    unknown: Float[Array, "k unknown chains"]
+    chains: Int[Array, "k some"]
 
 
 @eqx.filter_jit
-def push_unknown(
+def tangent_residuals(
     model: WholeField,
     points: Float[Array, "regions point"],
     whole: Likelihood,
-    tangents: Float[Array, "k unknown chains"],
+    tangents: Tangents,
 ) -> tuple[Float[Array, "k regions pixels"], Float[Array, "k outside"]]:
-    """What small changes of the numbers of unknown cells do to the residuals of the regions, and to
-    the pixels of no region, which `whole` weighs; several at once."""
-    here, corners = model.placement.unknown, model.corners
-    inside = jnp.zeros(model.simulator.formation.camera.pixels, bool)
-    rows, cols = model.targets.shape[1:]
-    for r, c in corners:
-        inside = inside.at[r : r + rows, c : c + cols].set(True)
+    """What small changes do to the residuals of the regions, and to the pixels of no region, which
+    `whole` weighs; one after the other on each device."""
 
-    def image(numbers: Array) -> Array:
-        placed = eqx.tree_at(
-            lambda m: m.placement.unknown, model, UnknownCells(numbers, here.shifts)
-        )
-        return placed.image(points)
+    def on_device(common: tuple[WholeField, Array, Likelihood], these: Tangents) -> Any:
+        (field, here, whole) = common
+        unknown, corners = field.placement.unknown, field.corners
+        inside = jnp.zeros(field.simulator.formation.camera.pixels, bool)
+        rows, cols = field.targets.shape[1:]
+        for r, c in corners:
+            inside = inside.at[r : r + rows, c : c + cols].set(True)
 
-    def one(tangent: Array) -> tuple[Array, Array]:
-        change = jax.jvp(image, (here.numbers,), (tangent,))[1]
-        seen = model.likelihood.whiten(model.cut(change)).reshape(len(corners), -1)
-        return seen, jnp.where(inside, 0.0, whole.whiten(change)).ravel()
+        def placed(points: Array, numbers: Array) -> FieldState:
+            cells = UnknownCells(numbers, unknown.shifts)
+            return eqx.tree_at(lambda p: p.unknown, field.placement, cells).state(points)
 
-    return jax.vmap(one)(tangents)
+        at = (here, unknown.numbers)
+        state = placed(*at)
+        passage = field.simulator.passage(state)
+
+        def one(tangent: Tangents) -> tuple[Array, Array]:
+            _, moved = jax.jvp(placed, at, (tangent.points, tangent.unknown))
+            change = field.simulator.image_along(passage, state, moved, tangent.chains)
+            seen = field.likelihood.whiten(field.cut(change)).reshape(len(corners), -1)
+            return seen, jnp.where(inside, 0.0, whole.whiten(change)).ravel()
+
+        return jax.lax.map(one, these)
+
+    return over_devices(on_device, (model, points, whole), tangents)
 
 
 class Eliminated(eqx.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from qhrtem_jax.bayesopt.positive_definite import LARGE_FROM, factorise
+from qhrtem_jax.numerics.positive_definite import LARGE_FROM, factorise
 
 
 def positive(rng: np.random.Generator, *shape: int) -> np.ndarray:

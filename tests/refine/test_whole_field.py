@@ -1,5 +1,6 @@
 """Gauss-Newton steps over a whole field against the dense least-squares solution."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +16,17 @@ from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.structured import Layout
 from qhrtem_jax.refine.coordinates import make_coordinates
 from qhrtem_jax.refine.unknown_cells import UnknownCells, fit_unknown
-from qhrtem_jax.refine.whole_field import Eliminated, Placement, WholeField, gauss_newton
-from qhrtem_jax.refine.whole_field import missed as missed_at
+from qhrtem_jax.refine.whole_field import (
+    Changes,
+    Eliminated,
+    Placement,
+    Tangents,
+    WholeField,
+    gauss_newton,
+    tangent_residuals,
+    whitened,
+    with_changes,
+)
 from tests.physics import crystal as sto
 
 COLUMNS = columns_of(sto.crystal())
@@ -32,6 +42,10 @@ SHARED = [INDEX[name] for name in ("A1_x", "tilt_y", "C1", "focus_spread")]
 
 @pytest.fixture(scope="module")
 def case():
+    return make_case()
+
+
+def make_case():
     """(model, coordinates, points) of two regions side by side and one unknown cell."""
     sampling = (0.0102, 0.0102)
     field = make_field(
@@ -67,6 +81,7 @@ def case():
         jnp.full((2, 8), -0.3),
         jnp.ones(8),
         jnp.asarray(counts[1:]),
+        jnp.ones((1, 8)),
         jnp.asarray(5.0 * per_cell),
         UnknownCells(jnp.zeros((1, 8)), jnp.zeros((1, LAYOUT.columns, 2))),
     )
@@ -106,7 +121,8 @@ def test_residuals_are_those_of_the_noise(case):
         missed = image[row : row + ROWS, col : col + COLS] - np.asarray(model.targets[k])
         chi2 = np.sum(missed * (along_y @ missed @ along_x)) / NOISE.variance
         assert np.sum(found[k] ** 2) == pytest.approx(chi2, rel=1e-6)
-    np.testing.assert_allclose(np.asarray(missed_at(model, jnp.asarray(points))), found, rtol=1e-9)
+    missed = model.cut(model.image(jnp.asarray(points))) - model.targets
+    np.testing.assert_allclose(whitened(model.likelihood, missed), found, rtol=1e-9, atol=1e-9)
 
 
 def steps(coordinates, own, shared):
@@ -218,3 +234,68 @@ def test_unknown_cells_are_found_and_left_where_they_are_best(case):
 
     np.testing.assert_array_equal(fitted(0.0, 4), 0.0)  # a step of Adam would leave the minimum
     assert np.sqrt(np.mean(fitted(-1.0, 15) ** 2)) < 0.6
+
+
+@pytest.mark.parametrize("later", [0.0, 1.0])
+def test_other_numbers_behind_the_slices_that_they_leave_alone(case, later):
+    model, _, points = case
+    here = jnp.asarray(points)
+    present = points[:, LAYOUT.counts]
+    counts = np.tile(present, (3, 1, 1))
+    counts[1, 0, 2] -= 1.0
+    counts[2, 1, [0, 5]] += [1.0, -2.0]
+    counts[2, 0, 7] += 1.0
+    starts = np.array(model.placement.state(here).starts)[[0, 1]] + np.zeros((3, 1, 1))
+    starts[2, 1, 5] += later  # as where chains are filled from the exit
+    chains = np.array([[-1, -1, -1], [2, -1, -1], [8, 13, 7]])
+    changes = Changes(jnp.asarray(counts), jnp.asarray(starts), jnp.asarray(chains))
+    found = with_changes(model, here, changes)
+    for k in range(3):
+        placed = eqx.tree_at(
+            lambda m: (m.placement.counts, m.placement.starts),
+            model,
+            (jnp.asarray(counts[k]), jnp.asarray(starts[k])),
+        )
+        expected = eqx.filter_jit(placed.residuals)(here.at[:, LAYOUT.counts].set(counts[k]))
+        np.testing.assert_allclose(found[k], expected, atol=1e-9)
+    assert np.ptp(found, axis=0).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "index", "chains"),
+    [
+        ("tilt", INDEX["tilt_y"], [-2, -1]),
+        ("shift of a region", INDEX["A0_x"], [-2, -1]),
+        ("absorption", INDEX["absorption"], [-2, -1]),
+        ("aberration", INDEX["A1_x"], [-1, -1]),
+        ("position", LAYOUT.shifts.start + 3, None),
+        ("number", LAYOUT.counts.start + 2, [2, -1]),
+        ("unknown", 2, [18, -1]),
+    ],
+)
+def test_derivatives_behind_the_slices_that_do_not_matter(case, kind, index, chains):
+    """Along a coordinate of the first region, of all, or of the unknown cell."""
+    model, _, points = case
+    here, numbers = jnp.asarray(points), model.placement.unknown.numbers
+    known, unknown = np.zeros_like(points), np.zeros(numbers.shape)
+    if kind == "unknown":
+        unknown[0, index] = 0.7
+    else:
+        known[slice(None) if kind in ("tilt", "aberration") else 0, index] = 0.3
+    if chains is None:
+        column = [c for c, chain in enumerate(COLUMNS.chains) if chain.column == 1]
+        chains = [*column, -1, -1][:2]
+
+    def residuals(points, numbers):
+        cells = UnknownCells(numbers, model.placement.unknown.shifts)
+        moved = eqx.tree_at(lambda m: m.placement.unknown, model, cells)
+        return moved.residuals(points)
+
+    tangent = jnp.asarray(known), jnp.asarray(unknown)
+    _, expected = jax.jvp(residuals, (here, numbers), tangent)
+    whole = make_likelihood(NOISE, (ROWS, 2 * COLS), jnp.dtype("float64"))
+    these = Tangents(tangent[0][None], tangent[1][None], jnp.asarray(chains)[None])
+    found, outside = tangent_residuals(model, here, whole, these)
+    np.testing.assert_allclose(found[0], expected, atol=1e-8 * np.abs(expected).max())
+    assert np.abs(expected).max() > 1e-3
+    assert not np.any(outside)  # the two regions fill the image

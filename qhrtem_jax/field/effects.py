@@ -1,0 +1,121 @@
+"""What changes of numbers, and small changes of anything, do to the whitened pixels of a field.
+
+Both are simulated from the way that the wave takes through the field as it is: behind the first
+slice that differs, or to first order. Every device has a part of them.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+
+from qhrtem_jax.field.model import FieldModel, JointState
+from qhrtem_jax.field.simulate import starts, whole_field
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.numerics import devices
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.whole_field import Changes, Tangents, tangent_residuals, with_changes
+
+CHANGES, TANGENTS = 64, 32
+"""Changes of numbers, and derivatives, that each device computes in one program."""
+
+LEAST_CHAINS = 8
+"""Programs are compiled for at least so many chains that change."""
+
+MOVES_ALL = [INDEX[name] for name in ("absorption", "A0_x", "A0_y", "tilt_x", "tilt_y")]
+"""Imaging parameters that act on atoms: a region's shift is one against the field's, and unknown
+cells absorb like the nearest region."""
+
+Made = dict[int, dict[int, int]]
+"""Regions whose numbers are others, and which chains have which numbers there."""
+
+
+def effects_of(
+    model: FieldModel, state: JointState, journal: Journal, made: list[Made]
+) -> Iterator[tuple[Made, Float32[np.ndarray, "regions pixels"]]]:
+    """Each of some changes of numbers, and what it does to the residuals."""
+    layout, chunk = model.layout, CHANGES * devices.count()
+    field, points = whole_field(model, state), jnp.asarray(state.points, model.dtype)
+    present = state.points[:, layout.counts]
+    most = max([LEAST_CHAINS, *(2 * len(change) for change in made)])  # two in an exchange
+    if not made:
+        return
+    base, tick = None, journal.tick("changes of numbers", "changes")
+    made = [{}, *made]  # the first changes nothing
+    for start in range(0, len(made), chunk):
+        part = made[start : start + chunk]
+        counts = np.tile(present, (chunk, 1, 1))
+        chains = np.full((chunk, most), -1)
+        for k, change in enumerate(part):
+            places = [(region, chain) for region, numbers in change.items() for chain in numbers]
+            for at, (region, chain) in enumerate(places):
+                counts[k, region, chain] = change[region][chain]
+                chains[k, at] = model.cells.region_cells[region] * layout.chains + chain
+        changes = Changes(
+            jnp.asarray(counts, model.dtype),
+            jnp.asarray(starts(model, state, counts), model.dtype),
+            jnp.asarray(chains),
+        )
+        seen = np.asarray(with_changes(field, points, changes), np.float32)[: len(part)]
+        journal.count(evaluations=len(part))
+        tick(start + len(part), len(made))
+        base = seen[0] if base is None else base
+        yield from ((c, s - base) for c, s in zip(part, seen, strict=True) if c)
+
+
+@dataclasses.dataclass(frozen=True)
+class Direction:
+    """A small change by `step`: of a coordinate of the points of some `regions`, or of the numbers
+    of a chain of some unknown `cells`; `chains`: which of all chains of the field that changes."""
+
+    step: float
+    chains: tuple[int, ...]
+    regions: tuple[int, ...] = ()
+    cells: tuple[int, ...] = ()
+    index: int = 0  # of a point, or of the chains of a cell
+
+
+def along(
+    model: FieldModel, state: JointState, journal: Journal, directions: list[Direction]
+) -> Iterator[tuple[Float32[np.ndarray, "regions pixels"], Float32[np.ndarray, " outside"]]]:
+    """What each of some directions does to the residuals, and to the pixels of no region."""
+    points, field = jnp.asarray(state.points, model.dtype), whole_field(model, state)
+    chunk = TANGENTS * devices.count()
+    most = max([LEAST_CHAINS, *(len(d.chains) for d in directions)])
+    tick = journal.tick("derivatives", "derivatives")
+    for start in range(0, len(directions), chunk):
+        part = directions[start : start + chunk]
+        known = np.zeros((chunk, *state.points.shape))
+        unknown = np.zeros((chunk, *state.first.shape))
+        chains = np.full((chunk, most), -1)
+        for k, direction in enumerate(part):
+            known[k, list(direction.regions), direction.index] = direction.step
+            if direction.cells:
+                unknown[k, list(direction.cells), direction.index] = direction.step
+            chains[k, : len(direction.chains)] = direction.chains
+        tangents = Tangents(
+            jnp.asarray(known, model.dtype), jnp.asarray(unknown, model.dtype), jnp.asarray(chains)
+        )
+        seen, outside = tangent_residuals(field, points, state.weights.whole, tangents)
+        journal.count(gradients=len(part))
+        tick(start + len(part), len(directions))
+        pairs = zip(np.asarray(seen, np.float32), np.asarray(outside, np.float32), strict=True)
+        yield from itertools.islice(pairs, len(part))
+
+
+def chains_of(model: FieldModel, index: int, regions: list[int]) -> tuple[int, ...]:
+    """Which chains of the field a coordinate of some regions changes, as `image_along` takes it."""
+    layout = model.layout
+    if index in MOVES_ALL:
+        return (-2,)
+    if index < layout.imaging.stop or index >= layout.mtf_stretch.start:
+        return (-1,)
+    if not layout.shifts.start <= index < layout.shifts.stop:
+        raise ValueError(f"coordinate {index} of a point is no nuisance that atoms are moved by")
+    column = (index - layout.shifts.start) // 2
+    mine = [c for c, chain in enumerate(model.columns.chains) if chain.column == column]
+    cells = model.cells.region_cells[regions]
+    return tuple(int(cell) * layout.chains + c for cell in cells for c in mine)

@@ -1,0 +1,1 @@
+"""Arithmetic of any kind: work shared out among devices, factors of matrices."""

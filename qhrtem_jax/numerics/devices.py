@@ -1,0 +1,81 @@
+"""Work over the leading axis of some arrays, shared out among all devices.
+
+A processor's cores are as many devices as `jax_num_cpu_devices` says, so one way serves cores and
+accelerators alike.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Shaped
+
+from qhrtem_jax.errors import InputError
+
+Common = TypeVar("Common")
+Items = TypeVar("Items")
+Found = TypeVar("Found")
+
+
+MOST_CORES = 16
+"""Of a processor, where no number is asked for: each holds for itself what all compute with."""
+
+
+def share_cores(cores: int | str) -> None:
+    """Make a device of each core, before JAX computes; `cores`: how many, `auto`: those that this
+    process may use.
+
+    **Raises:** `InputError` where this process has begun with another number.
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    chosen = min(usable or 1, MOST_CORES) if isinstance(cores, str) else cores
+    try:
+        jax.config.update("jax_num_cpu_devices", chosen)
+    except RuntimeError:
+        found = jax.local_device_count("cpu")
+        if not isinstance(cores, str) and cores != found:
+            raise InputError(
+                f"cores: found {cores}, expected {found}, with which this process began (runs of "
+                "one process share it)"
+            ) from None
+
+
+def count() -> int:
+    """How many devices share the work."""
+    return jax.local_device_count()
+
+
+def over_devices(function: Callable[[Common, Items], Found], common: Common, items: Items) -> Found:
+    """`function(common, items)`, which maps the leading axis of each leaf of `items` to that of its
+    results: every device has a part of it, and all of `common`. For compiled programs.
+
+    **Raises:** `ValueError` where the length of the axis is no multiple of `count()`.
+    """
+    if count() == 1:
+        return function(common, items)
+    length = len(jax.tree.leaves(items)[0])
+    if length % count():
+        raise ValueError(f"found {length} items, expected a multiple of {count()}")
+    arrays, rest = eqx.partition((common, items), eqx.is_array)
+    mesh = Mesh(np.array(jax.local_devices()), ("items",))
+
+    def part(its_common: Any, its_items: Any) -> Any:
+        return function(*eqx.combine((its_common, its_items), rest))
+
+    every, split = PartitionSpec(), PartitionSpec("items")
+    # loops within start from constants, which are no device's own
+    mapped = jax.shard_map(
+        part, mesh=mesh, in_specs=(every, split), out_specs=split, check_vma=False
+    )
+    return mapped(*arrays)
+
+
+def filled_up(items: Shaped[Array, "n ..."], multiple: int) -> Shaped[Array, "m ..."]:
+    """`items` with the last one repeated, until they are a multiple of some number."""
+    more = -len(items) % multiple
+    return jnp.concatenate([items, jnp.repeat(items[-1:], more, axis=0)]) if more else items
