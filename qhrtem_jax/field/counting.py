@@ -6,7 +6,9 @@ import logging
 import numpy as np
 from jaxtyping import Bool, Float
 
+from qhrtem_jax.field.checkpoint import Standing, save
 from qhrtem_jax.field.heights import LEAST_GAIN, at_other_height
+from qhrtem_jax.field.joint import REFINING
 from qhrtem_jax.field.linear import (
     FieldLinear,
     Step,
@@ -20,7 +22,7 @@ from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.relaxation import LATER_STEPS
 from qhrtem_jax.field.search import Search
 from qhrtem_jax.field.simulate import difference, objective, whole_objective
-from qhrtem_jax.field.sweep import Fixed, explain_unknown, pool, weigh
+from qhrtem_jax.field.sweep import explain_unknown, fixed, pool, refilled, weigh
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.damping import Descent, Halving, begin, descend
 from qhrtem_jax.refine.integers import Belief
@@ -55,12 +57,16 @@ class FieldCounts:
 
 
 def certify(
-    model: FieldModel, state: JointState, journal: Journal, fixed: Fixed, sweeps: int
-) -> tuple[JointState, FieldCounts]:
-    """The best numbers that integer least squares finds, as long as the objective falls; at most
-    `sweeps` linearisations. `fixed`: which numbers are whole (all)."""
+    here: Standing, journal: Journal, sweeps: int
+) -> tuple[FieldModel, JointState, FieldCounts]:
+    """(the model, with what is known of hidden pixels; the state with the best numbers that integer
+    least squares finds, as long as the objective falls; what is believed of them). At most `sweeps`
+    linearisations, those of an interrupted run among them."""
+    model, state, done = here.model, here.state, here.done
     while True:
-        sweeps -= 1
+        save(Standing(model, state, done), journal)
+        done += 1
+        model = refilled(model, state, journal)
         linear = linearise(model, state, journal)
         state, _ = settle(linear, state, journal, "whole numbers")
         refused, better = frozenset[bytes](), True
@@ -68,7 +74,7 @@ def certify(
             state, better, refused = _improve(linear, state, journal, refused)
         change = np.abs(whole_numbers(model, state) - linear.base)
         stays = np.mean(change > 0) <= MANY and not at_end(linear, change)
-        if sweeps <= 0:
+        if done - len(REFINING) >= sweeps:
             break
         if stays:
             state, elsewhere = other_heights(linear, state, journal)
@@ -79,17 +85,20 @@ def certify(
         if stays and state.weights is linear.weights:
             break
     state, _ = settle(linear, state, journal, "final")
-    state = pool(model, state, journal, fixed)
+    state = pool(model, state, journal, fixed(state, whole=True))
     search = search_around(linear, state, journal)
-    return state, FieldCounts(
-        search.beliefs(state.stack.heights), search.certified(refused, SETTLED)
+    return (
+        model,
+        state,
+        FieldCounts(search.beliefs(state.stack.heights), search.certified(refused, SETTLED)),
     )
 
 
 def settle(
-    linear: FieldLinear, state: JointState, journal: Journal, phase: str
+    linear: FieldLinear, state: JointState, journal: Journal, phase: str, *, trial: bool = False
 ) -> tuple[JointState, float]:
-    """Steps of everything but the numbers while they help: (state, its objective)."""
+    """Steps of everything but the numbers while they help: (state, its objective); `trial`: it may
+    not be taken."""
     model = linear.model
     value = objective(model, state, journal)
 
@@ -109,7 +118,12 @@ def settle(
         state, value = found.best, found.objective
         if found.fall < SETTLED:
             break
-    journal.note(phase, float(np.mean(difference(model, state, journal) ** 2)))
+    if trial:
+        journal.note(phase)
+        return state, value
+    missed = difference(model, state, journal)
+    shown = model.targets, model.targets + missed
+    journal.note(phase, float(np.mean(missed**2)), picture=lambda: shown)
     return state, value
 
 
@@ -210,9 +224,9 @@ def _with_numbers(
     all pixels of the image)."""
     # the first step may overshoot: what counts is where the steps after it end
     trial = moved(linear, state, best_step(linear, state, journal, numbers))
-    trial, _ = settle(linear, trial, journal, phase)
+    trial, _ = settle(linear, trial, journal, phase, trial=True)
     trial = explain_unknown(linear.model, trial, journal, LATER_STEPS)
-    trial, _ = settle(linear, trial, journal, phase)
+    trial, _ = settle(linear, trial, journal, phase, trial=True)
     return trial, whole_objective(linear.model, trial, journal)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 from matplotlib.figure import Figure
 
 from qhrtem_jax.field.result import FieldEntry
@@ -55,18 +56,21 @@ def model_map(
     rois: Sequence[FieldEntry],
     columns: Columns,
     sampling_nm: tuple[float, float],
-    shape: tuple[int, ...],
+    experiment: Shaped[np.ndarray, "rows cols"],
 ) -> None:
-    """Like the paper's Fig. 5 (a): every column of the field with its numbers of atoms."""
-    height, width = shape[0] * sampling_nm[0], shape[1] * sampling_nm[1]
+    """Like the paper's Figs. 2 (a) and 5 (a): the regions and every column of the field, with its
+    numbers of atoms, on the image."""
+    height, width = (n * s for n, s in zip(experiment.shape, sampling_nm, strict=True))
     scale = 4.2
     figure = Figure(figsize=(scale * width + 1.0, scale * height + 0.8), layout="constrained")
     axis = figure.subplots()
+    axis.imshow(experiment, cmap="gray", extent=(0.0, width, height, 0.0))
     for roi in rois:
         corner = np.array(roi.origin_px[::-1]) * np.array(sampling_nm[::-1])
         draw_counts(axis, roi, columns, corner, size=7.0)
         box = np.array(columns.size_nm[:2])
         axis.add_patch(figures.rectangle(corner, box))
+        axis.text(corner[0] + 0.02, corner[1] + 0.02, roi.name, color="w", fontsize=7, va="top")
     axis.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
     axis.set_xlabel("x (nm)")
     axis.set_ylabel("y (nm)")

@@ -142,6 +142,9 @@ class JointState:
     damping: float  # of the next step over the whole field
     settled: bool = False  # whether the heights are: all regions share one C1 then
     system: ArrowSystem | None = None  # normal equations of the regions at these points
+    seen: list[tuple[FieldModel, Float[np.ndarray, "field_rows field_cols"]]] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )  # its image, once that is simulated
 
     @property
     def normal_equations(self) -> ArrowSystem:
@@ -182,6 +185,20 @@ def weights(model: FieldModel, noise: NoiseModel) -> Weights:
     """Pixels weighed by `noise`."""
     whole = make_likelihood(noise, model.problem.field.image.shape, model.dtype)
     return Weights(noise, fitter(model.regions, noise), whole)
+
+
+def with_image(model: FieldModel, image: Float[np.ndarray, "rows cols"]) -> FieldModel:
+    """The same field in another image."""
+    problem, (rows, cols) = model.problem, model.targets.shape[1:]
+    regions = tuple(
+        dataclasses.replace(region, image=image[r : r + rows, c : c + cols])
+        for region, (r, c) in zip(problem.regions, model.corners, strict=True)
+    )
+    field = dataclasses.replace(problem.field, image=image)
+    problem = dataclasses.replace(problem, field=field, regions=regions)
+    targets = np.array([region.image for region in regions], dtype=float)
+    known = dataclasses.replace(model.regions, problem=problem, targets=targets)
+    return dataclasses.replace(model, regions=known)
 
 
 def free_coordinates(model: FieldModel, state: JointState) -> OwnAndShared:

@@ -3,7 +3,7 @@
 from qhrtem_jax.field.drawings import displacement_table, field_images, model_map, property_maps
 from qhrtem_jax.field.result import FieldResult
 from qhrtem_jax.regions.closely import marked
-from qhrtem_jax.regions.drawings import regions_table
+from qhrtem_jax.regions.drawings import intensities_table, regions_table
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.page import Drawing, Page
 from qhrtem_jax.reporting.result import merit
@@ -23,7 +23,8 @@ def page(result: FieldResult) -> Page:
     some = rois[:MOST_AREAS]
     origins = [(float(roi.origin_px[0]), float(roi.origin_px[1])) for roi in some]
     areas, spots = marked(some, result.cell, origins, sampling)
-    size_nm, atoms, _ = result.structures["field"]
+    model = result.structures["field"]
+    few = len(model.atoms.symbols) <= MOST_ATOMS
     drawings, tables = spectrum_page(result.noise)
     return Page(
         "The field in three dimensions",
@@ -36,10 +37,8 @@ def page(result: FieldResult) -> Page:
             ),
             Drawing(
                 "model",
-                "Numbers of atoms over the field (faint: the image cannot decide)",
-                lambda path: model_map(
-                    path, rois, result.cell, sampling, arrays["experiment"].shape
-                ),
+                "Regions and numbers of atoms on the image (faint: it cannot decide)",
+                lambda path: model_map(path, rois, result.cell, sampling, arrays["experiment"]),
             ),
             Drawing(
                 "maps",
@@ -53,10 +52,15 @@ def page(result: FieldResult) -> Page:
             ),
             *drawings,
         ),
-        (regions_table(rois), *([] if moved is None else [moved]), *tables),
+        (
+            regions_table(rois),
+            intensities_table(rois),
+            *([] if moved is None else [moved]),
+            *tables,
+        ),
         said=tuple(lines),
         viewer=Viewer(
             differences(arrays["experiment"], best, result.noise), sampling, areas, spots
         ),
-        model=Model(size_nm, atoms) if len(atoms.symbols) <= MOST_ATOMS else None,
+        model=Model(model.size_nm, model.atoms) if few else None,
     )

@@ -1,24 +1,31 @@
 """What a refined field says: one atomic model, its surfaces, displacements and polarisation."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.field.model import FieldModel, JointState
 from qhrtem_jax.field.result import ColumnShift, Displacement, Polarisation, Shift, Surface
 from qhrtem_jax.field.simulate import lattice_offsets
+from qhrtem_jax.io.models import AtomModel
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.specimen import Atoms
-from qhrtem_jax.reporting.column_tables import PM
+from qhrtem_jax.regions.entry import RegionEntry
+from qhrtem_jax.reporting.column_tables import PM, place_errors
 
 ANION = "O"
 ELEMENTARY_CHARGE_C = 1.602176634e-19
 
 
-def supercell(
-    model: FieldModel, state: JointState, end_nm: Float[np.ndarray, " regions"]
-) -> tuple[tuple[float, float, float], Atoms]:
-    """(size in nm, atoms) of the model of all regions, each at its place; `end_nm`: how far the
-    stack of each ends above the deepest."""
+def model_of_field(
+    model: FieldModel,
+    state: JointState,
+    end_nm: Float[np.ndarray, " regions"],
+    entries: Sequence[RegionEntry],
+) -> AtomModel:
+    """The model of all regions, each at its place; `end_nm`: how far the stack of each ends above
+    the deepest; `entries` know how sure the places are."""
     columns, layout, sites = model.columns, model.layout, model.sites
     rows, cols = model.cells.shape
     places = np.array(np.unravel_index(model.cells.region_cells, (rows, cols))).T
@@ -32,7 +39,7 @@ def supercell(
         float(model.unit_nm * units),
     )
     symbols: list[str] = []
-    positions, occupancy, b_nm2 = [], [], []
+    positions, occupancy, b_nm2, owners = [], [], [], []
     offsets = lattice_offsets(model, state, end_nm)
     for k, place in enumerate(places - corner):
         point = state.points[k]
@@ -47,13 +54,14 @@ def supercell(
             positions.append([x / size[0], y / size[1], z / units])
             occupancy.append(point[layout.occupancies.start + sites.chain[site]])
             b_nm2.append(chain.b_nm2)
+            owners.append(entries[k].columns[chain.column])
     atoms = Atoms(
         tuple(symbols),
         np.array(positions).reshape(-1, 3),
         np.clip(occupancy, 0.0, 1.0),
         np.array(b_nm2),
     )
-    return size, atoms
+    return AtomModel(size, atoms, "model of the field", place_errors(size, owners))
 
 
 def surfaces(model: FieldModel, state: JointState, k: int) -> tuple[Surface, ...]:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qhrtem_jax.field.checkpoint import Standing
 from qhrtem_jax.field.counting import certify
 from qhrtem_jax.field.entries import as_field_entry, refined_entries
 from qhrtem_jax.field.joint import refine
 from qhrtem_jax.field.model import FieldModel, field_model
 from qhrtem_jax.field.problem import FieldProblem
-from qhrtem_jax.field.properties import supercell
+from qhrtem_jax.field.properties import model_of_field
 from qhrtem_jax.field.result import FieldEntry, FieldResult, Integrated
 from qhrtem_jax.field.simulate import (
     above_plane_nm,
@@ -22,8 +23,9 @@ from qhrtem_jax.field.simulate import (
 from qhrtem_jax.field.stitched import stitch, stitched_image
 from qhrtem_jax.inputs.conversion import typed
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.io.models import AtomModel
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.regions.fit import count, full_remarks, misfit_remarks, relax, start
+from qhrtem_jax.regions.fit import fit_regions, full_remarks, misfit_remarks
 from qhrtem_jax.regions.model import RegionsModel, RegionState, regions_model
 from qhrtem_jax.regions.result import all_correlations, exit_remarks, region_entries, summary_fit
 from qhrtem_jax.reporting.result import (
@@ -42,10 +44,10 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     regions, chosen = problem.regions, problem.settings.stitch
     assert regions.imaging is not None
     fit = regions_model(regions, regions.imaging)
-    counted = _counted_regions(problem, fit, journal)
+    fit, counted = _counted_regions(problem, fit, journal)
     model = field_model(fit)
     state = first_state(model, counted)
-    experiment = regions.field.image
+    experiment = fit.problem.field.image
     stitched = stitch(model, state, chosen.rounding, chosen.global_c1)
     simulation = stitched_image(model, stitched, journal)
     integrated = Integrated(
@@ -66,24 +68,26 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     std_noise: dict[str, float | None] = {}
     std: dict[str, float | None] = {}
     if chosen.refine:
-        model, state, fixed = refine(model, state, counted, journal)
-        fit = model.regions
-        state, counts = certify(model, state, journal, fixed, chosen.sweeps)
+        refined = refine(Standing(model, state), counted, journal)
+        model, state, counts = certify(refined, journal, chosen.sweeps)
+        fit, experiment = model.regions, model.problem.field.image
         counted = dataclasses.replace(counted, points=state.points, noise=state.weights.noise)
-        refined = image(model, state, journal)
+        found = image(model, state, journal)
         arrays |= {
-            "simulation_refined": refined,
+            "experiment": experiment,
+            "difference": simulation - experiment,
+            "simulation_refined": found,
             "points": state.points,
-            "difference_mean_adjusted": _mean_adjusted(model, refined - experiment),
+            "difference_mean_adjusted": _mean_adjusted(model, found - experiment),
         }
-        entries, shared = refined_entries(model, state, counted, counts, refined, chosen.charges)
+        entries, shared = refined_entries(model, state, counted, counts, found, chosen.charges)
         std_noise, std, correlations = shared.std_noise, shared.std, shared.correlations
         vector = plane_vector(model, state)
         chi2 = [entry.fit.chi2_reduced for entry in entries]
         integrated = dataclasses.replace(
             integrated,
-            fit_refined=summary_fit(cut(model, refined), fit.targets, chi2),
-            fit_refined_image=figures_of_merit(refined, experiment, None),
+            fit_refined=summary_fit(cut(model, found), fit.targets, chi2),
+            fit_refined_image=figures_of_merit(found, experiment, None),
             C1_global_refined_nm=float(vector[INDEX["C1"]]),
             heights_cells=tuple(int(n) for n in state.stack.heights),
             entrance_slice=_entrance(model),
@@ -95,7 +99,6 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
             entries = tuple(typed(FieldEntry, roi, "rois") for roi in problem.counted.rois)
         correlations = all_correlations(entries)
     ends = above_plane_nm(model, state) if chosen.refine else stitched.end_nm
-    size_nm, atoms = supercell(model, state, ends)
     crystal = stitched.crystal
     noise, shown = counted.noise, arrays.get("simulation_refined", simulation)
     missed = cut(model, shown - experiment)
@@ -113,8 +116,8 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         cell=model.columns,
         arrays={k: v.astype(np.float32) for k, v in arrays.items()},
         structures={
-            "field": (size_nm, atoms, "model of the field"),
-            "stitched": (
+            "field": model_of_field(model, state, ends, entries),
+            "stitched": AtomModel(
                 crystal.size_nm,
                 crystal.atoms,
                 f"stitched field, simulated in {crystal.slices} slices",
@@ -124,16 +127,18 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     )
 
 
-def _counted_regions(problem: FieldProblem, model: RegionsModel, journal: Journal) -> RegionState:
-    """The regions, counted now or handed over."""
+def _counted_regions(
+    problem: FieldProblem, model: RegionsModel, journal: Journal
+) -> tuple[RegionsModel, RegionState]:
+    """The model, and the regions, counted now or handed over."""
     known = problem.counted
     if known is None:
-        return count(model, relax(model, start(model, journal), journal), journal)
+        return fit_regions(model, journal)
     points, relaxed_points = known.points.copy(), known.relaxed_points.copy()
     if not model.bounds.camera:  # this run takes the MTF as it is given
         points[:, model.layout.mtf_stretch] = 0.0
         relaxed_points[:, model.layout.mtf_stretch] = 0.0
-    return RegionState(points, relaxed_points, known.noise)
+    return model, RegionState(points, relaxed_points, known.noise)
 
 
 def _entrance(model: FieldModel) -> int:

@@ -65,7 +65,9 @@ def polish(
 
     done = descend(begin(state, value, damping), propose, RULE, go_on)
     state = dataclasses.replace(done.best, damping=done.damping)
-    journal.note(phase, float(np.mean(difference(model, state, journal) ** 2)))
+    missed = difference(model, state, journal)
+    shown = model.targets, model.targets + missed
+    journal.note(phase, float(np.mean(missed**2)), picture=lambda: shown)
     return state, done.accepted > 0
 
 

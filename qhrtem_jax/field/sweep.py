@@ -17,10 +17,12 @@ from qhrtem_jax.field.model import (
     OwnAndShared,
     free_coordinates,
     weights,
+    with_image,
 )
 from qhrtem_jax.field.simulate import content, cut, difference, image, snapped
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.weights import pixel_weights, same_weights
+from qhrtem_jax.refine.hidden import filled
 from qhrtem_jax.refine.pooled import Pooled, pooled_fit
 from qhrtem_jax.refine.unknown_cells import fit_unknown
 
@@ -31,6 +33,11 @@ CLOSE = 0.1
 """Weights stay where the misfit differs by less than this share from what they were made of."""
 
 Fixed = Bool[np.ndarray, "regions chains"]
+
+
+def fixed(state: JointState, *, whole: bool) -> Fixed:
+    """All numbers fixed, or none."""
+    return np.full((len(state.points), state.first.shape[1]), whole)
 
 
 def sweep(
@@ -50,7 +57,8 @@ def sweep(
     if state.settled:
         state = dataclasses.replace(state, points=snapped(model, state))
     found = _least_squares(model, state, journal, fixed, targets, ITERATIONS)
-    journal.note(phase, float(np.mean(missed**2)))
+    shown = model.targets, model.targets + missed
+    journal.note(phase, float(np.mean(missed**2)), picture=lambda: shown)
     return dataclasses.replace(state, points=found.points, system=found.system)
 
 
@@ -87,6 +95,21 @@ def explain_unknown(
     )
     journal.count(gradients=steps)
     return dataclasses.replace(state, unknown=unknown)
+
+
+def refilled(model: FieldModel, state: JointState, journal: Journal) -> FieldModel:
+    """The model with what its state says of pixels that carry no weight; the same where there are
+    none."""
+    hidden, (rows, cols) = model.problem.field.hidden, model.targets.shape[1:]
+    if hidden is None:
+        return model
+    simulation, experiment = image(model, state, journal), model.problem.field.image
+    whole = np.where(hidden, simulation, experiment)
+    for k, (r, c) in enumerate(model.corners):
+        part = np.s_[r : r + rows, c : c + cols]
+        likelihood = state.weights.fit.likelihood
+        whole[part] = filled(likelihood, simulation[part], model.targets[k], hidden[part])
+    return with_image(model, whole)
 
 
 def deferred_targets(

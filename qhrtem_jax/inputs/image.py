@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.naming import named
@@ -19,6 +19,7 @@ from qhrtem_jax.inputs.rois import (
 )
 from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.io.images import RAW, check_normalised, crop, read_frames
+from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import contrast_of, find_vacuum
 from qhrtem_jax.micrograph.stack import registered_mean
@@ -33,12 +34,13 @@ Origins = tuple[tuple[int, int], ...]
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """The image that is fitted, and its noise (None: to be taken from the residual); `others`:
-    further means that are fitted together with it."""
+    further means that are fitted together with it; `hidden`: pixels that carry no weight."""
 
     image: Float[np.ndarray, "rows cols"]  # vacuum 1
     frame: Frame
     noise: NoiseModel | None
     others: tuple[Float[np.ndarray, "rows cols"], ...] = ()
+    hidden: Bool[np.ndarray, "rows cols"] | None = None
 
 
 def load_field(data: DataSettings, reader: Reader) -> Experiment:
@@ -78,7 +80,16 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
         reader.warn(
             "no data.vacuum or data.noise_variance given: the noise is taken from the residual"
         )
-    return Experiment(image, Frame(image.shape, sampling), noise)  # type: ignore[arg-type]
+    frame = Frame(image.shape, sampling)  # type: ignore[arg-type]
+    return Experiment(image, frame, noise, hidden=_hidden(data))
+
+
+def _hidden(data: DataSettings) -> Bool[np.ndarray, "rows cols"] | None:
+    """Pixels of a prepared image that the file does not show; None where it shows all."""
+    if data.prepared is None:
+        return None
+    seen = RunFolder(Path(data.prepared)).read_arrays()["seen"]
+    return None if seen.all() else ~seen
 
 
 def warn_of_contrast(
@@ -128,6 +139,24 @@ def _one_image(path: Path, data: DataSettings, reader: Reader) -> Float[np.ndarr
         f"{np.hypot(*drifts.T).max():.1f} pixels; data.stack=0 takes the first alone"
     )
     return mean
+
+
+def frames_of(data: DataSettings, reader: Reader) -> Float[np.ndarray, "frames rows cols"]:
+    """All frames of a stack, or their crop `data.frame`; each has to be normalised to its vacuum.
+
+    **Raises:** `InputError` for a file that cannot be used, and a frame that is not normalised.
+    """
+    path = image_file(data, "a stack of frames")
+
+    def read() -> Float[np.ndarray, "frames rows cols"]:
+        frames = np.asarray(read_frames(path, data.shape, image_option(data)), dtype=np.float64)
+        for k, frame in enumerate(frames):
+            check_normalised(frame, f"{image_option(data)}: frame {k} of {path}")
+        if data.frame is None:
+            return frames
+        return np.array([crop(frame, data.frame, "data.frame") for frame in frames])
+
+    return reader.once(("frames", path, data.shape, data.frame), read)
 
 
 def image_file(data: DataSettings, expected: str) -> Path:
@@ -209,12 +238,18 @@ def warn_of_overlap(groups: list[Origins], shape: tuple[int, int], reader: Reade
 
 
 def mean_region(
-    data: DataSettings, image: Float[np.ndarray, "rows cols"], origins: Origins
+    data: DataSettings, field: Experiment, origins: Origins
 ) -> Float[np.ndarray, "roi_rows roi_cols"]:
-    """Mean of the ROIs at `origins`."""
+    """Mean of the ROIs at `origins`, of what they show; where none shows anything, of what they
+    are filled with."""
     assert data.roi_shape is not None
-    rois = [crop(image, (*origin, *data.roi_shape), "data.average") for origin in origins]
-    mean = np.mean(rois, axis=0)
+    places = [(*origin, *data.roi_shape) for origin in origins]
+    rois = np.array([crop(field.image, place, "data.average") for place in places])
+    shown = np.ones(rois.shape)
+    if field.hidden is not None:
+        shown = np.array([~crop(field.hidden, place, "data.average") for place in places], float)
+    shown = np.where(shown.sum(axis=0) > 0.0, shown, 1.0)
+    mean = np.sum(shown * rois, axis=0) / shown.sum(axis=0)
     check_contrast(mean, "data.average")
     return mean
 
@@ -225,7 +260,7 @@ def load_experiment(data: DataSettings, reader: Reader) -> Experiment:
     field = load_field(data, reader)
     image, noise = field.image, field.noise
     groups = averages(data, field, reader)
-    others = tuple(mean_region(data, image, group) for group in groups[1:])
+    others = tuple(mean_region(data, field, group) for group in groups[1:])
     if groups:
         warn_of_overlap(groups, roi_shape(data), reader)
     if noise is not None and len({len(group) for group in groups}) > 1:
@@ -233,7 +268,7 @@ def load_experiment(data: DataSettings, reader: Reader) -> Experiment:
             "data.average: the means are of different numbers of ROIs, the noise is the first's"
         )
     if groups:
-        image = mean_region(data, image, groups[0])
+        image = mean_region(data, field, groups[0])
         if noise is not None and noise.source == "vacuum":
             # a measured noise is that of a single ROI
             noise = noise.of_average(len(groups[0]))

@@ -175,8 +175,8 @@ _READERS = {
 
 
 def crop(
-    image: Float[np.ndarray, "rows cols"], region: tuple[int, int, int, int], field: str
-) -> Float[np.ndarray, "cut_rows cut_cols"]:
+    image: Shaped[np.ndarray, "rows cols"], region: tuple[int, int, int, int], field: str
+) -> Shaped[np.ndarray, "cut_rows cut_cols"]:
     """image[row0:row0+rows, col0:col0+cols]; `field` names the region in errors.
 
     **Raises:** `InputError` if the region leaves the image.

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import binary_dilation, map_coordinates
 
 from qhrtem_jax.micrograph.counts import local_moments
 
@@ -14,6 +14,9 @@ pixels is met far below its noise."""
 
 OVER_EDGE = 1.0
 """Pixels that the corner of a cell may lie beyond those of the image."""
+
+NEAR_CELLS = 8
+"""So many cells away, at most, what an image does not show is taken from."""
 
 CRYSTAL_SHARE = 0.9
 """So much of a whole cell shows crystal."""
@@ -81,8 +84,8 @@ def whole_cells(cells: Cells, where: Bool[np.ndarray, "rows cols"]) -> Int[np.nd
 @dataclasses.dataclass(frozen=True)
 class Resampled:
     """An image on the pixels of cells: `first`, (i, j) of the cell at its upper left corner;
-    `seen`, which pixels the file shows: the others are taken from a like place in the nearest cell
-    that it does."""
+    `seen`, which pixels the file shows, no bad one among those they are made of: the others are
+    taken from a like place in a near cell."""
 
     image: Float[np.ndarray, "rows cols"]
     seen: Bool[np.ndarray, "rows cols"]
@@ -94,20 +97,48 @@ def on_cells(
     cells: Cells,
     low: tuple[int, int],
     high: tuple[int, int],
+    bad: Bool[np.ndarray, "rows cols"] | None = None,
 ) -> Resampled:
-    """The image on the pixels of cells from `low` to before `high` = (i, j)."""
+    """The image on the pixels of cells from `low` to before `high` = (i, j); `bad`: pixels of the
+    image that mean nothing."""
     rows, cols = ((h - n) * s for n, h, s in zip(low, high, cells.shape, strict=True))
     y, x = np.mgrid[:rows, :cols].astype(float)
     pixels = np.stack([x.ravel() + low[1] * cells.shape[1], y.ravel() + low[0] * cells.shape[0]], 1)
     places = cells.to_file(pixels)
-    size = np.array(image.shape[::-1]) - 1.0
-    seen = np.all((places >= 0.0) & (places <= size), axis=1)
-    for _ in range(64):  # a step by whole cells towards the middle
-        outside = ~np.all((places >= 0.0) & (places <= size), axis=1)
-        if not outside.any():
+    spoilt = np.zeros(image.shape, dtype=bool) if bad is None else _reached(bad)
+    seen = _good(places, spoilt)
+    middle = 0.5 * (np.array(image.shape[::-1]) - 1.0)
+    for i, j in _by_distance(NEAR_CELLS):
+        missing = np.flatnonzero(~_good(places, spoilt))
+        if not missing.size:
             break
-        towards = (0.5 * size - places[outside]) @ np.linalg.inv(cells.vectors)
-        main = np.abs(towards) == np.abs(towards).max(axis=1, keepdims=True)
-        places[outside] += (main * np.sign(towards)) @ cells.vectors
+        # the same place in another cell, the nearest first, towards the middle where equally near
+        away = (middle - places[missing]) @ np.linalg.inv(cells.vectors)
+        signs = np.where(away < 0.0, -1.0, 1.0)
+        there = places[missing] + (signs * np.array([j, i])) @ cells.vectors
+        found = _good(there, spoilt)
+        places[missing[found]] = there[found]
+    places = np.clip(places, 0.0, np.array(image.shape[::-1]) - 1.0)
     values = map_coordinates(image, places.T[::-1], order=SPLINE, mode="nearest")
     return Resampled(values.reshape(rows, cols), seen.reshape(rows, cols), low)
+
+
+def _reached(bad: Bool[np.ndarray, "rows cols"]) -> Bool[np.ndarray, "rows cols"]:
+    """Pixels beside bad ones, which splines mix with them."""
+    return binary_dilation(bad, np.ones((3, 3), dtype=bool))
+
+
+def _good(
+    places: Float[np.ndarray, "n 2"], spoilt: Bool[np.ndarray, "rows cols"]
+) -> Bool[np.ndarray, " n"]:
+    """Whether places (x, y) lie within an image, on no spoilt pixel."""
+    size = np.array(spoilt.shape[::-1]) - 1.0
+    inside = np.all((places >= 0.0) & (places <= size), axis=1)
+    column, row = np.clip(np.rint(places), 0, size).astype(int).T
+    return inside & ~spoilt[row, column]
+
+
+def _by_distance(most: int) -> list[tuple[int, int]]:
+    """Steps by whole cells (along b, along a), the shortest first."""
+    steps = [(i, j) for i in range(-most, most + 1) for j in range(-most, most + 1)]
+    return sorted(steps, key=lambda step: (step[0] ** 2 + step[1] ** 2, -step[0] - step[1]))

@@ -216,7 +216,7 @@ def _drawn(problem: PreparationProblem, cells: Cells, found: np.ndarray) -> Resa
     # cells at the edge of the crystal, and its vacuum, are neighbours of the whole ones
     while _shows(cells, (int(low[0]) - 1, int(low[1])), (int(low[0]), int(high[1])), rows, cols):
         low[0] -= 1
-    return on_cells(problem.image, cells, _pixel(low), _pixel(high))
+    return on_cells(problem.image, cells, _pixel(low), _pixel(high), problem.bad)
 
 
 def _shows(cells: Cells, low: tuple[int, int], high: tuple[int, int], rows: int, cols: int) -> bool:
@@ -274,8 +274,8 @@ def _remarks(
     if not prepared.seen.all():
         said.append(
             f"{100 * (1.0 - prepared.seen.mean()):.1f} % of the prepared image lie outside of the "
-            "file's and are taken from cells beside them"
+            "file's, or on bad pixels: they carry no weight, and show what near cells do"
         )
     if problem.bad.any():
-        said.append(f"{problem.bad.sum()} bad pixels are taken from their neighbours")
+        said.append(f"{problem.bad.sum()} bad pixels of the file are not used")
     return said

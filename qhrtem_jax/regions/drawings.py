@@ -14,8 +14,10 @@ from qhrtem_jax.regions.entry import RegionEntry
 from qhrtem_jax.reporting.column_tables import Count
 from qhrtem_jax.reporting.columns import species_colours
 from qhrtem_jax.reporting.figures import save
-from qhrtem_jax.reporting.numbers import with_error
+from qhrtem_jax.reporting.numbers import fixed, with_error
 from qhrtem_jax.reporting.page import Table
+
+IMAGES = ("experiment", "simulation", "difference")
 
 SHOWN = 16
 """So many regions are drawn; the numbers of all are in the tables."""
@@ -126,6 +128,21 @@ def regions_table(rois: Sequence[RegionEntry]) -> Table:
             ]
         )
     return Table("Regions", head, rows)
+
+
+def intensities_table(rois: Sequence[RegionEntry]) -> Table:
+    """Mean and standard deviation of experiment, simulation and difference, as in the paper's
+    Table 2."""
+    head = ["region", *(f"{what} of {of}" for of in IMAGES for what in ("mean", "std"))]
+    rows = []
+    for roi in rois:
+        fit = roi.fit
+        numbers = (
+            *(fit.mean_exp, fit.std_exp, fit.mean_sim, fit.std_sim),
+            *(fit.mean_diff, fit.std_diff),
+        )
+        rows.append([roi.name, *(fixed(n, 4) for n in numbers)])
+    return Table("Intensities", head, rows)
 
 
 def _count(entry: Count) -> str:

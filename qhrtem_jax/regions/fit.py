@@ -12,6 +12,7 @@ from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.matching.weights import pixel_weights, same_weights, tempered
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.counting import search
+from qhrtem_jax.refine.hidden import filled
 from qhrtem_jax.refine.integers import fix_surest
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 from qhrtem_jax.regions.model import RegionsModel, RegionState, fitter
@@ -25,6 +26,39 @@ OFF_INTEGER = 0.3
 
 FIRST_ITERATIONS, LATER_ITERATIONS, WHOLE_ITERATIONS = 30, 20, 10
 """Steps of least squares: with relaxed numbers, again with other weights, with whole numbers."""
+
+
+HIDDEN_ROUNDS = 2
+"""So often regions are fitted again to what fits say of pixels that carry no weight."""
+
+
+def fit_regions(model: RegionsModel, journal: Journal) -> tuple[RegionsModel, RegionState]:
+    """(the model, with what is known of pixels that carry no weight; its regions, counted)."""
+    state = relax(model, start(model, journal), journal)
+    if model.hidden.any():
+        for _ in range(HIDDEN_ROUNDS):
+            model = refilled(model, state)
+            state = relax(model, state, journal)
+        model = refilled(model, state)
+    return model, count(model, state, journal)
+
+
+def refilled(model: RegionsModel, state: RegionState) -> RegionsModel:
+    """The model with what its state says of pixels that carry no weight."""
+    known = fitter(model, state.noise)
+    images = known.images(state.points)
+    targets = np.array(
+        [
+            filled(known.likelihood, image, target, hidden)
+            for image, target, hidden in zip(images, model.targets, model.hidden, strict=True)
+        ]
+    )
+    regions = tuple(
+        dataclasses.replace(region, image=target)
+        for region, target in zip(model.problem.regions, targets, strict=True)
+    )
+    problem = dataclasses.replace(model.problem, regions=regions)
+    return dataclasses.replace(model, problem=problem, targets=targets)
 
 
 def start(model: RegionsModel, journal: Journal) -> RegionState:
@@ -49,7 +83,8 @@ def relax(model: RegionsModel, state: RegionState, journal: Journal) -> RegionSt
     for _ in range(2):
         images = fitter(model, noise).images(points)
         residuals = images - model.targets
-        journal.note("relaxed numbers", float(np.mean(residuals**2)))
+        shown = model.targets, images
+        journal.note("relaxed numbers", float(np.mean(residuals**2)), picture=lambda s=shown: s)
         fine = np.all(np.isfinite(images), axis=(1, 2))
         if not fine.any():
             raise NonFiniteError("no region gave a finite image")
@@ -88,7 +123,8 @@ def count(model: RegionsModel, state: RegionState, journal: Journal) -> RegionSt
     )
     journal.count(sum(len(s) for s in counted.states))
     images = region_fit.images(counted.points)
-    journal.note("counted", float(np.mean((images - model.targets) ** 2)))
+    mse = float(np.mean((images - model.targets) ** 2))
+    journal.note("counted", mse, picture=lambda: (model.targets, images))
     remarks = _remarks(model, images, counted.certified, state.noise)
     remarks += full_remarks(model, counted.points)
     return dataclasses.replace(

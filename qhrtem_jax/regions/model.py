@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.inputs.columns import bounds_of
 from qhrtem_jax.inputs.handover import HandedErrors, HandedImaging
@@ -59,6 +59,15 @@ class RegionsModel:
     targets: Float[np.ndarray, "regions rows cols"]
     shared: Shared  # what is not known of the given imaging parameters
     reference_drift: Float[np.ndarray, " 2"]  # lattice drift (x, y, nm) that the given A0 holds
+
+    @property
+    def hidden(self) -> Bool[np.ndarray, "regions rows cols"]:
+        """Pixels that carry no weight."""
+        known, (rows, cols) = self.problem.field.hidden, self.targets.shape[1:]
+        if known is None:
+            return np.zeros(self.targets.shape, dtype=bool)
+        corners = [region.origin for region in self.problem.regions]
+        return np.array([known[r : r + rows, c : c + cols] for r, c in corners])
 
     @property
     def first_weights(self) -> NoiseModel:

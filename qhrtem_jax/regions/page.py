@@ -3,7 +3,13 @@
 import numpy as np
 
 from qhrtem_jax.regions.closely import regions_viewer
-from qhrtem_jax.regions.drawings import count_maps, region_montage, regions_table
+from qhrtem_jax.regions.drawings import (
+    SHOWN,
+    count_maps,
+    intensities_table,
+    region_montage,
+    regions_table,
+)
 from qhrtem_jax.regions.result import RegionsResult
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.page import Drawing, Page
@@ -18,6 +24,7 @@ def page(result: RegionsResult) -> Page:
     ncc = [100 * roi.fit.ncc for roi in rois]
     thickness = [roi.thickness_nm for roi in rois]
     numbers = (" ".join(f"{c.species}{c.n}" for c in roi.counts) for roi in rois)
+    some = f" (the first {SHOWN}, to {rois[SHOWN - 1].name})" if len(rois) > SHOWN else ""
     drawings, tables = spectrum_page(result.noise)
     return Page(
         "Numbers of atoms",
@@ -26,12 +33,12 @@ def page(result: RegionsResult) -> Page:
         (
             Drawing(
                 "regions",
-                "Experiment, simulation, difference of every region",
+                f"Experiment, simulation, difference of the regions{some}",
                 lambda path: region_montage(path, result.arrays, rois),
             ),
             Drawing(
                 "counts",
-                "Numbers of atoms, with the probability of each",
+                f"Numbers of atoms, faint where the image cannot decide{some}",
                 lambda path: count_maps(path, rois, result.cell),
             ),
             Drawing(
@@ -41,7 +48,7 @@ def page(result: RegionsResult) -> Page:
             ),
             *drawings,
         ),
-        (regions_table(rois), *tables),
+        (regions_table(rois), intensities_table(rois), *tables),
         said=tuple(
             f"{roi.name}: {roi.thickness_nm:.2f} nm, {merit(roi.fit)}, {line}"
             for roi, line in zip(rois, numbers, strict=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from qhrtem_jax.io.models import AtomModel
 from qhrtem_jax.matching.weights import error_scale
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.parameters import INDEX
@@ -32,7 +33,6 @@ from qhrtem_jax.reporting.result import (
     Correlation,
     Fit,
     FitResult,
-    Model,
     correlations_of,
     figures_of_merit,
     parameter_table,
@@ -148,7 +148,7 @@ def exit_remarks(entries: Sequence[RegionEntry]) -> tuple[str, ...]:
 
 def region_models(
     model: RegionsModel, points: Float[np.ndarray, "regions point"]
-) -> dict[str, Model]:
+) -> dict[str, AtomModel]:
     """The atoms of each region, in a cell as high as the stack."""
     a, b, c = model.columns.size_nm
     size = a, b, c * (model.sites.stack // model.columns.slices)
@@ -156,7 +156,7 @@ def region_models(
     for region, point in zip(model.problem.regions, points, strict=True):
         atoms = region_structure(model.columns, model.sites, model.layout, point)
         if atoms.symbols:
-            models[region.name] = size, atoms, region.name
+            models[region.name] = AtomModel(size, atoms, region.name)
     return models
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.regions.fit import count, relax, start
+from qhrtem_jax.regions.fit import fit_regions
 from qhrtem_jax.regions.model import fitter, regions_model
 from qhrtem_jax.regions.problem import RegionsProblem
 from qhrtem_jax.regions.result import (
@@ -28,9 +28,7 @@ def run(problem: RegionsProblem, journal: Journal) -> RegionsResult:
     """Count the atoms of all regions."""
     assert problem.imaging is not None
     model = regions_model(problem, problem.imaging)
-    state = start(model, journal)
-    state = relax(model, state, journal)
-    state = count(model, state, journal)
+    model, state = fit_regions(model, journal)
     entries = region_entries(model, state)
     simulations = fitter(model, state.noise).images(state.points)
     experiment, noise = model.targets, state.noise
