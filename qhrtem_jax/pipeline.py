@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from qhrtem_jax.field import FieldResult
-from qhrtem_jax.inputs.identity import fingerprint
+from qhrtem_jax.inputs.advice import by_consequence
+from qhrtem_jax.inputs.identity import check_inputs, fingerprint
 from qhrtem_jax.inputs.image import averaged_data
 from qhrtem_jax.inputs.prepared import wants_preparation, with_prepared
 from qhrtem_jax.inputs.reader import Reader
@@ -19,7 +20,7 @@ from qhrtem_jax.reporting.live import live_page
 from qhrtem_jax.reporting.page import Page, Table, write_page
 from qhrtem_jax.reporting.result import FitResult, Result, as_json, header
 from qhrtem_jax.reporting.verdict import said, with_verdict
-from qhrtem_jax.stages import PIPELINE, STAGES, RunSettings
+from qhrtem_jax.stages import CHAIN, PIPELINE, STAGES, RunSettings
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ class PipelineResult(FieldResult):
 
     stages: dict[str, str]
 
-
-CHAIN = ("imaging", "structure", "reconstruct", "stitch")
 
 IMAGING_FIRST = "no result of an imaging run was given: the imaging stage ran first, see its folder"
 PREPARED_FIRST = "the image was prepared first (stage prepare), see its folder"
@@ -64,12 +63,13 @@ def run(
     **Raises:** `InputError` for input that cannot be used.
     """
     reader = Reader()
+    check_inputs(settings)
     if settings.stage in (*CHAIN, PIPELINE) and wants_preparation(settings, reader):
         _prepared_first(settings, folder, reader, terminal, started)
         return
     stage = STAGES[_last(settings)]
     stage.before(settings, folder)
-    todo = _checked(_on_cells(settings, reader), reader)
+    todo = _checked(stage.adapted(_on_cells(settings, reader)), reader)
     if folder.prepare(fingerprint(todo.settings, reader), settings.resume, settings.overwrite):
         started()
         terminal.begin()
@@ -287,7 +287,9 @@ def _write_chain(
         for key in ("evaluations", "gradient_evaluations", "wall_s", "compile_s")
     }
     content: dict[str, Any] = as_json(header(settings, reader)) | {
-        "warnings": [f"{n}: {w}" for n, r in results.items() for w in r["warnings"]],
+        "warnings": by_consequence(
+            [f"{n}: {w}" for n, r in results.items() for w in r["warnings"]]
+        ),
         **{
             key: last[key]
             for key in ("grid", "noise", "fit", "parameters", "correlations", "rois", "field")

@@ -35,11 +35,15 @@ class BayesianState:
         return int(self.optimizer.count)
 
     @property
+    def best(self) -> int:
+        """Which evaluation has the best objective."""
+        known = np.where(np.isfinite(self.errors), np.asarray(self.optimizer.y), np.inf)
+        return int(np.argmin(known))
+
+    @property
     def best_mse(self) -> float:
         """Mean squared error where the objective is best."""
-        finite = np.isfinite(self.errors)
-        known = np.where(finite, np.asarray(self.optimizer.y), np.inf)
-        return float(self.errors[int(np.argmin(known))]) if finite.any() else np.inf
+        return float(self.errors[self.best]) if np.isfinite(self.errors).any() else np.inf
 
 
 def bayesian_search(
@@ -55,11 +59,17 @@ def bayesian_search(
             break
         state, length = _step(model, turbo, state, k)
         journal.count(turbo.batch)
-        journal.note("search", state.best_mse, budget=model.settings.max_evaluations, length=length)
+        journal.note(
+            "search",
+            state.best_mse,
+            budget=model.settings.max_evaluations,
+            length=length,
+            picture=lambda s=state: model.picture(s.vectors[s.best]),
+        )
         if time.perf_counter() - saved > CHECKPOINT_SECONDS:
-            _save(state, journal)
+            _save(model, state, journal)
             saved = time.perf_counter()
-    _save(state, journal)
+    _save(model, state, journal)
     count = state.evaluations
     return state.vectors[:count], np.asarray(state.optimizer.y)[:count]
 
@@ -117,11 +127,16 @@ def _with_drawn_integers(
     return jnp.where(jnp.asarray(space.integer), jnp.asarray(space.to_unit(inside)), points)
 
 
-def _save(state: BayesianState, journal: Journal) -> None:
+def _shift_bounds(model: SearchModel) -> Float[np.ndarray, "2 2"]:
+    return np.array([(variable.low, variable.high) for variable in model.space.shift])
+
+
+def _save(model: SearchModel, state: BayesianState, journal: Journal) -> None:
     leaves = jax.tree.leaves(state.optimizer)
     content = {f"leaf{k}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
     history = np.array([dataclasses.astuple(row) for row in journal.rows])
     more = {"vectors": state.vectors, "errors": state.errors, "history": history}
+    more["shift"] = _shift_bounds(model)
     journal.folder.write_checkpoint(content | more)
 
 
@@ -129,8 +144,8 @@ def _restored(model: SearchModel, state: BayesianState, journal: Journal) -> Bay
     """State of an interrupted run, whose history the journal takes over; `state`, a fresh one,
     where there is none."""
     saved = journal.folder.read_checkpoint() if model.resume else None
-    if saved is None:
-        return state
+    if saved is None or not np.array_equal(saved.get("shift", np.zeros(0)), _shift_bounds(model)):
+        return state  # that of another search of this run is begun again
     old, structure = jax.tree.flatten(state.optimizer)
     new = [saved.get(f"leaf{k}", np.zeros((0, 0, 0))) for k in range(len(old))]
     if any(a.shape != b.shape for a, b in zip(old, new, strict=True)):

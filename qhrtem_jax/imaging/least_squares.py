@@ -209,5 +209,10 @@ def _solved(
     else:
         found = dataclasses.replace(found, thickness_costs=costs, ends=ends)
     mse = float(error) if better else None
-    journal.note("least squares", mse, budget=model.settings.max_evaluations)
+    journal.note(
+        "least squares",
+        mse,
+        budget=model.settings.max_evaluations,
+        picture=lambda: model.picture(found.vector),
+    )
     return found

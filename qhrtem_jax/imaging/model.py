@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.imaging.evaluator import Evaluator, make_evaluator
+from qhrtem_jax.imaging.images import ImageModel, image_model
 from qhrtem_jax.imaging.problem import ImagingProblem
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import OptimizerSettings
-from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.io.journal import Journal, Picture
 from qhrtem_jax.matching.band import band_of
 from qhrtem_jax.matching.criteria import CRITERIA
 from qhrtem_jax.matching.objective import Objective, in_band, make_objective
@@ -26,7 +27,8 @@ class SearchModel:
     """Everything that is constant during a search.
 
     `data_variance`: variance of a pixel, which weighs the priors; `expected`: objective of a
-    perfect model, None where no noise is known; `penalty_scale`: factor to the
+    perfect model, None where no noise is known; `images`: what is simulated of the `image` that is
+    fitted; `penalty_scale`: factor to the
     thickness's prior in `objective`, which was made for another variance; `began`: seconds of the
     run before the search, which has a limit of its own.
     """
@@ -37,10 +39,16 @@ class SearchModel:
     evaluator: Evaluator
     data_variance: float
     expected: float | None
+    images: ImageModel
+    image: Float[np.ndarray, "rows cols"]
     seed: int
     resume: bool
     penalty_scale: float = 1.0
     began: float = 0.0
+
+    def picture(self, vector: Float[np.ndarray, " parameters"]) -> Picture:
+        """What is fitted, and what a parameter vector gives."""
+        return self.image, self.images.image(vector)
 
     @property
     def batch(self) -> int:
@@ -133,6 +141,8 @@ def search_model(
         evaluator,
         variance,
         None if noise is None else objective.expected(noise),
+        image_model(simulator, space),
+        image,
         settings.seed,
         settings.resume,
         began=began,

@@ -30,6 +30,16 @@ def page(result: ImagingResult) -> Page:
             lambda path: figures.parameters(path, result.parameters, result.bounds),
         ),
     ]
+    if result.thickness_objective is not None and len(result.thickness_objective) > 1:
+        known = {int(n): value for n, value in result.thickness_objective.items()}
+        criterion = result.settings.objective.criterion
+        drawings.append(
+            Drawing(
+                "thickness",
+                f"The least objective ({criterion}) at each thickness that gradients reached",
+                lambda path: figures.by_thickness(path, known, criterion, result.slice_nm),
+            )
+        )
     if min(experiment.shape) > 2 * figures.NCC_REACH + 1:
         drawings.append(
             Drawing(

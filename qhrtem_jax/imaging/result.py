@@ -29,10 +29,13 @@ class Mean:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImagingResult(FitResult):
     """The imaging parameters of a mean image, or of several `means` of different thickness; the
-    probability of each number of slices, and the covariance of the parameters (of one mean),
-    scaled by the misfit as `std` is."""
+    probability of each number of slices, the least objective that gradients reached at each, and
+    the covariance of the parameters (of one mean), scaled by the misfit as `std` is."""
 
     thickness_probability: dict[str, float] | None = dataclasses.field(
+        default=None, metadata=OPTIONAL
+    )
+    thickness_objective: dict[str, float] | None = dataclasses.field(
         default=None, metadata=OPTIONAL
     )
     covariance: Covariance | None = dataclasses.field(default=None, metadata=OPTIONAL)

@@ -12,8 +12,8 @@ from qhrtem_jax.imaging.estimates import (
     remarks,
     thickness_probability,
 )
-from qhrtem_jax.imaging.images import image_model
 from qhrtem_jax.imaging.model import search_model
+from qhrtem_jax.imaging.origin import out_of_reach, with_origin
 from qhrtem_jax.imaging.problem import ImagingProblem
 from qhrtem_jax.imaging.result import ImagingResult
 from qhrtem_jax.imaging.search import reweighed, search
@@ -27,7 +27,9 @@ from qhrtem_jax.matching.noise import (
     effective_variance,
     misfit_variance,
 )
+from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.parameters import NAMES
+from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.refine.uncertainty import fit_errors, strong_correlations
 from qhrtem_jax.reporting.result import (
     correlations_of,
@@ -42,14 +44,27 @@ from qhrtem_jax.reporting.result import (
 
 def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
     """Fit; the journal's folder gets history and checkpoints meanwhile."""
-    settings, space = problem.settings, problem.space
     simulator, choice = problem.simulator()
+    result = _fitted(problem, simulator, choice, journal)
+    if out_of_reach(result.parameters, result.fit.ncc, problem.space):
+        elsewhere = with_origin(problem, simulator, journal)
+        if elsewhere is not problem:
+            other = _fitted(elsewhere, simulator, choice, journal)
+            result = min(result, other, key=lambda found: found.fit.mse)
+    return dataclasses.replace(result, cost=journal.cost(), history=tuple(journal.rows))
+
+
+def _fitted(
+    problem: ImagingProblem, simulator: Simulator, choice: GridChoice, journal: Journal
+) -> ImagingResult:
+    """The fit with A0 within its bounds; its cost is still to come."""
+    settings, space = problem.settings, problem.space
     image = problem.experiment.image
     noise = problem.experiment.noise
     variance = GUESSED_VARIANCE if noise is None else effective_variance(noise, image)
     searched = search_model(problem, simulator, variance, journal.seconds)
     found = search(searched, journal)
-    model = image_model(simulator, space)
+    model = searched.images
     simulation = model.image(found.vector)
     residual = simulation - image
     if space.has_priors and settings.optimizer.name != "turbo":
@@ -106,12 +121,13 @@ def run(problem: ImagingProblem, journal: Journal) -> ImagingResult:
         history=tuple(journal.rows),
         bounds={v.name: (v.low, v.high) for v in (*space.fitted.space.variables, space.thickness)},
         thickness_probability=_likely(thickness_probability(found, scaled)),
+        thickness_objective=_by_thickness(found.thickness_costs),
         slice_nm=problem.crystal.slice_thickness_nm,
         covariance=covariance_of(space, names, errors),
     )
     if problem.experiment.others:
         result = _with_means(problem, found.vector, result, journal)
-    return dataclasses.replace(result, cost=journal.cost())
+    return result
 
 
 def _likely(known: dict[int, float] | None) -> dict[str, float] | None:
@@ -119,6 +135,11 @@ def _likely(known: dict[int, float] | None) -> dict[str, float] | None:
     if known is None:
         return None
     return {str(n): round(p, 4) for n, p in known.items() if p >= LEAST_PROBABILITY}
+
+
+def _by_thickness(known: dict[int, float]) -> dict[str, float] | None:
+    """Objectives in the order of the thickness; None where no gradients were used."""
+    return {str(n): known[n] for n in sorted(known)} or None
 
 
 def _with_means(
@@ -146,7 +167,8 @@ def _with_means(
         parameters=parameter_table(fit.vectors[0], free, std_noise, std),
         fit=figures_of_merit(fit.simulations[0], images[0], chi2),
         means=means,
-        thickness_probability=None,  # that of one image alone
+        thickness_probability=None,  # these are of one image alone
+        thickness_objective=None,
         covariance=None,
         correlations=correlations_of(
             strong_correlations(fit.covariance, fit.shared, fit.determined)

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from qhrtem_jax.errors import InputError
+from qhrtem_jax.errors import InputError, raise_all
 
 LONGEST_LIST = 100_000
 LONGEST_TEXT = 4096
@@ -43,7 +43,7 @@ def typed(kind: type, content: Any, path: str = "") -> Any:
     A `kind` may have `CHOICES`, the words that a field takes, and `RANGES`, (low, high) of a
     field's numbers, both allowed.
 
-    **Raises:** `InputError` that names the field, what was found and what was expected.
+    **Raises:** `InputError` that names the fields, what was found and what was expected.
     """
     if not isinstance(content, Mapping):
         raise InputError(
@@ -51,20 +51,17 @@ def typed(kind: type, content: Any, path: str = "") -> Any:
         )
     hints = typing.get_type_hints(kind)
     fields = {f.name for f in dataclasses.fields(kind)}
-    values = {}
+    values, faults = {}, []
     for key, value in content.items():
-        where = _joined(path, key)
-        if key not in fields:
-            expected = ", ".join(sorted(fields))
-            raise InputError(f"{where}: unknown option, expected one of {expected}")
-        values[key] = _convert(hints[key], value, where)
-        choices = getattr(kind, "CHOICES", {}).get(key)
-        if choices is not None and values[key] not in choices:
-            expected = ", ".join(str(c).lower() if isinstance(c, bool) else c for c in choices)
-            raise InputError(f"{where}: found {shown(value)}, expected one of {expected}")
-        limits = getattr(kind, "RANGES", {}).get(key)
-        if limits is not None:
-            _check_range(values[key], limits, where)
+        try:
+            where = _joined(path, key)
+            if key not in fields:
+                expected = ", ".join(sorted(fields))
+                raise InputError(f"{where}: unknown option, expected one of {expected}")
+            values[key] = _field(kind, hints[key], key, value, where)
+        except InputError as error:
+            faults.append(error)
+    raise_all(faults)
     missing = [
         f.name
         for f in dataclasses.fields(kind)
@@ -75,6 +72,19 @@ def typed(kind: type, content: Any, path: str = "") -> Any:
     if missing:
         raise InputError(f"{_joined(path, missing[0])}: none given")
     return kind(**values)
+
+
+def _field(kind: type, hint: Any, key: str, value: Any, where: str) -> Any:
+    """A field's value, one of its choices and within its range."""
+    converted = _convert(hint, value, where)
+    choices = getattr(kind, "CHOICES", {}).get(key)
+    if choices is not None and converted not in choices:
+        expected = ", ".join(str(c).lower() if isinstance(c, bool) else c for c in choices)
+        raise InputError(f"{where}: found {shown(value)}, expected one of {expected}")
+    limits = getattr(kind, "RANGES", {}).get(key)
+    if limits is not None:
+        _check_range(converted, limits, where)
+    return converted
 
 
 def _joined(path: str, key: Any) -> str:
@@ -118,10 +128,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise InputError(f"{where}: found {shown(value)}, expected a group of options")
-        return {k: _convert(arguments[1], v, _joined(where, k)) for k, v in value.items()}
+        return _convert_group(arguments[1], value, where)
     if dataclasses.is_dataclass(hint):
         return typed(typing.cast(type, hint), value, where)
     return _convert_scalar(hint, value, where)
+
+
+def _convert_group(hint: Any, value: Mapping, where: str) -> dict[str, Any]:
+    values, faults = {}, []
+    for key, item in value.items():
+        try:
+            values[key] = _convert(hint, item, _joined(where, key))
+        except InputError as error:
+            faults.append(error)
+    raise_all(faults)
+    return values
 
 
 def _convert_tuple(arguments: tuple, value: Any, where: str) -> tuple:

@@ -6,12 +6,13 @@ the field, before any work starts.
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS
 from qhrtem_jax.bayesopt.turbo import OUTPUTS, SURROGATES
-from qhrtem_jax.errors import InputError
+from qhrtem_jax.errors import InputError, raise_all
 from qhrtem_jax.inputs.conversion import shown, typed
+from qhrtem_jax.inputs.units import without_units
 from qhrtem_jax.matching.criteria import CRITERIA, SumOfSquares
 from qhrtem_jax.physics.columns import FILLS
 from qhrtem_jax.physics.parameters import NAMES
@@ -242,6 +243,7 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     precision: str = "float32"
+    cores: int | str = "auto"
     memory_gb: float | str = "auto"
     resume: bool = False
     overwrite: bool = False
@@ -257,7 +259,11 @@ class Settings:
         "device": ("auto", "cpu", "gpu"),
         "precision": ("float32", "float64"),
     }
-    RANGES: typing.ClassVar = {"seed": (0, 2**32 - 1), "memory_gb": (0.1, 1e6)}
+    RANGES: typing.ClassVar = {
+        "seed": (0, 2**32 - 1),
+        "memory_gb": (0.1, 1e6),
+        "cores": (1, 1024),
+    }
 
     def parameter(self, name: str) -> ParameterSettings:
         return self.parameters.get(name, ParameterSettings())
@@ -266,7 +272,7 @@ class Settings:
 def read_settings(kind: type[S], content: object) -> S:
     """Settings of `kind` from a nested mapping.
 
-    **Raises:** `InputError` that names the field, what was found and what was expected.
+    **Raises:** `InputError` that names the fields, what was found and what was expected.
     """
     if not isinstance(content, Mapping):
         raise InputError(f"settings: found {shown(content)}, expected a group of options")
@@ -278,31 +284,36 @@ def read_settings(kind: type[S], content: object) -> S:
         raise InputError(f"parameters: found {shown(parameters)}, expected a group of options")
     parameters = dict(parameters)
     written_for = parameters.pop("convention", None)
-    content["parameters"] = parameters
-    settings = typed(kind, content)
+    content["parameters"], faults = without_units(parameters)
+    try:
+        settings = typed(kind, content)
+    except InputError as error:
+        raise_all([*faults, error])
+        raise
     if written_for not in (None, settings.microscope.aberration_convention):
         raise InputError(
             f"parameters.convention: these parameters are written for {shown(written_for)}, the "
             f"microscope's numbers are in {settings.microscope.aberration_convention!r} "
             "(microscope.aberration_convention)"
         )
-    for name in settings.parameters:
-        if name not in NAMES:
-            raise InputError(
-                f"parameters.{name}: unknown parameter, expected one of {', '.join(NAMES)}"
-            )
-    _check_words(settings)
-    _check_criterion(settings)
+    faults += [
+        InputError(f"parameters.{name}: unknown parameter, expected one of {', '.join(NAMES)}")
+        for name in settings.parameters
+        if name not in NAMES
+    ]
+    faults += [*_wrong_words(settings), *_wrong_criterion(settings)]
     chosen = settings.optimizer
     if chosen.initial_points is not None and chosen.initial_points > chosen.max_evaluations:
-        raise InputError(
+        fault = (
             f"optimizer.initial_points: found {chosen.initial_points}, expected at most "
             f"optimizer.max_evaluations={chosen.max_evaluations}"
         )
+        faults.append(InputError(fault))
+    raise_all(faults)
     return settings
 
 
-def _check_criterion(settings: Settings) -> None:
+def _wrong_criterion(settings: Settings) -> Iterator[InputError]:
     """Priors are weighed against likelihoods, and the composite surrogate models residuals."""
     criterion, optimizer = settings.objective.criterion, settings.optimizer
     kind = CRITERIA[criterion]
@@ -319,16 +330,16 @@ def _check_criterion(settings: Settings) -> None:
         ("parameters", f"priors of {', '.join(priors)}", "none", bool(priors) and not weighs),
     ):
         if wrong:
-            raise InputError(
+            yield InputError(
                 f"{name}: found {found}, expected {expected} with objective.criterion={criterion}"
             )
 
 
-def _check_words(settings: Settings) -> None:
+def _wrong_words(settings: Settings) -> Iterator[InputError]:
     """Options that are numbers, or a word instead."""
     unknown = set(settings.optimizer.profile) - {"thickness", "shift"}
     if unknown:
-        raise InputError(
+        yield InputError(
             f"optimizer.profile: found {shown(sorted(unknown))}, expected some of [thickness,shift]"
         )
     for name, value, expected in (
@@ -337,13 +348,14 @@ def _check_words(settings: Settings) -> None:
         ("specimen.entrance", settings.specimen.entrance, "a number"),
         ("data.rois", settings.data.rois, "[[row0,col0],...]"),
         ("data.average", settings.data.average, "[[row0,col0],...]"),
+        ("cores", settings.cores, "a number"),
         ("memory_gb", settings.memory_gb, "a number of GiB"),
         ("data.counts", settings.data.counts, "true, false"),
     ):
         if isinstance(value, str) and value != "auto":
-            raise InputError(f"{name}: found {shown(value)}, expected {expected} or auto")
+            yield InputError(f"{name}: found {shown(value)}, expected {expected} or auto")
     training = settings.optimizer.training_points
     if isinstance(training, str) and training != "all":
-        raise InputError(
+        yield InputError(
             f"optimizer.training_points: found {shown(training)}, expected a number or all"
         )

@@ -4,13 +4,21 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+import numpy as np
+from jaxtyping import Float
+
 from qhrtem_jax.io.cost import Cost, Stopwatch
 from qhrtem_jax.io.run_folder import RunFolder
+
+Picture = tuple[Float[np.ndarray, "*regions rows cols"], Float[np.ndarray, "*regions rows cols"]]
+"""Experiment and simulation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a search stands."""
+    """Where a search stands; `picture` computes the best fit so far, where it is asked for;
+    `share` of the phase that is done, where that is known; since it was first reported, at `since`
+    seconds, it has grown from `shared`."""
 
     phase: str
     evaluations: int
@@ -19,6 +27,17 @@ class Progress:
     best_mse: float
     length: float | None = None
     part: str = ""  # of the phase, where it has parts
+    picture: Callable[[], Picture] | None = None
+    share: float | None = None
+    since: float = 0.0
+    shared: float = 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the phase is done, at its pace; None where that is not known."""
+        if self.share is None or not self.shared < self.share < 1.0:
+            return None
+        return (self.seconds - self.since) * (1.0 - self.share) / (self.share - self.shared)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +59,7 @@ class Journal:
         self.evaluations = self.gradient_evaluations = 0
         self.best = float("inf")
         self.rows: list[Row] = []
+        self._phase, self._since, self._shared = "", 0.0, 0.0
         self._started = time.perf_counter()
         self._spent = 0.0  # seconds of an earlier, interrupted run
 
@@ -71,9 +91,11 @@ class Journal:
         *,
         budget: int = 0,
         length: float | None = None,
+        picture: Callable[[], Picture] | None = None,
     ) -> None:
         """Note a step; `mse` is the best mean squared error after it, where it is known; `budget`
-        of evaluations and `length` of the trust region, where there are such."""
+        of evaluations and `length` of the trust region, where there are such; `picture` computes
+        the best fit."""
         if mse is not None:
             self.best = mse
         seconds = self.seconds
@@ -82,16 +104,26 @@ class Journal:
             [field.name for field in dataclasses.fields(Row)],
             [list(dataclasses.astuple(row)) for row in self.rows],
         )
-        self.report(Progress(phase, self.evaluations, budget, seconds, self.best, length))
+        share = self.evaluations / budget if budget and phase == "search" else None
+        told = Progress(phase, self.evaluations, budget, seconds, self.best, length)
+        if phase != self._phase:
+            self._phase, self._since, self._shared = phase, seconds, share or 0.0
+        self._tell(dataclasses.replace(told, picture=picture, share=share))
 
-    def tick(self, phase: str) -> Callable[[int, int], None]:
-        """Reports how many regions a long step has done; no line of the history."""
+    def tick(self, phase: str, what: str = "regions") -> Callable[[int, int], None]:
+        """Reports how many regions, or else, a long step has done; no line of the history."""
 
-        def report(done: int, regions: int) -> None:
-            part = f"{done} of {regions} regions"
-            self.report(Progress(phase, self.evaluations, 0, self.seconds, self.best, part=part))
+        self._phase, self._since, self._shared = phase, self.seconds, 0.0
+
+        def report(done: int, count: int) -> None:
+            part, share = f"{done} of {count} {what}", done / count if count else None
+            told = Progress(phase, self.evaluations, 0, self.seconds, self.best, part=part)
+            self._tell(dataclasses.replace(told, share=share))
 
         return report
+
+    def _tell(self, told: Progress) -> None:
+        self.report(dataclasses.replace(told, since=self._since, shared=self._shared))
 
     def cost(self) -> Cost:
         """The `cost` of a result."""

@@ -1,10 +1,12 @@
 """Columns, counts and models of fitted points, as results hold them."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Num
 
+from qhrtem_jax.io.models import AtomModel
 from qhrtem_jax.physics.columns import Columns, Sites
 from qhrtem_jax.physics.parameters import NAMES
 from qhrtem_jax.physics.specimen import Atoms
@@ -190,6 +192,28 @@ def model_structure(columns: Columns, layout: Layout, point: Float[np.ndarray, "
     shifts = point[layout.shifts].reshape(-1, 2)
     heights = [np.array(chain.z) for chain in columns.chains]
     return cell_structure(columns, shifts, point[layout.occupancies], heights)
+
+
+def cell_model(columns: Columns, atoms: Atoms, table: Sequence[Column]) -> AtomModel:
+    """The repeating cell to be written, with the uncertainties of its columns' `table`."""
+    owners = [chain for chain in columns.chains for _ in chain.z]
+    shares = [table[chain.column].occupancy[chain.symbol].std for chain in owners]
+    return AtomModel(
+        columns.size_nm,
+        atoms,
+        "mean structure, one repeating cell",
+        place_errors(columns.size_nm, [table[chain.column] for chain in owners]),
+        np.array([np.nan if std is None else std for std in shares]),
+    )
+
+
+def place_errors(
+    size_nm: tuple[float, float, float], columns: Sequence[Column]
+) -> Float[np.ndarray, "atoms 2"]:
+    """Standard uncertainties of x and y, in fractions of a cell, of atoms in some columns."""
+    known = [[c.std_dx_pm, c.std_dy_pm] for c in columns]
+    pm = np.array([[np.nan if s is None else s for s in pair] for pair in known]).reshape(-1, 2)
+    return pm / PM / np.array(size_nm[:2])
 
 
 def region_structure(

@@ -111,6 +111,20 @@ def convergence(path: Path, history: Sequence[Row], floor: float | None) -> None
     save(figure, path)
 
 
+def by_thickness(path: Path, known: Mapping[int, float], criterion: str, slice_nm: float) -> None:
+    """The least objective that was reached at each number of slices."""
+    figure = Figure(figsize=(6.0, 3.0), layout="constrained")
+    axis = figure.subplots()
+    slices, values = list(known), list(known.values())
+    axis.plot(slices, values, "o-", color="C0", ms=4)
+    best = slices[int(np.argmin(values))]
+    axis.plot(best, min(values), "o", color="C3", label=f"{best} slices, {best * slice_nm:.2f} nm")
+    axis.set(xlabel="thickness (slices)", ylabel=f"least objective ({criterion})", yscale="log")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(fontsize=8)
+    save(figure, path)
+
+
 def parameters(
     path: Path, table: Mapping[str, Parameter], bounds: Mapping[str, tuple[float, float]]
 ) -> None:

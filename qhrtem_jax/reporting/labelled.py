@@ -20,6 +20,10 @@ IMAGES = {
 """Arrays of results that are images, by name."""
 
 
+FIRST = {"simulate": "row", "series": "frame"}
+"""What images are stacked by, in stages where that is not regions."""
+
+
 def labelled(result: Result) -> Labelled | None:
     """What a result has of images, parameters and numbers of atoms; None where it has no image."""
     images = {n: a for n, a in result.arrays.items() if n in IMAGES and np.ndim(a) in (2, 3)}
@@ -27,7 +31,7 @@ def labelled(result: Result) -> Labelled | None:
         return None
     content = result.to_json()
     shape = next(iter(images.values())).shape
-    first = "row" if result.stage == "simulate" else "region"
+    first = FIRST.get(result.stage, "region")
     dims = ("y", "x") if len(shape) == 2 else (first, "y", "x")
     variables: dict[str, Variable] = {}
     sampling = _sampling(content)

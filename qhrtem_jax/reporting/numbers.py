@@ -22,6 +22,11 @@ def with_error(value: float, std: float | None) -> str:
     return f"{rounded[0]:.{digits}f} \N{PLUS-MINUS SIGN} {rounded[1]:.{digits}f}"
 
 
+def fixed(value: float, digits: int) -> str:
+    """So many decimals, and no minus before zeros."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
 def plain(value: float) -> str:
     """Five significant digits, without an exponent where that stays short."""
     if value == 0.0 or 1e-4 <= abs(value) < 1e9:

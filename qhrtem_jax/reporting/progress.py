@@ -35,11 +35,10 @@ class ProgressLine:
         self.live = self.console.is_terminal
         self.last = 0.0
         self.phase = ""
-        self.first: Standing | None = None
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f} evaluations"),
+            TextColumn("{task.fields[evaluations]} evaluations"),
             TextColumn("best MSE {task.fields[best]}"),
             TextColumn("{task.fields[region]}"),
             TimeElapsedColumn(),
@@ -47,7 +46,7 @@ class ProgressLine:
             console=self.console,
             disable=not self.live,
         )
-        self.task = self.bar.add_task("setting up", total=1, best="-", region="")
+        self.task = self.bar.add_task("setting up", total=None, evaluations=0, best="-", region="")
 
     def __enter__(self) -> "ProgressLine":
         self.watch.start()
@@ -72,25 +71,23 @@ class ProgressLine:
         region = "" if now.length is None else f"region {now.length:.3f}"
         best = f"{now.best_mse:.6f}"
         if self.live:
+            if now.phase != self.phase:  # the time left is that of a phase
+                self.bar.reset(self.task)
+                self.phase = now.phase
             self.bar.update(
                 self.task,
                 description=f"{now.phase}, {now.part}" if now.part else now.phase,
-                completed=now.evaluations,
-                total=now.budget or None,
+                completed=now.share or 0.0,
+                total=None if now.share is None else 1.0,
+                evaluations=now.evaluations,
                 best=best,
                 region=region,
             )
             return
-        if self.first is None:  # its time is mostly compilation
-            self.first = now
         if time.monotonic() - self.last < PLAIN_SECONDS and now.phase == self.phase:
             return
         self.last, self.phase = time.monotonic(), now.phase
-        left = ""
-        done = now.evaluations - self.first.evaluations
-        if now.phase == "search" and done and now.budget:
-            rate = (now.seconds - self.first.seconds) / done
-            left = f", about {rate * (now.budget - now.evaluations):.0f} s left"
+        left = "" if now.left_s is None else f", about {now.left_s:.0f} s left"
         budget = f"/{now.budget}" if now.budget else ""
         part = f", {now.part}" if now.part else ""
         self.say(

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from qhrtem_jax.inputs.advice import advice_for
 from qhrtem_jax.physics.aberrations import ABERRATIONS
 from qhrtem_jax.physics.parameters import PARAMETERS
 from qhrtem_jax.reporting.numbers import plain, with_error
@@ -50,6 +51,7 @@ def render(
         "links": links,
         "viewer": viewer,
         "model": model,
+        "advice": advice_for,
         "style": part("assets/page.css"),
         "scripts": scripts,
     }

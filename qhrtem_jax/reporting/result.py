@@ -20,13 +20,13 @@ from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.cost import Cost
 from qhrtem_jax.io.journal import Row
-from qhrtem_jax.io.run_folder import SCHEMA, Size
+from qhrtem_jax.io.models import AtomModel
+from qhrtem_jax.io.run_folder import SCHEMA
 from qhrtem_jax.io.seal import Arrays
 from qhrtem_jax.matching import criteria
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.parameters import INDEX, NAMES, UNITS
-from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.version import VERSION
 
 NCC_REACH = 6
@@ -38,8 +38,6 @@ ASIDE = {"aside": True}
 OPTIONAL = {"optional": True}
 """Metadata of a field that is a key of `result.json` only where it is not None."""
 
-Model = tuple[Size, Atoms, str]
-"""Size of a cell in nm, its atoms, a comment."""
 
 Rows = tuple[list[str], list[list[str]]]
 """Header and rows of a table."""
@@ -189,7 +187,7 @@ class Result:
     warnings: tuple[str, ...]
     cost: Cost
     arrays: Arrays = dataclasses.field(metadata=ASIDE)
-    structures: dict[str, Model] = dataclasses.field(default_factory=dict, metadata=ASIDE)
+    structures: dict[str, AtomModel] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     tables: dict[str, Rows] = dataclasses.field(default_factory=dict, metadata=ASIDE)
     history: tuple[Row, ...] = dataclasses.field(default=(), metadata=ASIDE)
 

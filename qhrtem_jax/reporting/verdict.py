@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from qhrtem_jax.inputs.advice import by_consequence
 from qhrtem_jax.reporting.result import Fit, FitResult, Result, Verdict
 
 GOOD_NCC, POOR_NCC = 0.95, 0.8
@@ -49,7 +50,8 @@ def said(verdict: Verdict) -> str:
 
 
 def with_verdict(result: Result) -> Result:
-    """A result with the verdict of its fit, where it has one."""
+    """A result with its warnings in order, and the verdict of its fit, where it has one."""
+    result = dataclasses.replace(result, warnings=by_consequence(result.warnings))
     if not isinstance(result, FitResult):
         return result
     return dataclasses.replace(result, verdict=verdict_of(result.fit, result.warnings))

@@ -66,6 +66,6 @@ def _least_squares(
     fit, image = fitter(model, state.noise), model.image
     points, costs, calls = fit.fit(coordinates, state.point[None], image[None], method)
     journal.count(int(calls[0]), int(calls[0]))
-    residual = fit.images(points)[0] - image
-    journal.note(phase, float(np.mean(residual**2)))
+    found = fit.images(points)[0]
+    journal.note(phase, float(np.mean((found - image) ** 2)), picture=lambda: (image, found))
     return dataclasses.replace(state, point=points[0]), float(costs[0])

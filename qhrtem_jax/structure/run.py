@@ -3,7 +3,12 @@
 import numpy as np
 
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.reporting.column_tables import columns_table, model_structure, mtf_scale_table
+from qhrtem_jax.reporting.column_tables import (
+    cell_model,
+    columns_table,
+    model_structure,
+    mtf_scale_table,
+)
 from qhrtem_jax.reporting.result import (
     correlations_of,
     figures_of_merit,
@@ -34,6 +39,7 @@ def run(problem: StructureProblem, journal: Journal) -> StructureResult:
     if model.bounds.camera:
         scales = mtf_scale_table(model.layout, problem.settings.data.mtf_scale, *table)
     cell = model_structure(columns, model.layout, state.point)
+    shifts = columns_table(columns, model.layout, *table, remove_mean=model.mode != "fixed")
     return StructureResult(
         **header(problem.settings, problem.reader),
         warnings=(*problem.warnings, *errors.remarks, *noise_remarks(state.noise)),
@@ -44,7 +50,7 @@ def run(problem: StructureProblem, journal: Journal) -> StructureResult:
             exit_vector(model, state.point), set(fitted), *errors.of_imaging(fitted)
         ),
         correlations=correlations_of(errors.correlations),
-        columns=columns_table(columns, model.layout, *table, remove_mean=model.mode != "fixed"),
+        columns=shifts,
         mtf_scale=scales,
         cost=journal.cost(),
         cell=columns,
@@ -53,6 +59,6 @@ def run(problem: StructureProblem, journal: Journal) -> StructureResult:
             "simulation": simulation.astype(np.float32),
             "difference": (simulation - image).astype(np.float32),
         },
-        structures={"structure": (columns.size_nm, cell, "mean structure, one repeating cell")},
+        structures={"structure": cell_model(columns, cell, shifts)},
         history=tuple(journal.rows),
     )

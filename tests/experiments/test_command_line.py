@@ -140,7 +140,7 @@ def test_runs_refuses_resumes_and_overwrites(tmp_path):
     expected = {"result.json", "arrays.npz", "history.csv", "report.html", "figures", ".hydra"}
     expected |= {"manifest.json", "fit.nc"}
     assert {p.name for p in folder.iterdir()} == expected
-    assert len(list((folder / "figures").glob("*.png"))) == 4
+    assert len(list((folder / "figures").glob("*.png"))) == 5
     assert "NaN" not in (folder / "result.json").read_text()
     stamp = (folder / "result.json").read_bytes()
     overrides = (folder / ".hydra" / "overrides.yaml").read_bytes()

@@ -170,10 +170,14 @@ def test_a_run_that_goes_on_shows_how_far_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "EVERY_S", 0.0)
     tell = live.live_page((folder,), "Stage <imaging> (2 of 5)", told.append)
     for k, best in enumerate((float("inf"), 4e-3, 2.5e-4)):
-        tell(Progress("search", 10 * (k + 1), 40, 3.0 * (k + 1), best))
+        share = 0.25 * (k + 1)
+        tell(Progress("search", 10 * (k + 1), 40, 3.0 * (k + 1), best, share=share))
     assert len(told) == 3
     live.live_page((folder,), "Stage", told.append)(Progress("search", 1, 2, 1.0, 0.0))
-    tell(Progress("search", 30, 40, 9.0, 2.5e-4))
+    regions = np.linspace(0.5, 1.5, 3 * 8 * 6).reshape(3, 8, 6)
+    shown = {"share": 0.75, "picture": lambda: (regions, regions + 0.1)}
+    tell(Progress("search", 30, 40, 9.0, 2.5e-4, **shown))
+    tell(Progress("search", 30, 40, 9.0, 2.5e-4, share=0.75))  # the last picture stays
     text = (tmp_path / "report.html").read_text("utf-8")
     assert 'http-equiv="refresh"' in text
     assert "Stage &lt;imaging&gt; (2 of 5)" in text
@@ -181,6 +185,8 @@ def test_a_run_that_goes_on_shows_how_far_it_is(tmp_path, monkeypatch):
         assert part in text
     with browser.opened(tmp_path / "report.html") as page:
         assert page.locator("progress").get_attribute("value") == "0.750"
+        size = page.locator("img").evaluate("image => [image.naturalWidth, image.naturalHeight]")
+        assert size == [3 * 8, 3 * 10]  # three regions, with gaps; three images of each
 
 
 def test_an_image_alone_is_looked_at(tmp_path):

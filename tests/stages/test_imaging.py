@@ -11,7 +11,10 @@ import pytest
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.imaging.least_squares import _settled
 from qhrtem_jax.imaging.model import Found, search_model
+from qhrtem_jax.imaging.origin import with_origin
 from qhrtem_jax.imaging.solver import make_solver
+from qhrtem_jax.inputs.settings import ParameterSettings
+from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.aberrations import ABERRATION_NAMES, convention_factors
 from qhrtem_jax.physics.parameters import INDEX
@@ -298,3 +301,40 @@ def test_when_a_search_is_content():
     thinner = best.copy()
     thinner[INDEX["thickness"]] -= 3
     assert not content(3.0, [best, best, thinner])
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_a_cell_that_begins_elsewhere_is_found(seed, tmp_path):
+    journal = Journal(RunFolder(tmp_path / "run"), lambda progress: None)
+    problem = task(optimizer=QUICK)
+    problem = dataclasses.replace(
+        problem, settings=dataclasses.replace(problem.settings, seed=seed)
+    )
+    simulator, _ = problem.simulator()
+    vector = problem.space.base.copy()
+    for name, value in truth().items():
+        vector[INDEX[name]] = value
+    noise = 0.01 * np.random.default_rng(seed).normal(size=problem.experiment.image.shape)
+
+    def bounds_of(shift, **options):
+        moved = vector.copy()
+        moved[[INDEX["A0_x"], INDEX["A0_y"]]] = shift
+        image = np.asarray(simulator.image(jnp.asarray(moved, simulator.dtype)), float) + noise
+        parameters = {name: ParameterSettings(**known) for name, known in options.items()}
+        settings = dataclasses.replace(problem.settings, parameters=parameters)
+        experiment = dataclasses.replace(problem.experiment, image=image)
+        here = dataclasses.replace(problem, experiment=experiment, settings=settings)
+        return [(v.low, v.high) for v in with_origin(here, simulator, journal).space.shift]
+
+    as_given = [(-0.05, 0.05), (-0.05, 0.05)]
+    assert bounds_of((0.02, -0.03)) == as_given
+    for shift in ((0.21, -0.1), (-0.13, 0.16)):
+        (left, right), (top, bottom) = bounds_of(shift)
+        assert right - left == pytest.approx(0.1)
+        assert bottom - top == pytest.approx(0.1)
+        assert top < shift[1] < bottom
+        # half a cell to the side the projected crystal is the same
+        half = 0.5 * problem.crystal.size_nm[0]
+        assert any(left < shift[0] + n * half < right for n in (-1, 0, 1))
+        assert bounds_of(shift, A0_x={"low": -0.05}) == as_given
+        assert journal.evaluations > 0

@@ -183,6 +183,51 @@ def test_whatever_cannot_be_is_refused_by_its_name(key, value):
     assert len(message) < 400
 
 
+def test_all_that_is_wrong_is_said_at_once():
+    content = {
+        "seed": -1,
+        "data": {"sampling_nm": "small", "rows": 3},
+        "parameters": {"C1": {"value": "a"}},
+    }
+    with pytest.raises(InputError) as caught:
+        run_settings(content)
+    said = [fault.partition(":")[0] for fault in caught.value.faults]
+    assert said == ["seed", "data.sampling_nm", "data.rows", "parameters.C1.value"]
+    content = {"specimen": {"grid": "fine"}, "optimizer": {"profile": ["tilt"]}}
+    with pytest.raises(InputError) as caught:
+        run_settings({"stage": "imaging", **content})
+    assert [f.partition(":")[0] for f in caught.value.faults] == [
+        "optimizer.profile",
+        "specimen.grid",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "expected"),
+    [
+        ("C3", "-8 um", -8e3),
+        ("C3", "-8.5µm", -8.5e3),
+        ("C5", "4 mm", 4e6),
+        ("image_spread", "17pm", 0.017),
+        ("tilt_x", "1.5e-3 rad", 1.5),
+        ("absorption", "2 %", 0.02),
+        ("C1", 4, 4.0),
+    ],
+)
+def test_numbers_may_have_units(name, written, expected):
+    settings = run_settings({"stage": "imaging", "parameters": {name: {"value": written}}})
+    assert settings.parameters[name].value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "expected"),
+    [("C3", "2 mrad", "pm"), ("tilt_y", "1 nm", "mrad"), ("thickness", "4 nm", "a number")],
+)
+def test_units_of_another_kind_are_refused(name, written, expected):
+    with pytest.raises(InputError, match=f"parameters.{name}.low: found .*{expected}"):
+        run_settings({"stage": "imaging", "parameters": {name: {"low": written}}})
+
+
 def test_long_lists_are_refused_before_they_are_read():
     entries = [[0, 0]] * 10_000_000
     for name in ("rois", "average"):
@@ -286,12 +331,12 @@ NAMED = st.fixed_dictionaries(
 def test_random_settings_are_accepted_or_refused_by_name(content):
     if isinstance(content, dict):
         content = {"stage": "imaging", **content}
-    message = None
+    faults: tuple[str, ...] = ()
     try:
         parameter_space(run_settings(content))
     except InputError as error:
-        message = str(error)
-    if message is not None:
+        faults = error.faults
+    for message in faults:
         known = {f.name for f in dataclasses.fields(RunSettings)} | {"settings"}
         own = set(content) if isinstance(content, dict) else set()
         named = (str(key) for key in known | own | {repr(key) for key in own})
