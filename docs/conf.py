@@ -10,7 +10,7 @@ project = "qhrtem_jax"
 author = "the authors of qhrtem_jax"
 release = metadata.version("qhrtem_jax")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
 exclude_patterns = ["result.schema.json", "_templates"]
 templates_path = ["_templates"]
 html_theme = "furo"
@@ -18,6 +18,11 @@ html_title = f"qhrtem_jax {release}"
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+
+nb_execution_mode = "force"  # notebooks show what this version gives
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
 
 autosummary_generate = True
 autosummary_ignore_module_all = False

@@ -15,6 +15,7 @@ from qhrtem_jax.io.structures import read_unit_cell
 
 if TYPE_CHECKING:  # of packages that need not be installed
     import ase
+    import hyperspy.signals
     import xarray
 
 
@@ -48,6 +49,26 @@ class OpenResult:
         if not path.is_file():
             raise InputError(f"{self.path}: found no fit.nc, expected a stage that has images")
         return xarray.load_dataset(path, engine="h5netcdf")
+
+    def signal(self, name: str = "experiment") -> "hyperspy.signals.Signal2D":
+        """An image, or a stack of them, with calibrated axes, as HyperSpy has them (needs
+        HyperSpy)."""
+        import hyperspy.api as hyperspy
+
+        data = self.dataset()
+        if name not in data or data[name].dims[-2:] != ("y", "x"):
+            images = [n for n, array in data.items() if array.dims[-2:] == ("y", "x")]
+            raise InputError(f"{self.path}: found no image {name!r}, expected one of {images}")
+        image, axes = data[name], []
+        for dim in image.dims:
+            place = data[dim].values if dim in ("y", "x") else np.arange(image.sizes[dim])
+            step = float(place[1] - place[0]) if len(place) > 1 else 1.0
+            unit = "nm" if dim in ("y", "x") else ""
+            axes.append(
+                {"name": str(dim), "size": len(place), "scale": step, "units": unit, "offset": 0.0}
+            )
+        title = {"General": {"title": f"{self.content['stage']}: {name}"}}
+        return hyperspy.signals.Signal2D(image.values, axes=axes, metadata=title)
 
     def atoms(self, name: str = "field") -> "ase.Atoms":
         """A model that the run wrote, with its occupancies and Debye-Waller factors (B, Angstrom^2)
@@ -96,6 +117,7 @@ def run(
     from qhrtem_jax.inputs.example import with_example
     from qhrtem_jax.inputs.identity import input_paths
     from qhrtem_jax.io.folder_lock import locked
+    from qhrtem_jax.numerics.devices import share_cores
     from qhrtem_jax.pipeline import run as run_stage
     from qhrtem_jax.stages import run_settings
 
@@ -107,6 +129,7 @@ def run(
     target = RunFolder(Path(folder))
     target.check(resume=whole.resume, overwrite=whole.overwrite)
     target.refuse_inputs(input_paths(whole))
+    share_cores(whole.cores)
     with locked(target.path):
         run_stage(whole, target, _Told(say))
     return open_result(target.path)

@@ -50,6 +50,17 @@ def test_images_have_coordinates_and_units(result):
     assert data.attrs["verdict"].startswith(result.content["verdict"]["word"])
 
 
+def test_hyperspy_gets_calibrated_signals(result):
+    signal = result.signal("simulation")
+    np.testing.assert_array_equal(signal.data, result.arrays["simulation"])
+    x, y = signal.axes_manager.signal_axes
+    assert (x.name, y.name, x.units) == ("x", "y", "nm")
+    assert x.scale == pytest.approx(result.content["settings"]["data"]["sampling_nm"])
+    assert signal.metadata.General.title == "imaging: simulation"
+    with pytest.raises(InputError, match=r"found no image .chain., expected one of .*experiment"):
+        result.signal("chain")
+
+
 def test_numbers_of_atoms_and_models(tmp_path):
     quick = QUICK | {"reconstruct": {"max_evaluations": 0, "passes": 1}}
     quick |= {"parameters": {"C3": {"free": False}}}

@@ -23,7 +23,7 @@ from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import remove_parts, replacing
 from qhrtem_jax.io.files import place_of
 from qhrtem_jax.io.json_files import read_object
-from qhrtem_jax.io.models import model_texts
+from qhrtem_jax.io.models import AtomModel, model_texts
 from qhrtem_jax.io.seal import (
     CHECKSUM,
     Arrays,
@@ -33,7 +33,6 @@ from qhrtem_jax.io.seal import (
     sealed_arrays,
     sealed_json,
 )
-from qhrtem_jax.physics.specimen import Atoms
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +47,6 @@ DAMAGED = ".damaged"
 
 _BEGINNINGS = re.compile(r"\.lock.*|\.manifest\.json\..*\.part")
 """What a run that was killed in its first moment leaves."""
-
-Size = tuple[float, float, float]
 
 
 class RunFolder:
@@ -186,12 +183,12 @@ class RunFolder:
         with self.open(f"{name}.csv", durable=False) as file:
             file.write(text.getvalue().encode("utf-8"))
 
-    def write_structures(self, models: dict[str, tuple[Size, Atoms, str]]) -> None:
-        """structures/NAME.cel, .cif and .xyz of each of the models (size in nm, atoms, comment)."""
+    def write_structures(self, models: dict[str, AtomModel]) -> None:
+        """structures/NAME.cel, .cif and .xyz of each of the models."""
         texts = {
             f"structures/{name}{suffix}": text
             for name, model in models.items()
-            for suffix, text in model_texts(*model).items()
+            for suffix, text in model_texts(model).items()
         }
         self._own(*texts)
         for name, text in texts.items():

@@ -4,7 +4,7 @@ import ase.io
 import numpy as np
 import pytest
 
-from qhrtem_jax.io.models import write_model
+from qhrtem_jax.io.models import AtomModel, with_uncertainty, write_model
 from qhrtem_jax.io.structures import read_structure
 from qhrtem_jax.physics.specimen import Atoms
 
@@ -20,7 +20,7 @@ def written(tmp_path):
         np.array([1.0, 0.9, 1.0, 0.8]),
         np.array([0.006, 0.004, 0.007, 0.007]),
     )
-    write_model(tmp_path / "model.cel", SIZE, atoms, "a model")
+    write_model(tmp_path / "model.cel", AtomModel(SIZE, atoms, "a model"))
     return tmp_path / "model", atoms
 
 
@@ -55,7 +55,33 @@ def test_ase_opens_it(written, suffix):
 def test_atoms_on_the_face_of_a_slice_stay_in_it(tmp_path):
     z = np.array([m + typed for m in range(7) for typed in (0.0, 0.25, 0.5, 0.75)]) / 7.0
     atoms = Atoms(("O",) * 28, np.stack([0 * z, 0 * z, z], axis=1), np.ones(28), np.full(28, 0.005))
-    write_model(tmp_path / "faces.cel", SIZE, atoms, "faces")
+    write_model(tmp_path / "faces.cel", AtomModel(SIZE, atoms, "faces"))
     lines = (tmp_path / "faces.cel").read_text().splitlines()[2:-1]
     slices = [int(28 * float(line.split()[3])) for line in lines]  # as Dr. Probe cuts
     assert slices == list(range(28))
+
+
+def test_uncertainties_have_two_digits():
+    assert with_uncertainty(0.5, 0.000999) == "0.5000(10)"
+    assert with_uncertainty(0.25, 0.00123) == "0.2500(12)"
+    assert with_uncertainty(0.25, np.nan) == "0.250000"
+
+
+def test_uncertainties_are_in_the_cif(tmp_path):
+    atoms = Atoms(
+        ("Ti", "O"),
+        np.array([[0.25, 0.5, 0.1], [0.5, 0.75, 0.3]]),
+        np.array([1.0, 0.9]),
+        np.zeros(2),
+    )
+    std_xy = np.array([[0.00123, 0.0004], [np.nan, 0.02]])
+    model = AtomModel(SIZE, atoms, "a model", std_xy, np.array([np.nan, 0.031]))
+    write_model(tmp_path / "model", model)
+    rows = [line.split() for line in (tmp_path / "model.cif").read_text().splitlines()]
+    titanium, oxygen = (next(r for r in rows if r[:1] == [name]) for name in ("Ti1", "O2"))
+    assert titanium[2:6] == ["0.2500(12)", "0.50000(40)", "0.100000", "1.000000"]
+    assert oxygen[2:6] == ["0.500000", "0.750(20)", "0.300000", "0.900(31)"]
+    ours = read_structure(tmp_path / "model.cif", 4).atoms
+    np.testing.assert_allclose(ours.positions, atoms.positions)
+    np.testing.assert_allclose(ours.occupancy, atoms.occupancy)
+    assert len(ase.io.read(tmp_path / "model.cif")) == 2

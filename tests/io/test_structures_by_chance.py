@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.models import write_model
+from qhrtem_jax.io.models import AtomModel, write_model
 from qhrtem_jax.io.structures import read_unit_cell
 from qhrtem_jax.physics.scattering import atomic_number
 from qhrtem_jax.physics.specimen import Atoms
@@ -64,7 +64,7 @@ def models(draw):
 @given(model=models())
 def test_what_is_written_is_read_back(tmp_path, suffix, model):
     size, atoms = model
-    write_model(tmp_path / "model", size, atoms, "found 'by' chance; \"so\"")
+    write_model(tmp_path / "model", AtomModel(size, atoms, "found 'by' chance; \"so\""))
     cell = read_unit_cell((tmp_path / "model").with_suffix(suffix))
     assert cell.angles_deg == (90.0, 90.0, 90.0)
     assert cell.atoms.symbols == atoms.symbols

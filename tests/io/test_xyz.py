@@ -7,7 +7,7 @@ import pytest
 from ase.spacegroup import crystal
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.io.models import write_model
+from qhrtem_jax.io.models import AtomModel, write_model
 from qhrtem_jax.io.structures import read_unit_cell, unit_cell_of
 from tests.physics import crystal as sto
 
@@ -35,7 +35,7 @@ def test_numbers_are_read_with_their_units(tmp_path):
 
 def test_what_is_written_is_read(tmp_path):
     atoms, size = sto.crystal().atoms, sto.crystal().size_nm
-    write_model(tmp_path / "model", size, atoms, "a model")
+    write_model(tmp_path / "model", AtomModel(size, atoms, "a model"))
     cell = read_unit_cell(tmp_path / "model.xyz")
     np.testing.assert_allclose(cell.lengths_nm, size, atol=1e-6)
     assert cell.atoms.symbols == atoms.symbols
