@@ -25,7 +25,9 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-check: lint docs test newest  ## what CI runs
+check: $(VENV)/.ready  ## what CI runs
+	$(MAKE) --jobs 3 --output-sync lint docs newest
+	$(MAKE) test
 
 # A short part of the tests with today's releases on the newest Python that the machine has.
 NEWEST_PYTHON := $(shell .ci/newest_python)

@@ -2,8 +2,9 @@
 
 `run(stage, folder, settings)` runs a stage, `open_result(folder)` opens what one found (both in
 `qhrtem_jax.api`). The rooms: `physics` (image simulation), `matching` (criteria, noise, objective),
-`bayesopt` (Gaussian process, trust region), `refine` (least squares, uncertainties), a package for
-each stage (`stages` lists them), `io` (files) and `reporting` (tables, figures).
+`bayesopt` (Gaussian process, trust region), `refine` (least squares, uncertainties), `numerics`
+(work shared out among devices), a package for each stage (`stages` lists them), `io` (files) and
+`reporting` (tables, figures).
 """
 
 from importlib import import_module

@@ -8,9 +8,17 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from qhrtem_jax import field, imaging, knife_edge, preparation, regions, simulation, structure
+from qhrtem_jax import (
+    field,
+    imaging,
+    knife_edge,
+    preparation,
+    regions,
+    series,
+    simulation,
+    structure,
+)
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.field.settings import FieldSettings
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import read_settings
 from qhrtem_jax.io.journal import Journal
@@ -18,10 +26,14 @@ from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.knife_edge.settings import KnifeEdgeSettings
 from qhrtem_jax.reporting.page import Page
 from qhrtem_jax.reporting.result import Result
+from qhrtem_jax.series.settings import SeriesSettings, of_first_frame
 from qhrtem_jax.simulation.settings import SimulationSettings
 from qhrtem_jax.structure.settings import StructureSettings
 
 PIPELINE = "pipeline"
+
+CHAIN = ("imaging", "structure", "reconstruct", "stitch")
+"""The stages of the pipeline, in turn."""
 
 COMMON = ("data", "specimen", "microscope", "parameters")
 SEARCH = ("objective", "optimizer")
@@ -39,7 +51,7 @@ class PipelineOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunSettings(FieldSettings, StructureSettings, SimulationSettings, KnifeEdgeSettings):
+class RunSettings(SeriesSettings, StructureSettings, SimulationSettings, KnifeEdgeSettings):
     """The options of all stages."""
 
     pipeline: PipelineOptions = dataclasses.field(default_factory=PipelineOptions)
@@ -52,7 +64,7 @@ class Stage:
     `prepare(settings, reader)` reads and checks all input, `run(problem, journal)` computes and
     writes nothing but its journal, `page(result)` says what is shown. `of`: what it looks at: the
     mean of some regions, the whole field, or nothing. `wants_imaging`: it needs imaging parameters.
-    `options`: the groups of settings that it takes.
+    `options`: the groups of settings that it takes; `adapted`, what all that is done first is told.
     `before` and `after` the run, for what a user wants written elsewhere.
     """
 
@@ -63,6 +75,7 @@ class Stage:
     of: str = "nothing"
     wants_imaging: bool = False
     options: tuple[str, ...] = COMMON
+    adapted: Callable[[Any], Any] = lambda settings: settings
     before: Callable[[Any, RunFolder], None] = lambda settings, folder: None
     after: Callable[[Any, RunFolder], None] = lambda settings, folder: None
 
@@ -115,6 +128,16 @@ STAGES: dict[str, Stage] = {
         wants_imaging=True,
         options=(*COMMON, *SEARCH, "imaging", "reconstruct", "stitch"),
     ),
+    "series": Stage(
+        series.prepare,
+        series.run,
+        series.page,
+        series.SeriesResult,
+        of="field",
+        wants_imaging=True,
+        options=(*COMMON, *SEARCH, "imaging", "reconstruct", "stitch", "series"),
+        adapted=of_first_frame,
+    ),
     "mtf": Stage(
         knife_edge.prepare,
         knife_edge.run,
@@ -129,7 +152,7 @@ def options_of(name: str) -> tuple[str, ...]:
     """Groups of settings that a stage, or the pipeline, takes."""
     if name != PIPELINE:
         return STAGES[name].options
-    chain = [group for stage in STAGES.values() if stage.of != "nothing" for group in stage.options]
+    chain = [group for stage in CHAIN for group in STAGES[stage].options]
     return (*dict.fromkeys(chain), PIPELINE)
 
 

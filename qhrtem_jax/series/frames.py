@@ -1,0 +1,93 @@
+"""Each frame of a series fitted from where the one before ended.
+
+The microscope stays what it is: aberrations, coherence and camera are those of the first frame.
+Focus and tilt move from frame to frame, and the specimen drifts over the pixels; columns may
+move, and numbers are held until all frames have been seen.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from qhrtem_jax.field.counting import settle
+from qhrtem_jax.field.linear import integer_model, linearise
+from qhrtem_jax.field.model import FieldModel, JointState, field_model, whole_numbers, with_image
+from qhrtem_jax.field.relaxation import again
+from qhrtem_jax.field.simulate import snapped
+from qhrtem_jax.field.sweep import fixed, pool
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.integer_least_squares import IntegerModel
+
+TILTS = ("tilt_x", "tilt_y")
+
+MOVES = ("absorption", "A0_x", "A0_y", "C1", *TILTS)
+"""Imaging parameters that are free in every frame."""
+
+C1 = INDEX["C1"]
+SHIFT, TILT = ([INDEX[f"{name}_{axis}"] for axis in "xy"] for name in ("A0", "tilt"))
+
+TILT_WALK_MRAD = 0.3
+"""Deviation by which the tilt changes from one frame to the next: in one image of a thin crystal it
+trades against the shift of the whole."""
+
+SWEEPS = 2
+"""Of each frame, from where the one before ended."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameFit:
+    """A frame: its model, where its fit stands, and whole numbers around that."""
+
+    model: FieldModel
+    state: JointState
+    integers: IntegerModel
+
+
+def steady(model: FieldModel, before: JointState) -> FieldModel:
+    """The model of a field whose microscope is known but for what moves between frames; its tilt is
+    about that of the frame `before`."""
+    regions, known = model.regions, model.regions.bounds
+    free = known.free_names(MOVES)
+    others = tuple(name for name in free if name not in TILTS)
+    bounds = dataclasses.replace(known, imaging=others, camera=())
+    for name in known.free_names(TILTS):
+        at = INDEX[name]
+        mean = float(before.points[0, at])
+        bounds = bounds.with_imaging(name, known.low[at], known.high[at], mean, TILT_WALK_MRAD)
+    return field_model(dataclasses.replace(regions, bounds=bounds))
+
+
+def fit_frame(
+    model: FieldModel,
+    frame: Float[np.ndarray, "rows cols"],
+    before: JointState,
+    moved_nm: Float[np.ndarray, " 2"],
+    journal: Journal,
+    phase: str,
+) -> FrameFit:
+    """Fit a frame from the state of the one `before`, against which its image is shifted by
+    `moved_nm` (x, y); numbers as they are."""
+    here = with_image(steady(model, before), frame)
+    points = snapped(here, before)
+    points[:, SHIFT] += moved_nm
+    state = dataclasses.replace(before, points=points, system=None)
+    state = again(here, state, journal, phase, fixed(state, whole=True), SWEEPS)
+    linear = linearise(here, state, journal)
+    state, _ = settle(linear, state, journal, phase)
+    return FrameFit(here, state, integer_model(linear, state, journal))
+
+
+def with_numbers(
+    fit: FrameFit, numbers: Float[np.ndarray, "regions chains"], journal: Journal, phase: str
+) -> JointState:
+    """The frame's state with `numbers`, everything else at its best, and the normal equations of
+    its regions."""
+    model, state, counts = fit.model, fit.state, fit.model.layout.counts
+    if np.any(numbers != whole_numbers(model, state)):
+        points = state.points.copy()
+        points[:, counts] = numbers
+        state = dataclasses.replace(state, points=points, system=None)
+        state = again(model, state, journal, phase, fixed(state, whole=True), SWEEPS)
+    return pool(model, state, journal, fixed(state, whole=True))

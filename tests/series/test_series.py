@@ -1,0 +1,112 @@
+"""A region over time: it drifts, defocuses, and loses an atom."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.field.model import field_model
+from qhrtem_jax.field.simulate import first_state, image, snapped
+from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.matching.noise import NoiseModel
+from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.regions.model import RegionState, regions_model
+from tests import wedge
+from tests.runs import computed, prepared
+from tests.schema import check
+
+DRIFT_PX = np.array([[0.0, 0.0], [0.8, -0.5], [1.4, 0.3]])  # x, y
+C1_NM = np.array([0.0, 0.2, -0.15])
+LOST, FROM = 1, 1
+"""Chain that has one atom less, from which frame on."""
+
+
+def settings(path, frames):
+    found = wedge.settings(
+        path,
+        1,
+        specimen={"max_cells": 4},
+        reconstruct={"max_evaluations": 0},
+        stitch={"sweeps": 1},
+    )
+    np.save(path / "stack.npy", frames)
+    data = dataclasses.replace(found.data, image=str(path / "stack.npy"))
+    return dataclasses.replace(found, stage="series", data=data)
+
+
+def simulated(path):
+    """Frames of the first region of the wedge as it truly is, but for what changes; and its true
+    numbers."""
+    first = np.load(wedge.DATA / "field.npy")[: 2 * wedge.ROWS]
+    problem = prepared(settings(path, np.array([first, first]))).first.regions
+    fit = regions_model(problem, problem.imaging)
+    roi = wedge.TRUTH["rois"][0]
+    point = fit.layout.point(
+        wedge.vector(), np.zeros((fit.layout.columns, 2)), np.ones(8), np.ones(8)
+    )
+    (numbers,) = wedge.numbers(fit.columns, [roi])
+    point[fit.layout.counts] = numbers
+    surplus = fit.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
+    point[INDEX["C1"]] = roi["C1_roi"] - surplus * wedge.TRUTH["slice_nm"]
+    model = field_model(fit)
+    state = first_state(model, RegionState(point[None], point[None], fit.first_weights))
+    state = dataclasses.replace(state, settled=True, points=snapped(model, state))
+    journal = Journal(RunFolder(path / "truth"), lambda progress: None)
+    noise = NoiseModel(1.8e-4, (0.6, 0.25))
+    white = np.random.default_rng(4).normal(size=(len(DRIFT_PX), *first.shape))
+    left, right = (np.linalg.cholesky(noise.correlation(n) + 1e-9 * np.eye(n)) for n in first.shape)
+    frames = []
+    for k, (drift, c1) in enumerate(zip(DRIFT_PX, C1_NM, strict=True)):
+        points = state.points.copy()
+        # the frame moves over the specimen, whose image moves the other way
+        points[:, [INDEX["A0_x"], INDEX["A0_y"]]] -= drift * wedge.TRUTH["sampling_nm"]
+        points[:, INDEX["C1"]] += c1
+        points[:, fit.layout.counts.start + LOST] -= float(k >= FROM)
+        clean = image(model, dataclasses.replace(state, points=points), journal)
+        frames.append(clean + noise.variance**0.5 * left @ white[k] @ right.T)
+    return np.array(frames), numbers, fit.columns
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("series")
+    frames, numbers, columns = simulated(path)
+    result, arrays = computed(prepared(settings(path, frames)), path / "run")
+    return result, arrays, numbers, columns
+
+
+def test_the_result_is_as_the_schema_says(followed):
+    check(followed[0])
+    assert followed[1]["simulation"].shape == followed[1]["experiment"].shape
+
+
+def test_drift_and_focus_are_followed(followed):
+    frames = followed[0]["frames"]
+    drift = np.array([frame["drift_px"] for frame in frames])
+    assert np.sqrt(np.mean((drift - DRIFT_PX) ** 2)) < 0.1
+    c1 = np.array([frame["C1_nm"] for frame in frames])
+    np.testing.assert_allclose(c1 - c1[0], C1_NM, atol=0.1)
+    assert 0.0 < frames[1]["std_drift_px"][0] < 0.1
+
+
+def test_a_lost_atom_is_dated_and_nothing_else_changes(followed):
+    result, _, numbers, columns = followed
+    (event,) = result["events"]
+    chain = columns.chains[LOST]
+    assert event["species"] == chain.symbol
+    assert event["x"] == pytest.approx(columns.xy[chain.column, 0])
+    assert (event["frame"], event["change"]) == (FROM, -1)
+    assert event["probability"] > 0.9
+    for k, frame in enumerate(result["frames"]):
+        expected = numbers.copy()
+        expected[LOST] -= float(k >= FROM)
+        found = [entry["n"] for entry in frame["rois"][0]["counts"]]
+        assert np.sum(found != expected) <= 1
+        assert found[LOST] == expected[LOST]
+
+
+def test_one_image_is_no_series(tmp_path):
+    with pytest.raises(InputError, match=r"stack\.npy holds one image, expected a stack"):
+        prepared(settings(tmp_path, np.load(wedge.DATA / "field.npy")[: 2 * wedge.ROWS]))
