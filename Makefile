@@ -6,7 +6,7 @@ RUN_DIR ?= runs/demo
 SECONDS ?= 600
 SEED ?= 0
 
-.PHONY: demo test newest check lint docs fuzz bench clean
+.PHONY: demo test newest check lint docs notebooks fuzz bench clean
 
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -50,8 +50,13 @@ fuzz: $(VENV)/.ready  ## damaged input for every reader; `make fuzz SECONDS=60 S
 bench: $(VENV)/.ready  ## benchmarks beside their peers; needs `pip install -e '.[bench]'` for all of them
 	$(BIN)/python -m benchmarks.run_all
 
+DOCS := $(BIN)/python -m sphinx -q -W --keep-going -b html
+
 docs: $(VENV)/.ready  ## the documentation's site, in build/docs; warnings are errors
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	$(DOCS) docs build/docs
+
+notebooks: $(VENV)/.ready  ## the same, with the notebooks run: some minutes
+	$(DOCS) -D nb_execution_mode=force docs build/docs
 
 clean:
 	rm -rf $(VENV) $(NEWEST) build *.egg-info .pytest_cache .ruff_cache

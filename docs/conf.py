@@ -19,7 +19,7 @@ html_title = f"qhrtem_jax {release}"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
-nb_execution_mode = "force"  # notebooks show what this version gives
+nb_execution_mode = "off"  # `make notebooks` runs them
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
