@@ -3,6 +3,7 @@
 `benchmarks/references/make_field.py` made it: vacuum, then four regions, one below the other.
 """
 
+import dataclasses
 import json
 from importlib import resources
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from qhrtem_jax.field.model import FieldModel, JointState, field_model
+from qhrtem_jax.field.simulate import first_state, snapped
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.physics.parameters import INDEX, NAMES, default_vector
+from qhrtem_jax.regions.model import RegionsModel, RegionState
 from qhrtem_jax.stages import RunSettings, run_settings
 from tests.truth import chain_order
 
@@ -80,3 +84,18 @@ def numbers(columns: Columns, rois: list[dict[str, Any]]) -> np.ndarray:
     found = np.zeros((len(rois), len(names)))
     found[:, chain_order(columns, names)] = [roi["counts"] for roi in rois]
     return found
+
+
+def at_truth(
+    fit: RegionsModel, points: np.ndarray, rois: list[dict[str, Any]]
+) -> tuple[FieldModel, JointState, np.ndarray]:
+    """The field of some regions with their true numbers and heights, all else as in `points`; and
+    these numbers."""
+    points, true = points.copy(), numbers(fit.columns, rois)
+    for k, roi in enumerate(rois):
+        surplus = fit.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
+        points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * TRUTH["slice_nm"]
+    points[:, fit.layout.counts] = true
+    model = field_model(fit)
+    state = first_state(model, RegionState(points, points, fit.first_weights))
+    return model, dataclasses.replace(state, settled=True, points=snapped(model, state)), true

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights
 from qhrtem_jax.field.simulate import stack_at
-from qhrtem_jax.io.journal import Journal, Row
+from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.seal import Arrays
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.matching.speckle import Speckle
@@ -40,7 +41,7 @@ def save(standing: Standing, journal: Journal) -> None:
     }
     arrays: Arrays = {
         "scalars": np.array(json.dumps(scalars)),
-        "history": np.array([dataclasses.astuple(row) for row in journal.rows]),
+        "history": journal.history(),
         "points": state.points,
         "heights": state.stack.heights,
         "first": np.asarray(state.first),
@@ -62,13 +63,12 @@ def restored(begun: Standing, journal: Journal) -> Standing:
     if saved is None:
         return begun
     known = json.loads(str(saved["scalars"]))
-    journal.resume([Row(int(n), int(e), float(s), float(m)) for n, e, s, m in saved["history"]])
+    journal.resume(saved["history"])
     model = begun.model
     if known["entrance"] != model.sites.entrance:
         model = field_model(with_entrance(model.regions, known["entrance"]))
     variance, lags, source = known["noise"]
-    speckle = Speckle(**_of("speckle", saved)) if _of("speckle", saved) else None
-    system = ArrowSystem(**_of("system", saved)) if _of("system", saved) else None
+    speckle = _of(Speckle, "speckle", saved)
     state = JointState(
         saved["points"],
         stack_at(model, saved["heights"], known["units"]),
@@ -77,9 +77,12 @@ def restored(begun: Standing, journal: Journal) -> Standing:
         UnknownCells(jnp.asarray(saved["unknown_numbers"]), jnp.asarray(saved["unknown_shifts"])),
         known["damping"],
         known["settled"],
-        system,
+        _of(ArrowSystem, "system", saved),
     )
     return Standing(model, state, known["done"])
+
+
+Kept = TypeVar("Kept", Speckle, ArrowSystem)
 
 
 def _fields(name: str, value: Speckle | ArrowSystem) -> Arrays:
@@ -89,6 +92,8 @@ def _fields(name: str, value: Speckle | ArrowSystem) -> Arrays:
     }
 
 
-def _of(name: str, saved: Arrays) -> Arrays:
+def _of(kind: type[Kept], name: str, saved: Arrays) -> Kept | None:
+    """What `_fields` made arrays of; None where that was not there."""
     head = f"{name}_"
-    return {key.removeprefix(head): value for key, value in saved.items() if key.startswith(head)}
+    found = {k.removeprefix(head): value for k, value in saved.items() if k.startswith(head)}
+    return kind(**found) if found else None

@@ -21,7 +21,7 @@ from qhrtem_jax.field.linear import (
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.relaxation import LATER_STEPS
 from qhrtem_jax.field.search import Search
-from qhrtem_jax.field.simulate import difference, objective, whole_objective
+from qhrtem_jax.field.simulate import difference, note_fit, objective, whole_objective
 from qhrtem_jax.field.sweep import explain_unknown, fixed, pool, refilled, weigh
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.damping import Descent, Halving, begin, descend
@@ -121,9 +121,7 @@ def settle(
     if trial:
         journal.note(phase)
         return state, value
-    missed = difference(model, state, journal)
-    shown = model.targets, model.targets + missed
-    journal.note(phase, float(np.mean(missed**2)), picture=lambda: shown)
+    note_fit(model, difference(model, state, journal), journal, phase)
     return state, value
 
 

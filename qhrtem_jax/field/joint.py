@@ -24,10 +24,10 @@ def refine(begun: Standing, regions: RegionState, journal: Journal) -> Standing:
     where the crystal begins with another plane. Goes on where an interrupted run has stopped."""
     here = restored(begun, journal)
     for step in REFINING[here.done :]:
+        save(here, journal)
         model = refilled(here.model, here.state, journal)
         model, state = step(model, here.state, regions, journal)
         here = Standing(model, state, here.done + 1)
-        save(here, journal)
     return here
 
 
@@ -59,4 +59,4 @@ def _whole(model: FieldModel, state: JointState, regions: RegionState, journal: 
 
 
 REFINING = (_relaxed, _begun, _at_heights, _whole)
-"""After each of these the fit is kept, so that it can go on from there."""
+"""Before each of these the fit is kept, so that it can go on from there."""

@@ -23,7 +23,7 @@ from qhrtem_jax.refine.integers import UNLIKELY, Constraints
 from qhrtem_jax.refine.pooled import ArrowSystem
 from qhrtem_jax.refine.regions import RegionModel
 from qhrtem_jax.refine.unknown_cells import UnknownCells
-from qhrtem_jax.regions.model import RegionsModel, fitter
+from qhrtem_jax.regions.model import RegionsModel, fitter, with_targets
 from qhrtem_jax.regions.problem import RegionsProblem
 
 OWN = ("absorption", "A0_x", "A0_y")
@@ -189,16 +189,12 @@ def weights(model: FieldModel, noise: NoiseModel) -> Weights:
 
 def with_image(model: FieldModel, image: Float[np.ndarray, "rows cols"]) -> FieldModel:
     """The same field in another image."""
-    problem, (rows, cols) = model.problem, model.targets.shape[1:]
-    regions = tuple(
-        dataclasses.replace(region, image=image[r : r + rows, c : c + cols])
-        for region, (r, c) in zip(problem.regions, model.corners, strict=True)
-    )
-    field = dataclasses.replace(problem.field, image=image)
-    problem = dataclasses.replace(problem, field=field, regions=regions)
-    targets = np.array([region.image for region in regions], dtype=float)
-    known = dataclasses.replace(model.regions, problem=problem, targets=targets)
-    return dataclasses.replace(model, regions=known)
+    rows, cols = model.targets.shape[1:]
+    targets = np.array([image[r : r + rows, c : c + cols] for r, c in model.corners], dtype=float)
+    regions = with_targets(model.regions, targets)
+    field = dataclasses.replace(model.problem.field, image=image)
+    problem = dataclasses.replace(regions.problem, field=field)
+    return dataclasses.replace(model, regions=dataclasses.replace(regions, problem=problem))
 
 
 def free_coordinates(model: FieldModel, state: JointState) -> OwnAndShared:

@@ -244,6 +244,14 @@ def difference(
     return cut(model, image(model, state, journal)) - model.targets
 
 
+def note_fit(
+    model: FieldModel, missed: Float[np.ndarray, "regions rows cols"], journal: Journal, phase: str
+) -> None:
+    """Note a step by what its fit misses of the regions."""
+    shown = model.targets, model.targets + missed
+    journal.note(phase, float(np.mean(missed**2)), picture=lambda: shown)
+
+
 def residuals(
     model: FieldModel, state: JointState, journal: Journal
 ) -> Float[np.ndarray, "regions pixels"]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.field.model import FieldModel, JointState, free_coordinates
-from qhrtem_jax.field.simulate import DAMPING, difference, objective, whole_field
+from qhrtem_jax.field.simulate import DAMPING, difference, note_fit, objective, whole_field
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.damping import Descent, Marquardt, begin, descend
 from qhrtem_jax.refine.whole_field import Eliminated, gauss_newton
@@ -65,9 +65,7 @@ def polish(
 
     done = descend(begin(state, value, damping), propose, RULE, go_on)
     state = dataclasses.replace(done.best, damping=done.damping)
-    missed = difference(model, state, journal)
-    shown = model.targets, model.targets + missed
-    journal.note(phase, float(np.mean(missed**2)), picture=lambda: shown)
+    note_fit(model, difference(model, state, journal), journal, phase)
     return state, done.accepted > 0
 
 

@@ -19,7 +19,7 @@ from qhrtem_jax.field.model import (
     weights,
     with_image,
 )
-from qhrtem_jax.field.simulate import content, cut, difference, image, snapped
+from qhrtem_jax.field.simulate import content, cut, difference, image, note_fit, snapped
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.weights import pixel_weights, same_weights
 from qhrtem_jax.refine.hidden import filled
@@ -57,8 +57,7 @@ def sweep(
     if state.settled:
         state = dataclasses.replace(state, points=snapped(model, state))
     found = _least_squares(model, state, journal, fixed, targets, ITERATIONS)
-    shown = model.targets, model.targets + missed
-    journal.note(phase, float(np.mean(missed**2)), picture=lambda: shown)
+    note_fit(model, missed, journal, phase)
     return dataclasses.replace(state, points=found.points, system=found.system)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from qhrtem_jax.bayesopt.turbo import Turbo, TurboState
 from qhrtem_jax.imaging.model import SearchModel
 from qhrtem_jax.inputs.search import turbo_options
-from qhrtem_jax.io.journal import Journal, Row
+from qhrtem_jax.io.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -134,9 +134,12 @@ def _shift_bounds(model: SearchModel) -> Float[np.ndarray, "2 2"]:
 def _save(model: SearchModel, state: BayesianState, journal: Journal) -> None:
     leaves = jax.tree.leaves(state.optimizer)
     content = {f"leaf{k}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
-    history = np.array([dataclasses.astuple(row) for row in journal.rows])
-    more = {"vectors": state.vectors, "errors": state.errors, "history": history}
-    more["shift"] = _shift_bounds(model)
+    more = {
+        "vectors": state.vectors,
+        "errors": state.errors,
+        "history": journal.history(),
+        "shift": _shift_bounds(model),
+    }
     journal.folder.write_checkpoint(content | more)
 
 
@@ -151,6 +154,6 @@ def _restored(model: SearchModel, state: BayesianState, journal: Journal) -> Bay
     if any(a.shape != b.shape for a, b in zip(old, new, strict=True)):
         log.warning("the checkpoint belongs to other settings: starting afresh")
         return state
-    journal.resume([Row(int(n), int(e), float(s), float(m)) for n, e, s, m in saved["history"]])
+    journal.resume(saved["history"])
     optimizer = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in new])
     return BayesianState(optimizer, saved["vectors"], saved["errors"])

@@ -118,7 +118,6 @@ def _fitted(
             "simulation": simulation.astype(np.float32),
             "difference": residual.astype(np.float32),
         },
-        history=tuple(journal.rows),
         bounds={v.name: (v.low, v.high) for v in (*space.fitted.space.variables, space.thickness)},
         thickness_probability=_likely(thickness_probability(found, scaled)),
         thickness_objective=_by_thickness(found.thickness_costs),

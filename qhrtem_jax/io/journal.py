@@ -68,11 +68,16 @@ class Journal:
         """Since the start, those of an interrupted run included."""
         return round(self._spent + time.perf_counter() - self._started, 3)
 
-    def resume(self, rows: list[Row]) -> None:
-        """Go on after the `rows` of an interrupted run."""
-        self.rows = list(rows)
-        if rows:
-            last = rows[-1]
+    def history(self) -> Float[np.ndarray, "rows columns"]:
+        """The rows, as a checkpoint keeps them."""
+        kept = np.array([dataclasses.astuple(row) for row in self.rows], dtype=float)
+        return kept.reshape(-1, len(dataclasses.fields(Row)))
+
+    def resume(self, history: Float[np.ndarray, "rows columns"]) -> None:
+        """Go on after the `history` of an interrupted run."""
+        self.rows = [Row(int(n), int(e), float(s), float(m)) for n, e, s, m in history]
+        if self.rows:
+            last = self.rows[-1]
             self._spent, self.evaluations, self.best = (
                 last.seconds,
                 last.evaluations,

@@ -107,9 +107,8 @@ def on_cells(
     places = cells.to_file(pixels)
     spoilt = np.zeros(image.shape, dtype=bool) if bad is None else _reached(bad)
     seen = _good(places, spoilt)
-    middle = 0.5 * (np.array(image.shape[::-1]) - 1.0)
+    middle, missing = 0.5 * (np.array(image.shape[::-1]) - 1.0), np.flatnonzero(~seen)
     for i, j in _by_distance(NEAR_CELLS):
-        missing = np.flatnonzero(~_good(places, spoilt))
         if not missing.size:
             break
         # the same place in another cell, the nearest first, towards the middle where equally near
@@ -118,6 +117,7 @@ def on_cells(
         there = places[missing] + (signs * np.array([j, i])) @ cells.vectors
         found = _good(there, spoilt)
         places[missing[found]] = there[found]
+        missing = missing[~found]
     places = np.clip(places, 0.0, np.array(image.shape[::-1]) - 1.0)
     values = map_coordinates(image, places.T[::-1], order=SPLINE, mode="nearest")
     return Resampled(values.reshape(rows, cols), seen.reshape(rows, cols), low)

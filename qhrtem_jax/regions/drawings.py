@@ -13,7 +13,7 @@ from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.regions.entry import RegionEntry
 from qhrtem_jax.reporting.column_tables import Count
 from qhrtem_jax.reporting.columns import species_colours
-from qhrtem_jax.reporting.figures import save
+from qhrtem_jax.reporting.figures import comparisons, save
 from qhrtem_jax.reporting.numbers import fixed, with_error
 from qhrtem_jax.reporting.page import Table
 
@@ -25,28 +25,15 @@ SHOWN = 16
 
 def region_montage(path: Path, arrays: Arrays, rois: Sequence[RegionEntry]) -> None:
     """Experiment, simulation and difference + 1 of the regions on one grey scale."""
-    count = min(len(rois), SHOWN)
-    figure = Figure(figsize=(1.35 * count + 1.2, 3.9), layout="constrained")
-    axes = figure.subplots(3, count, squeeze=False)
-    experiment, simulation = arrays["experiment"][:count], arrays["simulation"][:count]
-    rows = (experiment, simulation, simulation - experiment + 1.0)
-    low, high = float(np.min(rows[:2])), float(np.max(rows[:2]))
-    drawn = None
-    for axis_row, images, label in zip(
-        axes, rows, ("experiment", "simulation", "difference + 1"), strict=True
-    ):
-        for axis, image in zip(axis_row, images, strict=True):
-            drawn = axis.imshow(image, cmap="gray", vmin=low, vmax=high)
-            axis.set_xticks([])
-            axis.set_yticks([])
-        axis_row[0].set_ylabel(label, fontsize=8)
-    for axis, roi in zip(axes[0], rois, strict=False):
-        axis.set_title(f"{roi.name}\n{roi.thickness_nm:.2f} nm", fontsize=8)
-    for axis, roi in zip(axes[2], rois, strict=False):
-        fit = roi.fit
-        axis.set_xlabel(f"MSE {1e3 * fit.mse:.2f}e-3\nNCC {100 * fit.ncc:.1f} %", fontsize=7)
-    figure.colorbar(drawn, ax=axes, shrink=0.7, label="intensity (vacuum = 1)")  # type: ignore[arg-type]
-    save(figure, path)
+    some = rois[:SHOWN]
+    comparisons(
+        path,
+        arrays["experiment"][:SHOWN],
+        arrays["simulation"][:SHOWN],
+        [f"{roi.name}\n{roi.thickness_nm:.2f} nm" for roi in some],
+        [f"MSE {1e3 * r.fit.mse:.2f}e-3\nNCC {100 * r.fit.ncc:.1f} %" for r in some],
+        (1.35, 3.9),
+    )
 
 
 def count_maps(path: Path, rois: Sequence[RegionEntry], columns: Columns) -> None:

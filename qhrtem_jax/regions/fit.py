@@ -15,7 +15,7 @@ from qhrtem_jax.refine.counting import search
 from qhrtem_jax.refine.hidden import filled
 from qhrtem_jax.refine.integers import fix_surest
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
-from qhrtem_jax.regions.model import RegionsModel, RegionState, fitter
+from qhrtem_jax.regions.model import RegionsModel, RegionState, fitter, with_targets
 from qhrtem_jax.regions.search import bayesian_starts
 from qhrtem_jax.regions.slabs import best_slabs
 
@@ -53,12 +53,7 @@ def refilled(model: RegionsModel, state: RegionState) -> RegionsModel:
             for image, target, hidden in zip(images, model.targets, model.hidden, strict=True)
         ]
     )
-    regions = tuple(
-        dataclasses.replace(region, image=target)
-        for region, target in zip(model.problem.regions, targets, strict=True)
-    )
-    problem = dataclasses.replace(model.problem, regions=regions)
-    return dataclasses.replace(model, problem=problem, targets=targets)
+    return with_targets(model, targets)
 
 
 def start(model: RegionsModel, journal: Journal) -> RegionState:

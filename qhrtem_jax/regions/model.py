@@ -174,6 +174,18 @@ def _mean_drift(problem: RegionsProblem) -> np.ndarray:
     return np.mean(drifts or [np.zeros(2)], axis=0)
 
 
+def with_targets(
+    model: RegionsModel, targets: Float[np.ndarray, "regions rows cols"]
+) -> RegionsModel:
+    """The same regions with other images."""
+    regions = tuple(
+        dataclasses.replace(region, image=target)
+        for region, target in zip(model.problem.regions, targets, strict=True)
+    )
+    problem = dataclasses.replace(model.problem, regions=regions)
+    return dataclasses.replace(model, problem=problem, targets=targets)
+
+
 def with_entrance(model: RegionsModel, entrance: int) -> RegionsModel:
     """The model of crystals that begin with another slice of the cell; its programs stay."""
     problem, columns = model.problem, model.columns

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -108,6 +108,36 @@ def convergence(path: Path, history: Sequence[Row], floor: float | None) -> None
     axes[0].set_ylabel("best MSE")
     if floor is not None:
         axes[0].legend(fontsize=8)
+    save(figure, path)
+
+
+def comparisons(
+    path: Path,
+    experiment: Shaped[np.ndarray, "n rows cols"],
+    simulation: Shaped[np.ndarray, "n rows cols"],
+    above: Sequence[str],
+    below: Sequence[str],
+    size: tuple[float, float],
+) -> None:
+    """Experiment, simulation and difference + 1 of some images side by side, on one grey scale;
+    `above` and `below` each is written, `size` (width of one, height of all) in inches."""
+    figure = Figure(figsize=(size[0] * len(above) + 1.2, size[1]), layout="constrained")
+    axes = figure.subplots(3, len(above), squeeze=False)
+    rows = (experiment, simulation, simulation - experiment + 1.0)
+    low, high = float(np.min(rows[:2])), float(np.max(rows[:2]))
+    drawn = None
+    for line, images, label in zip(
+        axes, rows, ("experiment", "simulation", "difference + 1"), strict=True
+    ):
+        for axis, image in zip(line, images, strict=True):
+            drawn = axis.imshow(image, cmap="gray", vmin=low, vmax=high)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(label, fontsize=8)
+    for first, last, title, text in zip(axes[0], axes[2], above, below, strict=True):
+        first.set_title(title, fontsize=8)
+        last.set_xlabel(text, fontsize=7)
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="intensity (vacuum = 1)")  # type: ignore[arg-type]
     save(figure, path)
 
 

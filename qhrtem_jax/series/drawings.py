@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qhrtem_jax.io.seal import Arrays
-from qhrtem_jax.reporting.figures import save
+from qhrtem_jax.reporting.figures import comparisons, save
 from qhrtem_jax.reporting.numbers import fixed, with_error
 from qhrtem_jax.reporting.page import Table
 from qhrtem_jax.series.result import Event, Frame
@@ -56,23 +56,8 @@ def some_frames(path: Path, arrays: Arrays) -> None:
     count = len(arrays["experiment"])
     shown = np.unique(np.linspace(0, count - 1, min(count, MOST_SHOWN)).astype(int))
     experiment, simulation = (arrays[name][shown] for name in ("experiment", "simulation"))
-    figure = Figure(figsize=(1.9 * len(shown) + 1.2, 4.6), layout="constrained")
-    axes = figure.subplots(3, len(shown), squeeze=False)
-    low, high = float(experiment.min()), float(experiment.max())
-    drawn = None
-    rows = (experiment, simulation, simulation - experiment + 1.0)
-    for line, images, label in zip(
-        axes, rows, ("experiment", "simulation", "difference + 1"), strict=True
-    ):
-        for axis, image in zip(line, images, strict=True):
-            drawn = axis.imshow(image, cmap="gray", vmin=low, vmax=high)
-            axis.set_xticks([])
-            axis.set_yticks([])
-        line[0].set_ylabel(label, fontsize=8)
-    for axis, k in zip(axes[0], shown, strict=True):
-        axis.set_title(f"frame {k}", fontsize=8)
-    figure.colorbar(drawn, ax=axes, shrink=0.7, label="intensity (vacuum = 1)")  # type: ignore[arg-type]
-    save(figure, path)
+    titles = [f"frame {k}" for k in shown]
+    comparisons(path, experiment, simulation, titles, [""] * len(shown), (1.9, 4.6))
 
 
 def frames_table(frames: Sequence[Frame]) -> Table:

@@ -65,14 +65,14 @@ def numbers_over_time(model: FieldModel, fits: list[FrameFit], rate: float) -> N
     tables = [chain for belief in static for chain in belief.numbers]
     beliefs = []
     for t, row in enumerate(numbers):
-        mixed = [
+        believed = [
             tables[k] if len(set(path.best)) == 1 else _table(values, path.probability[t], row[k])
             for k, (values, path) in enumerate(paths)
         ]
         chains = present.shape[1]
         beliefs.append(
             [
-                Belief(mixed[r * chains : (r + 1) * chains], static[r].exits)
+                Belief(believed[r * chains : (r + 1) * chains], static[r].exits)
                 for r in range(len(present))
             ]
         )

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.field.model import field_model
-from qhrtem_jax.field.simulate import first_state, image, snapped
+from qhrtem_jax.field.simulate import image
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
-from qhrtem_jax.regions.model import RegionState, regions_model
+from qhrtem_jax.regions.model import regions_model
 from tests import wedge
 from tests.runs import computed, prepared
 from tests.schema import check
@@ -46,13 +45,7 @@ def simulated(path):
     point = fit.layout.point(
         wedge.vector(), np.zeros((fit.layout.columns, 2)), np.ones(8), np.ones(8)
     )
-    (numbers,) = wedge.numbers(fit.columns, [roi])
-    point[fit.layout.counts] = numbers
-    surplus = fit.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
-    point[INDEX["C1"]] = roi["C1_roi"] - surplus * wedge.TRUTH["slice_nm"]
-    model = field_model(fit)
-    state = first_state(model, RegionState(point[None], point[None], fit.first_weights))
-    state = dataclasses.replace(state, settled=True, points=snapped(model, state))
+    model, state, (numbers,) = wedge.at_truth(fit, point[None], [roi])
     journal = Journal(RunFolder(path / "truth"), lambda progress: None)
     noise = NoiseModel(1.8e-4, (0.6, 0.25))
     white = np.random.default_rng(4).normal(size=(len(DRIFT_PX), *first.shape))

@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.field import entrance
-from qhrtem_jax.field.checkpoint import Standing, restored, save
+from qhrtem_jax.field.checkpoint import Standing
 from qhrtem_jax.field.counting import certify, other_heights, settle
 from qhrtem_jax.field.entrance import begin, best_entrance
 from qhrtem_jax.field.heights import at_other_height, better_heights
 from qhrtem_jax.field.joint import REFINING
 from qhrtem_jax.field.layout import apart, pixels_beside
 from qhrtem_jax.field.linear import FieldLinear, linearise, situation
-from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights, whole_numbers
+from qhrtem_jax.field.model import FieldModel, JointState, weights, whole_numbers
 from qhrtem_jax.field.relaxation import again, surest_numbers
 from qhrtem_jax.field.simulate import (
-    first_state,
     image,
     objective,
     plane_vector,
@@ -26,17 +25,16 @@ from qhrtem_jax.field.simulate import (
     stack_of,
     whole_objective,
 )
-from qhrtem_jax.field.sweep import explain_unknown, pool
+from qhrtem_jax.field.sweep import explain_unknown
 from qhrtem_jax.inputs.settings import SpecimenSettings
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
-from qhrtem_jax.matching.speckle import Speckle
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import shared_columns
 from qhrtem_jax.refine.unknown_cells import numbers_std
 from qhrtem_jax.regions.fit import start
-from qhrtem_jax.regions.model import RegionState, fitter, regions_model
+from qhrtem_jax.regions.model import fitter, regions_model
 from tests import wedge
 from tests.runs import prepared
 
@@ -89,15 +87,7 @@ def at_truth(path, rois) -> Column:
     assert regions.imaging is not None
     journal = Journal(RunFolder(path / "run"), lambda progress: None)
     fit = regions_model(regions, regions.imaging)
-    points = start(fit, journal).points.copy()
-    numbers = wedge.numbers(fit.columns, rois)
-    for k, roi in enumerate(rois):
-        surplus = fit.sites.stack - roi["exit_slice"] + roi["entrance_slice"]
-        points[k, INDEX["C1"]] = roi["C1_roi"] - surplus * wedge.TRUTH["slice_nm"]
-    points[:, fit.layout.counts] = numbers
-    model = field_model(fit)
-    state = first_state(model, RegionState(points, points, fit.first_weights))
-    state = dataclasses.replace(state, settled=True, points=snapped(model, state))
+    model, state, numbers = wedge.at_truth(fit, start(fit, journal).points, rois)
     state = explain_unknown(model, state, journal, 20)
     return Column(model, state, linearise(model, state, journal), numbers, journal)
 
@@ -440,39 +430,3 @@ def test_several_wrong_numbers_are_found_together(column):
     assert np.all(probability > 0.02)
     assert np.mean(-np.log(probability)) < 0.15
     assert counts.certified.all()
-
-
-def test_a_fit_goes_on_from_where_it_was_kept(column, tmp_path):
-    """A kept state, of a crystal that begins elsewhere and under speckle, is what it was."""
-    nowhere = np.zeros(column.numbers.shape, dtype=bool)
-    spectra = np.full((1, 4, 4), 2e-5)
-    noise = NoiseModel(3e-4, (0.5, 0.1), "vacuum", Speckle(spectra, np.ones(1), np.zeros(1)))
-    model, state = begin(column.model, column.state, 1)
-    state = dataclasses.replace(state, weights=weights(model, noise), damping=0.3)
-    state = pool(model, state, column.journal, nowhere)
-    folder = RunFolder(tmp_path / "run")
-    folder.prepare("this", resume=False, overwrite=False)
-    journal = Journal(folder, lambda progress: None)
-    journal.note("one", 0.1)
-    save(Standing(model, state, 2), journal)
-    begun = Standing(resuming(column.model), column.state)
-    later = Journal(folder, lambda progress: None)
-    found = restored(begun, later)
-    assert found.done == 2
-    assert later.rows == journal.rows
-    assert found.model.sites.entrance == 1
-    assert found.state.weights.noise.source == "vacuum"
-    numbers = (surest_numbers(m, s).points for m, s in ((model, state), (found.model, found.state)))
-    np.testing.assert_array_equal(*numbers)
-    values = (objective(m, s, later) for m, s in ((model, state), (found.model, found.state)))
-    assert len(set(values)) == 1
-    assert found.state.damping == 0.3
-    assert restored(Standing(column.model, column.state), later).done == 0  # not asked to resume
-
-
-def resuming(model: FieldModel) -> FieldModel:
-    """The model of a run that goes on with an earlier one."""
-    problem = model.regions.problem
-    settings = dataclasses.replace(problem.settings, resume=True)
-    problem = dataclasses.replace(problem, settings=settings)
-    return dataclasses.replace(model, regions=dataclasses.replace(model.regions, problem=problem))
