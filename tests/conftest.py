@@ -64,18 +64,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 LONG_FIRST = (
+    "stages/test_field_counting.py",
     "experiments/test_pipeline.py",
     "experiments/test_safety.py",
+    "series/test_series.py",
+    "stages/test_imaging.py",
+    "io/test_fuzz.py",
+    "test_api.py",
+    "stages/test_stitched.py",
     "stages/test_stitch.py",
     "experiments/test_command_line.py",
     "stages/test_columns.py",
-    "bayesopt/test_turbo.py",
-    "stages/test_field_counting.py",
-    "stages/test_imaging.py",
-    "bayesopt/test_parts.py",
-    "bayesopt/test_gp.py",
+    "stages/test_preparation.py",
+    "stages/test_shared_errors.py",
+    "test_no_deadlock.py",
+    "bayesopt/test_surrogate_gpjax.py",
 )
-"""Files that take more than a minute, the longest first: a long one begun last runs alone."""
+"""Files that take more than half a minute, the longest first: a long one begun last runs alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import qhrtem_jax
 from qhrtem_jax.errors import InputError
+from tests.wedge import FIXED
 
 QUICK = {
     "optimizer": {"name": "lm", "starts": 1, "max_iterations": 4},
@@ -63,7 +64,7 @@ def test_hyperspy_gets_calibrated_signals(result):
 
 def test_numbers_of_atoms_and_models(tmp_path):
     quick = QUICK | {"reconstruct": {"max_evaluations": 0, "passes": 1}}
-    quick |= {"parameters": {"C3": {"free": False}}}
+    quick |= {"parameters": {name: {"free": False} for name in ("C3", *FIXED)}}
     found = qhrtem_jax.run("reconstruct", tmp_path / "run", quick, lambda text: None)
     data = found.dataset()
     (roi,) = found.content["rois"]

@@ -44,17 +44,19 @@ class Search:
 
     def penalty(self, states: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " k"]:
         """What constraints add to the objective of states; infinite where not allowed."""
-        rows = states.reshape(len(states), *self.present.shape)
-        return np.array([sum(self._penalty(row) for row in state) for state in rows])
+        rows = states.reshape(-1, self.present.shape[1])
+        return self._penalties(rows).reshape(len(states), -1).sum(axis=1)
 
-    def _penalty(self, row: np.ndarray) -> float:
-        """That of one region's numbers (chains,); kept, since the same come again and again."""
-        key = row.tobytes()
-        if key not in self._known:
-            rules = self.model.constraints
-            allowed = bool(rules.allow(row))
-            self._known[key] = float(rules.penalty(row[None])[0]) if allowed else np.inf
-        return self._known[key]
+    def _penalties(self, rows: np.ndarray) -> np.ndarray:
+        """Those of regions' numbers (k, chains); kept, since the same come again and again."""
+        keys = [row.tobytes() for row in rows]
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._known}
+        if new:
+            rules, some = self.model.constraints, np.array(list(new.values()))
+            cost, allowed = np.full(len(some), np.inf), rules.allow(some)
+            cost[allowed] = rules.penalty(some[allowed])
+            self._known.update(zip(new, cost.tolist(), strict=True))
+        return np.array([self._known[key] for key in keys])
 
     def candidates(self) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " k"]]:
         """(states, their objectives) worth a look."""
@@ -89,8 +91,8 @@ class Search:
             row, part = state[mine], self.integers.conditional(state, mine, slope)
             rows = self._rows(row)
             rows = rows[np.all((rows >= part.low) & (rows <= part.high), axis=1)]
-            penalties = np.array([self._penalty(r) for r in rows])
-            costs.append(part(rows) - part(row[None]) + penalties - self._penalty(row))
+            added = self._penalties(rows) - self._penalties(row[None])
+            costs.append(part(rows) - part(row[None]) + added)
             states = np.tile(state, (len(rows), 1))
             states[:, mine] = rows
             found.append(states)
