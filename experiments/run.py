@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from qhrtem_jax.io.run_folder import RunFolder
 
 CONFIGS = str(Path(__file__).resolve().parents[1] / "configs")
-CACHE_VARIABLE = "QHRTEM_CACHE"
 NAME_LENGTH = 120
 LONGEST_MESSAGE = 2000
 log = logging.getLogger("qhrtem_jax")
@@ -77,16 +76,13 @@ def set_up_jax(device: str, cores: int | str) -> None:
     process, and the compilation cache."""
     import jax
 
-    from qhrtem_jax.numerics.devices import share_cores
+    from qhrtem_jax.numerics.devices import keep_compiled, share_cores
 
     share_cores(cores)
     if device != "auto":
         jax.config.update("jax_platforms", {"gpu": "cuda", "cpu": "cpu"}[device])
     jax.config.update("jax_enable_x64", True)
-    cache = os.environ.get(CACHE_VARIABLE, str(Path.home() / ".cache" / "qhrtem_jax"))
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many are small
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    keep_compiled()
     try:
         platform = jax.devices()[0].platform
     except (RuntimeError, AssertionError) as error:

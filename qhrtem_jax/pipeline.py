@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from qhrtem_jax.engines import IN_PROCESS, Engine, opened
 from qhrtem_jax.field import FieldResult
 from qhrtem_jax.inputs.advice import by_consequence
 from qhrtem_jax.inputs.identity import check_inputs, fingerprint
@@ -13,7 +14,7 @@ from qhrtem_jax.inputs.image import averaged_data
 from qhrtem_jax.inputs.prepared import wants_preparation, with_prepared
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.journal import Journal, Progress
-from qhrtem_jax.io.netcdf import netcdf
+from qhrtem_jax.io.netcdf import write_netcdf
 from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
 from qhrtem_jax.reporting.labelled import labelled
 from qhrtem_jax.reporting.live import live_page
@@ -65,16 +66,29 @@ def run(
     reader = Reader()
     check_inputs(settings)
     if settings.stage in (*CHAIN, PIPELINE) and wants_preparation(settings, reader):
-        _prepared_first(settings, folder, reader, terminal, started)
+        problem = STAGES["prepare"].prepare(dataclasses.replace(settings, stage="prepare"), reader)
+        with opened(settings.engine) as engine:
+            means = _Means(reader, terminal, engine)
+            _prepared_first(settings, problem, folder, means, started)
         return
     stage = STAGES[_last(settings)]
     stage.before(settings, folder)
     todo = _checked(stage.adapted(_on_cells(settings, reader)), reader)
-    if folder.prepare(fingerprint(todo.settings, reader), settings.resume, settings.overwrite):
-        started()
-        terminal.begin()
-        _do(todo, folder, reader, terminal, _Told(settings))
+    with opened(settings.engine) as engine:
+        if folder.prepare(fingerprint(todo.settings, reader), settings.resume, settings.overwrite):
+            started()
+            terminal.begin()
+            _do(todo, folder, _Means(reader, terminal, engine), _Told(settings))
     stage.after(settings, folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Means:
+    """What a run works with: who reads, where progress is shown, who computes."""
+
+    reader: Reader
+    terminal: Terminal
+    engine: Engine = IN_PROCESS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,35 +115,36 @@ def _checked(settings: RunSettings, reader: Reader) -> _Todo:
     return _Todo(settings, imaging, problem)
 
 
-def _do(todo: _Todo, folder: RunFolder, reader: Reader, terminal: Terminal, told: "_Told") -> None:
+def _do(todo: _Todo, folder: RunFolder, means: _Means, told: "_Told") -> None:
     """Compute all, or one stage, after imaging where it needs that."""
     if todo.settings.stage == PIPELINE:
-        _chain(todo.settings, todo.imaging, folder, reader, terminal, told)
+        _chain(todo.settings, todo.imaging, folder, means, told)
     elif todo.imaging is None:
-        _compute(todo.problem, folder, terminal, lambda result: told.of(result, reader))
+        _compute(todo.problem, folder, means, lambda result: told.of(result, means.reader))
     else:
         told = dataclasses.replace(told, warnings=(*told.warnings, IMAGING_FIRST))
-        _after_imaging(todo.settings, todo.imaging, folder, reader, terminal, told)
+        _after_imaging(todo.settings, todo.imaging, folder, means, told)
 
 
 def _prepared_first(
     settings: RunSettings,
+    problem: Any,
     folder: RunFolder,
-    reader: Reader,
-    terminal: Terminal,
+    means: _Means,
     started: Callable[[], None],
 ) -> None:
-    """What was asked for, on the cells that stage `prepare` finds in the image first."""
+    """What was asked for, on the cells that stage `prepare` (whose `problem` this is) finds in the
+    image first."""
+    reader = means.reader
     log.info("pipeline: prepare")
-    problem = STAGES["prepare"].prepare(dataclasses.replace(settings, stage="prepare"), reader)
     if not folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
         return
     started()
-    terminal.begin()
-    _in_part(problem, folder, reader, terminal)
+    means.terminal.begin()
+    _in_part(problem, folder, means)
     data = dataclasses.replace(settings.data, prepared=str(folder.path / "prepare"))
     todo = _checked(_on_cells(dataclasses.replace(settings, data=data), reader), reader)
-    _do(todo, folder, reader, terminal, _Told(settings, (PREPARED_FIRST,), ("prepare",)))
+    _do(todo, folder, means, _Told(settings, (PREPARED_FIRST,), ("prepare",)))
 
 
 def _on_cells(settings: RunSettings, reader: Reader) -> RunSettings:
@@ -147,15 +162,15 @@ def _after_imaging(
     settings: RunSettings,
     imaging: Any,
     folder: RunFolder,
-    reader: Reader,
-    terminal: Terminal,
+    means: _Means,
     told: "_Told",
 ) -> None:
     """One stage in `folder`, after the problem `imaging`, whose parameters it needs."""
-    _in_part(imaging, folder, reader, terminal)
+    reader = means.reader
+    _in_part(imaging, folder, means)
     handed = _with(settings, "imaging", folder.path / "imaging")
     problem = STAGES[settings.stage].prepare(settings_of(handed, settings.stage, reader), reader)
-    _compute(problem, folder, terminal, lambda result: told.of(result, reader))
+    _compute(problem, folder, means, lambda result: told.of(result, reader))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,8 +196,7 @@ def _chain(
     settings: RunSettings,
     imaging: Any,
     folder: RunFolder,
-    reader: Reader,
-    terminal: Terminal,
+    means: _Means,
     told: _Told,
 ) -> None:
     """All stages, each in a folder of its own; `imaging`: its problem, None where its parameters
@@ -192,6 +206,7 @@ def _chain(
     structure of the averaged regions belongs to none of them), by option those that the structure
     stage refined again to the stages after it; and the counts to the stitching.
     """
+    reader = means.reader
     names = [n for n in CHAIN if n != "imaging" or imaging is not None]
     handed = settings
     steps = [*told.first, *names]
@@ -200,7 +215,7 @@ def _chain(
         log.info("pipeline: %s%s", name, step)
         chosen = settings_of(handed, name, reader)
         problem = imaging if name == "imaging" else STAGES[name].prepare(chosen, reader)
-        _in_part(problem, folder, reader, terminal, step)
+        _in_part(problem, folder, means, step)
         if name in ("imaging", settings.pipeline.handover):
             handed = _with(handed, "imaging", folder.path / name)
         if name == "reconstruct":
@@ -208,20 +223,18 @@ def _chain(
     _write_chain(told.settings, folder, reader, [*told.first, *names])
 
 
-def _in_part(
-    problem: Any, whole: RunFolder, reader: Reader, terminal: Terminal, step: str = ""
-) -> None:
+def _in_part(problem: Any, whole: RunFolder, means: _Means, step: str = "") -> None:
     """One stage in a part of the run's folder, which is called like it."""
     settings = problem.settings
     folder = whole.sub(settings.stage)
-    if folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
-        _compute(problem, folder, terminal, pages=(folder, whole), step=step)
+    if folder.prepare(fingerprint(settings, means.reader), settings.resume, settings.overwrite):
+        _compute(problem, folder, means, pages=(folder, whole), step=step)
 
 
 def _compute(
     problem: Any,
     folder: RunFolder,
-    terminal: Terminal,
+    means: _Means,
     finish: Callable[[Result], Result] = lambda result: result,
     pages: tuple[RunFolder, ...] = (),
     step: str = "",
@@ -229,10 +242,10 @@ def _compute(
     """Run a stage and write its folder; the result is written last, so that a folder that holds one
     is complete. While it runs, `pages` of the folders show how far it is; `step`: which of how many
     stages."""
-    name = problem.settings.stage
+    name, terminal = problem.settings.stage, means.terminal
     stage = STAGES[name]
     told = live_page(pages or (folder,), f"Stage {name}{step}", terminal)
-    found = with_verdict(stage.run(problem, Journal(folder, told)))
+    found = with_verdict(stage.run(problem, Journal(folder, told, means.engine)))
     folder.write_arrays(found.arrays)
     if found.structures:
         folder.write_structures(found.structures)
@@ -240,12 +253,12 @@ def _compute(
         folder.write_table(name, head, rows)
     if (arrays := labelled(found)) is not None:
         with folder.open("fit.nc", durable=False) as file:
-            file.write(netcdf(arrays))
+            write_netcdf(arrays, file)
     page, result = stage.page(found), finish(found)
     content = result.to_json()
     write_page(folder, page, content)
     folder.write_result(content)
-    folder.remove_checkpoint()
+    folder.remove_scratch()
     for warning in result.warnings:
         terminal.say(f"note: {warning}")
     for line in page.said:

@@ -35,7 +35,7 @@ PIPELINE = "pipeline"
 CHAIN = ("imaging", "structure", "reconstruct", "stitch")
 """The stages of the pipeline, in turn."""
 
-COMMON = ("data", "specimen", "microscope", "parameters")
+COMMON = ("data", "specimen", "microscope", "parameters", "engine")
 SEARCH = ("objective", "optimizer")
 """Groups of settings that several stages take."""
 

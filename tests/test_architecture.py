@@ -14,7 +14,7 @@ PACKAGE = ROOT / "qhrtem_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {"errors", "version", "numerics"}
-LOW = BASE | {"physics", "bayesopt", "matching", "refine", "micrograph"}
+LOW = BASE | {"engines", "physics", "bayesopt", "matching", "refine", "micrograph"}
 MIDDLE = LOW | {"io", "inputs", "reporting"}
 STAGE_ROOMS = {
     "imaging",
@@ -30,12 +30,13 @@ MAY_IMPORT = {
     "errors": set(),
     "version": set(),
     "numerics": {"errors"},
+    "engines": BASE,
     "physics": BASE,
     "bayesopt": BASE,
     "matching": BASE | {"physics"},
-    "refine": BASE | {"physics", "matching"},
+    "refine": BASE | {"physics", "matching", "engines"},
     "micrograph": BASE,
-    "io": BASE | {"physics", "matching", "refine"},
+    "io": BASE | {"engines", "physics", "matching", "refine"},
     "inputs": LOW | {"io"},
     "reporting": LOW | {"io", "inputs"},
     "imaging": MIDDLE,
@@ -66,7 +67,7 @@ KEEP_BOOKS = {
 
 GROUPS = (
     "data|specimen|microscope|objective|optimizer|parameters|imaging|structure|reconstruct"
-    "|stitch|series|pipeline|simulate|mtf"
+    "|stitch|series|engine|pipeline|simulate|mtf"
 )
 OPTION = re.compile(rf"(?<![\w/])({GROUPS})\.([A-Za-z]\w*|$)")
 """The name of an option; at the end of a text its last part is put in."""

@@ -43,7 +43,7 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     """Stitch and refine."""
     regions, chosen = problem.regions, problem.settings.stitch
     assert regions.imaging is not None
-    fit = regions_model(regions, regions.imaging)
+    fit = regions_model(regions, regions.imaging, journal.engine)
     fit, counted = _counted_regions(problem, fit, journal)
     model = field_model(fit)
     state = first_state(model, counted)

@@ -17,7 +17,7 @@ from qhrtem_jax.io.seal import sha256
 LARGEST_INPUT = 4 * 2**30
 """Bytes of a file, all of which are read for its checksum."""
 
-NO_IDENTITY = ("resume", "overwrite", "device", "cores", "memory_gb")
+NO_IDENTITY = ("resume", "overwrite", "device", "cores", "memory_gb", "engine")
 """Options that change how a result is found, not what it is."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from qhrtem_jax.bayesopt.acquisition import ACQUISITIONS
 from qhrtem_jax.bayesopt.turbo import OUTPUTS, SURROGATES
+from qhrtem_jax.engines.settings import EngineOptions
 from qhrtem_jax.errors import InputError, raise_all
 from qhrtem_jax.inputs.conversion import shown, typed
 from qhrtem_jax.inputs.units import without_units
@@ -254,6 +255,7 @@ class Settings:
     optimizer: OptimizerSettings = dataclasses.field(default_factory=OptimizerSettings)
     objective: ObjectiveSettings = dataclasses.field(default_factory=ObjectiveSettings)
     imaging: ImagingSettings = dataclasses.field(default_factory=ImagingSettings)
+    engine: EngineOptions = dataclasses.field(default_factory=EngineOptions)
 
     CHOICES: typing.ClassVar = {
         "device": ("auto", "cpu", "gpu"),
@@ -350,10 +352,16 @@ def _wrong_words(settings: Settings) -> Iterator[InputError]:
         ("data.average", settings.data.average, "[[row0,col0],...]"),
         ("cores", settings.cores, "a number"),
         ("memory_gb", settings.memory_gb, "a number of GiB"),
+        ("engine.workers", settings.engine.workers, "a number"),
         ("data.counts", settings.data.counts, "true, false"),
     ):
         if isinstance(value, str) and value != "auto":
             yield InputError(f"{name}: found {shown(value)}, expected {expected} or auto")
+    if (settings.engine.name == "dask") != (settings.engine.address is not None):
+        yield InputError(
+            f"engine.address: found {shown(settings.engine.address)}, expected that of a running "
+            "scheduler with engine=dask, and none with others"
+        )
     training = settings.optimizer.training_points
     if isinstance(training, str) and training != "all":
         yield InputError(

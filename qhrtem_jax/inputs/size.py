@@ -16,6 +16,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.memory import free_bytes
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import Settings
+from qhrtem_jax.io.run_folder import LARGE_BYTES
 from qhrtem_jax.matching.band import MOST_PIXELS
 from qhrtem_jax.matching.criteria import CRITERIA, SumOfSquares
 from qhrtem_jax.numerics import devices
@@ -164,7 +165,9 @@ def simulate(
         COMPILE_S["simulate"] + sizes.choice_s + vectors * (one * POINT_S + camera),
         (
             *sizes.shares(thick, slices),
-            Share(pixels * (12.0 * vectors + 150.0) + kept * vectors * 24.0, image),
+            # what is large lies on disk
+            Share(pixels * 150.0 + 2.0 * min(4.0 * pixels * vectors, LARGE_BYTES), image),
+            Share(min(8.0 * kept * vectors, LARGE_BYTES), image),
         ),
     )
 

@@ -1,4 +1,5 @@
-"""What a stage notes while it runs: history, progress, cost."""
+"""What a stage has at hand while it runs: where it notes history, progress and cost, and who
+computes."""
 
 import dataclasses
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from qhrtem_jax.engines import IN_PROCESS, Engine
 from qhrtem_jax.io.cost import Cost, Stopwatch
 from qhrtem_jax.io.run_folder import RunFolder
 
@@ -51,10 +53,16 @@ class Row:
 
 
 class Journal:
-    """Counts propagations and Jacobians, and writes history.csv."""
+    """Counts propagations and Jacobians, and writes history.csv; `engine` computes what can be
+    divided."""
 
-    def __init__(self, folder: RunFolder, report: Callable[[Progress], None]) -> None:
-        self.folder, self.report = folder, report
+    def __init__(
+        self,
+        folder: RunFolder,
+        report: Callable[[Progress], None],
+        engine: Engine = IN_PROCESS,
+    ) -> None:
+        self.folder, self.report, self.engine = folder, report, engine
         self.stopwatch = Stopwatch()
         self.evaluations = self.gradient_evaluations = 0
         self.best = float("inf")

@@ -1,9 +1,11 @@
-"""JSON objects from files that others may have written."""
+"""JSON objects: from files that others may have written, and of plain types to be written."""
 
 import json
 import math
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.files import MIB, read_text
@@ -64,3 +66,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"it holds {twice[:40]!r} twice")
     return content
+
+
+def plain(value: Any) -> Any:
+    """JSON types; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if hasattr(value, "tolist"):  # a JAX array
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,8 +1,8 @@
 """Arrays with names, coordinates and units, written as NetCDF4."""
 
 import dataclasses
-import io
 from collections.abc import Mapping
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
@@ -26,26 +26,34 @@ class Labelled:
     about: Mapping[str, str | float]
 
 
-def netcdf(content: Labelled) -> bytes:
-    """The content of a file."""
+PIECE_BYTES = 2**24
+"""Arrays go to the file in pieces of this size, and are compressed where they are one."""
+
+
+def write_netcdf(content: Labelled, file: BinaryIO) -> None:
+    """Write a file that is open for writing and reading."""
     import h5netcdf
     import h5py
 
-    memory = io.BytesIO()
-    with h5netcdf.File(memory, "w") as target:
+    with h5netcdf.File(file, "w") as target:
         target.attrs.update(content.about)
         for variable in content.variables.values():
             for dim, size in zip(variable.dims, variable.values.shape, strict=True):
                 if dim not in target.dimensions:
                     target.dimensions[dim] = size
         for name, variable in content.variables.items():
-            texts = variable.values.dtype == object
+            values = variable.values
+            texts = values.dtype == object
+            small = values.nbytes <= PIECE_BYTES
             made = target.create_variable(
                 name,
                 variable.dims,
-                dtype=h5py.string_dtype() if texts else variable.values.dtype,
-                **({} if texts or not variable.dims else {"compression": "gzip"}),
+                dtype=h5py.string_dtype() if texts else values.dtype,
+                **({"compression": "gzip"} if small and variable.dims and not texts else {}),
             )
-            made[...] = variable.values
+            step = len(values) if small and variable.dims else 1
+            if not variable.dims:
+                made[...] = values
+            for start in range(0, len(values) if variable.dims else 0, step):
+                made[start : start + step] = values[start : start + step]
             made.attrs.update(variable.about)
-    return memory.getvalue()

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from jaxtyping import Shaped
 
 from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import remove_parts, replacing
 from qhrtem_jax.io.files import place_of
-from qhrtem_jax.io.json_files import read_object
+from qhrtem_jax.io.json_files import plain, read_object
 from qhrtem_jax.io.models import AtomModel, model_texts
 from qhrtem_jax.io.seal import (
     CHECKSUM,
@@ -44,6 +45,10 @@ FINGERPRINT = "fingerprint"
 SCHEMA = "qhrtem_jax/result/1"
 FOLDER_SCHEMA = "qhrtem_jax/run/1"
 DAMAGED = ".damaged"
+SCRATCH = ".scratch.npy"
+
+LARGE_BYTES = 2**28
+"""Arrays of more lie on disk while they are made, and are not compressed."""
 
 _BEGINNINGS = re.compile(r"\.lock.*|\.manifest\.json\..*\.part")
 """What a run that was killed in its first moment leaves."""
@@ -156,14 +161,25 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """`result.json`, which ends a run."""
-        content = _plain(result) | {FINGERPRINT: self._fingerprint, "files": dict(self._sums)}
+        content = plain(result) | {FINGERPRINT: self._fingerprint, "files": dict(self._sums)}
         self.write_text(RESULT, json.dumps(sealed_json(content), indent=2, allow_nan=False) + "\n")
 
     def write_arrays(self, arrays: Arrays) -> None:
-        """`arrays.npz`, compressed."""
+        """`arrays.npz`, compressed where it is not large."""
+        large = sum(np.asarray(array).nbytes for array in arrays.values()) > LARGE_BYTES
         with self.open(ARRAYS) as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            (np.savez if large else np.savez_compressed)(file, **arrays)  # type: ignore[arg-type]
         self._sums[ARRAYS] = file_sum(self.path / ARRAYS)
+
+    def room(
+        self, name: str, shape: tuple[int, ...], dtype: type[np.generic]
+    ) -> Shaped[np.ndarray, "..."]:
+        """An array to be filled; a large one is a file of the folder until the run is done."""
+        if math.prod(shape) * np.dtype(dtype).itemsize <= LARGE_BYTES:
+            return np.empty(shape, dtype)
+        self._own(name + SCRATCH)
+        path = self._place(name + SCRATCH)
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
     def write_checkpoint(self, arrays: Arrays) -> None:
         with self.open(CHECKPOINT) as file:
@@ -195,8 +211,11 @@ class RunFolder:
             with self.open(name, durable=False) as file:
                 file.write(text.encode("utf-8"))
 
-    def remove_checkpoint(self) -> None:
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
+    def remove_scratch(self) -> None:
+        """What a run that is done needs no longer."""
+        for name in self._written:
+            if name == CHECKPOINT or name.endswith(SCRATCH):
+                (self.path / name).unlink(missing_ok=True)
 
     def figure_path(self, name: str) -> Path:
         """Where a figure is to be written, and its .pdf beside it."""
@@ -220,11 +239,14 @@ class RunFolder:
 
         **Raises:** `DamagedError` if they are not those that the result was written with.
         """
-        path = self.path / ARRAYS
-        known = self.read_result()["files"].get(ARRAYS)
+        self.check_arrays()
+        return read_own_npz(self.path / ARRAYS)
+
+    def check_arrays(self) -> None:
+        """**Raises:** `DamagedError` if `arrays.npz` is not what the result was written with."""
+        path, known = self.path / ARRAYS, self.read_result()["files"].get(ARRAYS)
         if not path.is_file() or not is_as_summed(path, known):
             raise DamagedError(f"{path} is not as it was written: its checksum differs")
-        return read_own_npz(path)
 
     def read_checkpoint(self) -> Arrays | None:
         """Arrays of an interrupted run, or None; a damaged checkpoint is set aside."""
@@ -251,7 +273,7 @@ class RunFolder:
             if result.get(FINGERPRINT) != self._fingerprint:
                 raise DamagedError(f"{self.path / RESULT} belongs to another run")
             if ARRAYS in result["files"]:
-                self.read_arrays()
+                self.check_arrays()
             whole = True
         except InputError as error:
             log.warning("%s: starting afresh", error)
@@ -376,20 +398,3 @@ def _remove_if_empty(folder: Path) -> None:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
-
-
-def _plain(value: Any) -> Any:
-    """JSON types; a number that is not finite becomes null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if hasattr(value, "tolist"):  # a JAX array
-        return _plain(np.asarray(value).tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -6,6 +6,7 @@ accelerators alike.
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -26,14 +27,20 @@ MOST_CORES = 16
 """Of a processor, where no number is asked for: each holds for itself what all compute with."""
 
 
+def usable_cores() -> list[int]:
+    """The processor's cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def share_cores(cores: int | str) -> None:
     """Make a device of each core, before JAX computes; `cores`: how many, `auto`: those that this
     process may use.
 
     **Raises:** `InputError` where this process has begun with another number.
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    chosen = min(usable or 1, MOST_CORES) if isinstance(cores, str) else cores
+    chosen = min(len(usable_cores()), MOST_CORES) if isinstance(cores, str) else cores
     try:
         jax.config.update("jax_num_cpu_devices", chosen)
     except RuntimeError:
@@ -43,6 +50,17 @@ def share_cores(cores: int | str) -> None:
                 f"cores: found {cores}, expected {found}, with which this process began (runs of "
                 "one process share it)"
             ) from None
+
+
+CACHE_VARIABLE = "QHRTEM_CACHE"
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs on disk, for later processes and those beside this one."""
+    folder = os.environ.get(CACHE_VARIABLE, str(Path.home() / ".cache" / "qhrtem_jax"))
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many are small
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 def count() -> int:

@@ -89,15 +89,15 @@ class Simulator(eqx.Module):
         self._check_thickness(vectors)
         return self._images(vectors)
 
-    def exit_waves(
-        self, vectors: Float[Array | np.ndarray, "batch parameters"]
-    ) -> Complex[Array, "batch rows cols"]:
-        """Exit waves in real space on the image grid, vacuum amplitude 1.
+    def exit_wave(self, vector: Float[Array, " parameters"]) -> Complex[Array, "rows cols"]:
+        """The exit wave in real space on the image grid, vacuum amplitude 1.
 
         **Raises:** `InputError` as `image` does.
         """
-        self._check_thickness(vectors)
-        return self._exit_waves(vectors)
+        self._check_thickness(vector)
+        parameters = self.typed(vector)
+        wave = self.wave_at_thickness(self.waves(parameters), parameters.thickness)
+        return jnp.fft.ifft2(wave, norm="forward")
 
     def _check_thickness(self, vectors: Float[Array | np.ndarray, "*batch parameters"]) -> None:
         if isinstance(vectors, Tracer):
@@ -120,17 +120,6 @@ class Simulator(eqx.Module):
         count = len(vectors)
         vectors = filled_up(jnp.asarray(vectors), devices.count())
         return over_devices(on_device, self, vectors)[:count]
-
-    @eqx.filter_jit
-    def _exit_waves(
-        self, vectors: Float[Array | np.ndarray, "batch parameters"]
-    ) -> Complex[Array, "batch rows cols"]:
-        def one(vector: Array) -> Array:
-            parameters = self.typed(vector)
-            wave = self.wave_at_thickness(self.waves(parameters), parameters.thickness)
-            return jnp.fft.ifft2(wave, norm="forward")
-
-        return jax.lax.map(one, vectors, batch_size=self.batch)
 
 
 def make_simulator(

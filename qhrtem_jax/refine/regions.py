@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from qhrtem_jax.engines import IN_PROCESS, Engine, together
 from qhrtem_jax.matching.likelihood import Likelihood, make_likelihood
 from qhrtem_jax.matching.noise import NoiseModel
-from qhrtem_jax.numerics import devices
-from qhrtem_jax.numerics.devices import over_devices
 from qhrtem_jax.physics.structured import StructuredSimulator
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.jacobian import structured_jacobian
@@ -70,11 +69,12 @@ class RegionModel(eqx.Module):
     """Simulator and noise that regions share. `targets` are the images that they are fitted to.
 
     Work goes through one compiled, vmapped program of `simulator.batch` regions at a time on each
-    device, so its compilation does not depend on how many regions there are.
+    device, so its compilation does not depend on how many regions there are; `engine` computes it.
     """
 
     simulator: StructuredSimulator
     likelihood: Likelihood
+    engine: Engine = eqx.field(static=True, default=IN_PROCESS)
 
     def residuals(
         self,
@@ -143,28 +143,10 @@ class RegionModel(eqx.Module):
         self, function: Callable[..., Any], common: tuple, *arrays: np.ndarray, tick: Tick = silent
     ) -> Any:
         """`function` of each item of `arrays`, a chunk of fixed size at a time."""
-        chunk = self.simulator.batch * devices.count()
-        dtype = self.simulator.dtype
-        count = len(arrays[0])
-        parts = []
-        for start in range(0, count, chunk):
-            index = np.minimum(np.arange(start, start + chunk), count - 1)
-            items = tuple(jnp.asarray(a[index], dtype) for a in arrays)
-            parts.append(_each(function, (self, *common), items))
-            tick(min(start + chunk, count), count)
-        return jax.tree.map(
-            lambda *leaves: np.concatenate([np.asarray(x, float) for x in leaves])[:count], *parts
-        )
-
-
-@eqx.filter_jit
-def _each(function: Callable[..., Any], common: tuple, items: tuple) -> Any:
-    """`function(*common, *item)` of each item."""
-
-    def on_device(common: tuple, items: tuple) -> Any:
-        return jax.vmap(lambda *item: function(*common, *item))(*items)
-
-    return over_devices(on_device, common, items)
+        alone = RegionModel(self.simulator, self.likelihood)  # workers have no engine
+        items = tuple(np.asarray(a, self.simulator.dtype) for a in arrays)
+        parts = self.engine.parts(function, (alone, *common), items, self.simulator.batch)
+        return together(parts, len(items[0]), tick)
 
 
 def _image(model: RegionModel, point: Array) -> Array:
@@ -221,10 +203,12 @@ def _variations(
     return Variations(vectors @ vectors.T, jacobian.T @ vectors.T, jacobian.T @ jacobian)
 
 
-def make_region_model(simulator: StructuredSimulator, noise: NoiseModel) -> RegionModel:
+def make_region_model(
+    simulator: StructuredSimulator, noise: NoiseModel, engine: Engine = IN_PROCESS
+) -> RegionModel:
     """A region model whose whitening follows `noise`."""
     likelihood = make_likelihood(noise, simulator.formation.camera.pixels, simulator.dtype)
-    return RegionModel(simulator, likelihood)
+    return RegionModel(simulator, likelihood, engine)
 
 
 def regions_at_once(simulator: StructuredSimulator, coordinates: int, budget_bytes: float) -> int:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from qhrtem_jax.engines import IN_PROCESS, Engine
 from qhrtem_jax.inputs.columns import bounds_of
 from qhrtem_jax.inputs.handover import HandedErrors, HandedImaging
 from qhrtem_jax.inputs.lattice import lattice_drift
@@ -59,6 +60,7 @@ class RegionsModel:
     targets: Float[np.ndarray, "regions rows cols"]
     shared: Shared  # what is not known of the given imaging parameters
     reference_drift: Float[np.ndarray, " 2"]  # lattice drift (x, y, nm) that the given A0 holds
+    engine: Engine
 
     @property
     def hidden(self) -> Bool[np.ndarray, "regions rows cols"]:
@@ -105,7 +107,9 @@ class RegionState:
     remarks: tuple[str, ...] = ()
 
 
-def regions_model(problem: RegionsProblem, imaging: HandedImaging) -> RegionsModel:
+def regions_model(
+    problem: RegionsProblem, imaging: HandedImaging, engine: Engine = IN_PROCESS
+) -> RegionsModel:
     """The model of regions with the given imaging parameters but for what is their own."""
     vector = imaging.vector
     settings, columns, layout = problem.settings, problem.specimen.columns, problem.layout
@@ -139,6 +143,7 @@ def regions_model(problem: RegionsProblem, imaging: HandedImaging) -> RegionsMod
         problem.targets,
         _shared(imaging.errors, bounds),
         _mean_drift(problem),
+        engine,
     )
 
 
@@ -204,7 +209,7 @@ def with_entrance(model: RegionsModel, entrance: int) -> RegionsModel:
 
 def fitter(model: RegionsModel, noise: NoiseModel) -> RegionModel:
     """Least squares of the regions with pixels weighed by `noise`."""
-    return make_region_model(model.simulator, noise)
+    return make_region_model(model.simulator, noise, model.engine)
 
 
 def exit_vector(

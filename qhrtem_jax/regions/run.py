@@ -27,7 +27,7 @@ from qhrtem_jax.reporting.spectrum import bands
 def run(problem: RegionsProblem, journal: Journal) -> RegionsResult:
     """Count the atoms of all regions."""
     assert problem.imaging is not None
-    model = regions_model(problem, problem.imaging)
+    model = regions_model(problem, problem.imaging, journal.engine)
     model, state = fit_regions(model, journal)
     entries = region_entries(model, state)
     simulations = fitter(model, state.noise).images(state.points)

@@ -69,7 +69,7 @@ class ProgressLine:
     def __call__(self, now: Standing) -> None:
         self.watch.progressed(f"{now.phase}, {now.part}" if now.part else now.phase)
         region = "" if now.length is None else f"region {now.length:.3f}"
-        best = f"{now.best_mse:.6f}"
+        best = f"{now.best_mse:.6f}" if now.best_mse < float("inf") else ""
         if self.live:
             if now.phase != self.phase:  # the time left is that of a phase
                 self.bar.reset(self.task)
@@ -90,8 +90,9 @@ class ProgressLine:
         left = "" if now.left_s is None else f", about {now.left_s:.0f} s left"
         budget = f"/{now.budget}" if now.budget else ""
         part = f", {now.part}" if now.part else ""
+        best = f", best MSE {best}" if best else ""
         self.say(
-            f"{now.phase}{part}: {now.evaluations}{budget} evaluations, best MSE {best}"
+            f"{now.phase}{part}: {now.evaluations}{budget} evaluations{best}"
             f"{', ' + region if region else ''}, {now.seconds:.0f} s{left}"
         )
 

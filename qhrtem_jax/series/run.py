@@ -35,7 +35,7 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
     """Fit all frames, then their numbers together."""
     regions = problem.first.regions
     assert regions.imaging is not None
-    fit = regions_model(regions, regions.imaging)
+    fit = regions_model(regions, regions.imaging, journal.engine)
     fit, counted = fit_regions(fit, journal)
     model = field_model(fit)
     begun = Standing(model, first_state(model, counted))

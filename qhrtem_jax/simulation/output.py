@@ -1,11 +1,11 @@
 """`simulate.out`: a plain copy of a run's arrays, where the user wants it."""
 
 import hashlib
-import io
+import shutil
 import tempfile
+import zipfile
 from pathlib import Path
-
-import numpy as np
+from typing import BinaryIO
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.atomic import replacing
@@ -36,21 +36,33 @@ def check_out(settings: SimulationSettings, folder: RunFolder) -> None:
 
 
 def write_out(settings: SimulationSettings, folder: RunFolder) -> None:
-    """Write the arrays of arrays.npz, which is compressed.
+    """Write the arrays of arrays.npz, which may be compressed, plainly.
 
     An interrupted run may have written it before; a file of anything else is not replaced.
     """
     if settings.simulate.out is None:
         return
     out = Path(settings.simulate.out)
-    arrays = folder.read_arrays()
+    folder.check_arrays()
     if out.exists() and not settings.overwrite:
-        content = io.BytesIO()
-        np.savez(content, **arrays)  # type: ignore[arg-type]
-        if sha256(out) == hashlib.sha256(content.getbuffer()).hexdigest():
-            return
+        with tempfile.TemporaryFile(dir=out.parent) as content:
+            _copy(folder.path / ARRAYS, content)
+            content.seek(0)
+            if sha256(out) == hashlib.file_digest(content, "sha256").hexdigest():
+                return
         raise InputError(
             f"simulate.out: {out} holds something else: use overwrite=true to replace it"
         )
     with replacing(out.resolve()) as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        _copy(folder.path / ARRAYS, file)
+
+
+def _copy(arrays: Path, file: BinaryIO) -> None:
+    """The arrays of an .npz file as `numpy.savez` writes them, a piece at a time."""
+    with zipfile.ZipFile(arrays) as source, zipfile.ZipFile(file, "w") as target:
+        for name in source.namelist():
+            with (
+                source.open(name) as content,
+                target.open(zipfile.ZipInfo(name), "w", force_zip64=True) as copy,
+            ):
+                shutil.copyfileobj(content, copy, 2**20)

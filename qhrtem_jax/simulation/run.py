@@ -1,13 +1,22 @@
 """Stage `simulate`: images (and exit waves) of a table of parameter vectors."""
 
-import jax.numpy as jnp
+import math
+from collections.abc import Callable
+
+import jax
 import numpy as np
+from jaxtyping import Array, Float, Inexact
 
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.reporting.result import grid_sizes, header
 from qhrtem_jax.simulation.problem import SimulationProblem
 from qhrtem_jax.simulation.result import Intensity, SimulationResult
+
+MOST_ROWS, BLOCK_PIXELS = 64, 2**22
+"""Rows of the table that a device simulates one after the other before it is asked again: as many,
+with fewer pixels than this in all."""
 
 
 def run(problem: SimulationProblem, journal: Journal) -> SimulationResult:
@@ -15,22 +24,69 @@ def run(problem: SimulationProblem, journal: Journal) -> SimulationResult:
 
     **Raises:** `NonFiniteError` if an image is not finite.
     """
-    vectors = jnp.asarray(problem.vectors, problem.simulator.dtype)
-    images = np.asarray(problem.simulator.images(vectors))
-    bad = np.flatnonzero(~np.all(np.isfinite(images), axis=(1, 2)))
-    if bad.size:
-        raise NonFiniteError(f"the image of table row {bad[0] + 1} is not finite")
-    arrays: dict[str, np.ndarray] = {"image": images.astype(np.float32)}
+    images = _stack(problem, problem.simulator, block_images, "image", np.float32, journal)
+    arrays: dict[str, np.ndarray] = {"image": images}
     if problem.wave_simulator is not None:
-        waves = np.asarray(problem.wave_simulator.exit_waves(vectors))
-        arrays["exit_wave"] = waves.astype(np.complex64)
-    journal.count(evaluations=len(images))
+        arrays["exit_wave"] = _stack(
+            problem, problem.wave_simulator, block_waves, "exit_wave", np.complex64, journal
+        )
     return SimulationResult(
         **header(problem.settings, problem.reader),
         warnings=problem.warnings,
         grid=grid_sizes(problem.choice),
         images=len(images),
-        intensity=Intensity(float(np.mean(images)), float(np.min(images)), float(np.max(images))),
+        intensity=Intensity(
+            float(np.mean([np.mean(image, dtype=float) for image in images])),
+            float(min(np.min(image) for image in images)),
+            float(max(np.max(image) for image in images)),
+        ),
         cost=journal.cost(),
         arrays=arrays,
     )
+
+
+def block_images(
+    simulator: Simulator, vectors: Float[Array, "rows parameters"]
+) -> Float[Array, "rows pixel_rows pixel_cols"]:
+    """Images of some rows of the table, on one device."""
+    return jax.lax.map(simulator.image, vectors, batch_size=simulator.batch)
+
+
+def block_waves(
+    simulator: Simulator, vectors: Float[Array, "rows parameters"]
+) -> Inexact[Array, "rows grid_rows grid_cols"]:
+    """Exit waves of some rows of the table, on one device."""
+    return jax.lax.map(simulator.exit_wave, vectors, batch_size=simulator.batch)
+
+
+def _stack(
+    problem: SimulationProblem,
+    simulator: Simulator,
+    function: Callable[..., Array],
+    name: str,
+    dtype: type[np.generic],
+    journal: Journal,
+) -> np.ndarray:
+    """What `function` makes of all rows of the table; the memory holds a few blocks of them."""
+    count, shape = len(problem.vectors), simulator.formation.camera.pixels
+    rows = max(1, min(MOST_ROWS, count, BLOCK_PIXELS // math.prod(shape)))
+    blocks = -(-count // rows)
+    every = np.minimum(np.arange(blocks * rows), count - 1).reshape(blocks, rows)
+    vectors = problem.vectors[every].astype(simulator.dtype)
+    tick, done, stack = journal.tick(name.replace("_", " "), "images"), 0, None
+    for here, part in journal.engine.parts(function, (simulator,), (vectors,), 1):
+        found = np.asarray(part)
+        found = found.reshape(-1, *found.shape[2:])
+        if stack is None:
+            stack = journal.folder.room(name, (count, *found.shape[1:]), dtype)
+        first = here.start * rows
+        last = min(here.stop * rows, count)
+        bad = np.flatnonzero(~np.all(np.isfinite(found[: last - first]), axis=(1, 2)))
+        if bad.size:
+            raise NonFiniteError(f"the image of table row {first + bad[0] + 1} is not finite")
+        stack[first:last] = found[: last - first]
+        journal.count(evaluations=last - first)
+        done += last - first
+        tick(done, count)
+    assert stack is not None
+    return stack

@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
@@ -42,6 +43,6 @@ def test_exit_waves(scattering):
         precision="float64",
     )
     vectors = np.stack([crystal.vector(absorption=0.0, thickness=t) for t in (6, 16)])
-    waves = np.asarray(simulator.exit_waves(vectors))
+    waves = np.asarray(jax.vmap(simulator.exit_wave)(vectors))
     for wave, reference in zip(waves, theirs, strict=True):
         assert np.sqrt(np.mean(np.abs(wave - reference) ** 2)) < 1e-5

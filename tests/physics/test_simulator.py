@@ -39,14 +39,14 @@ def test_absorption_takes_what_its_share_of_the_potential_takes():
     """To first order the mean intensity falls by 2 a sum_slices <phase |wave|^2>."""
     slices, simulator = 12, crystal.simulator()
     vectors = [crystal.vector(absorption=0.0, thickness=t) for t in range(1, slices)]
-    before = np.abs(np.asarray(simulator.exit_waves(jnp.asarray(np.stack(vectors))))) ** 2
+    before = np.abs(np.asarray(jax.vmap(simulator.exit_wave)(jnp.asarray(np.stack(vectors))))) ** 2
     before = np.concatenate([np.ones((1, *before.shape[1:])), before])
     phases = np.asarray(simulator.phases)[np.asarray(simulator.sequence)[:slices]]
     expected = -2.0 * np.sum(np.mean(phases * before, axis=(1, 2)))
 
     def mean(absorption):
         vector = crystal.vector(absorption=absorption, thickness=slices)
-        return np.mean(np.abs(simulator.exit_waves(jnp.asarray(vector)[None])) ** 2)
+        return np.mean(np.abs(simulator.exit_wave(jnp.asarray(vector))) ** 2)
 
     slope = (mean(1e-3) - mean(-1e-3)) / 2e-3
     assert slope == pytest.approx(expected, rel=0.01)
@@ -273,7 +273,11 @@ def test_zero_high_tension_is_refused():
 def test_a_thickness_beyond_the_slices_is_refused_never_clipped(thickness):
     simulator = crystal.simulator()
     vectors = np.stack([crystal.vector(), crystal.vector(thickness=thickness)])
-    for compute in (simulator.images, simulator.exit_waves, lambda v: simulator.image(v[1])):
+    for compute in (
+        simulator.images,
+        lambda v: simulator.exit_wave(v[1]),
+        lambda v: simulator.image(v[1]),
+    ):
         with pytest.raises(InputError, match="expected 1 to 20"):
             compute(jnp.asarray(vectors))
     traced = np.asarray(jax.jit(lambda v: simulator.images(v))(jnp.asarray(vectors)))

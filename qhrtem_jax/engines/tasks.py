@@ -1,0 +1,68 @@
+"""What other processes do: they make themselves ready, and compute a part of the work."""
+
+import functools
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Shaped
+
+from qhrtem_jax.engines.engine import each, first
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.numerics import devices
+from qhrtem_jax.numerics.devices import filled_up
+from qhrtem_jax.version import VERSION
+
+KNOWN = 4
+"""Simulators that a worker keeps: tasks that follow each other mostly have the same."""
+
+
+def compute(work: bytes, version: str, items: tuple[Shaped[np.ndarray, "..."], ...]) -> Any:
+    """A task: the function and what is common to all items in `work` (pickled), of each item.
+
+    **Raises:** `InputError` where this worker is of another version than the process that asks.
+    """
+    require(version)
+    ready()
+    function, common = _unpacked(work)
+    count = len(items[0])
+    whole = tuple(filled_up(jnp.asarray(a), devices.count()) for a in items)
+    return jax.tree.map(np.asarray, first(each(function, common, whole), count))
+
+
+@functools.lru_cache(KNOWN)
+def _unpacked(work: bytes) -> Any:
+    return pickle.loads(work)
+
+
+def require(version: str) -> None:
+    """**Raises:** `InputError` where this process has another version of the package."""
+    if version != VERSION:
+        raise InputError(
+            f"engine: a worker has qhrtem_jax {VERSION}, expected {version}, as the process "
+            "that asks: install the same on all machines, and start the workers again"
+        )
+
+
+@functools.cache
+def ready() -> None:
+    """Make this process compute as the one that asks does."""
+    jax.config.update("jax_enable_x64", True)
+    devices.keep_compiled()
+
+
+def own(cores: Sequence[int]) -> None:
+    """Keep this process to some of the processor's cores, each a device of JAX, before it computes;
+    whoever asks decides what becomes of it on Ctrl-C."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    devices.share_cores(len(cores))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ready()
