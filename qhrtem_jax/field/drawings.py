@@ -8,10 +8,13 @@ from jaxtyping import Shaped
 from matplotlib.figure import Figure
 
 from qhrtem_jax.field.result import FieldEntry
+from qhrtem_jax.io.models import AtomModel
 from qhrtem_jax.io.seal import Arrays
 from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.physics.scattering import atomic_number
 from qhrtem_jax.regions.drawings import draw_counts, species_legend
 from qhrtem_jax.reporting import figures
+from qhrtem_jax.reporting.columns import species_colours
 from qhrtem_jax.reporting.figures import save
 from qhrtem_jax.reporting.numbers import with_error
 from qhrtem_jax.reporting.page import Table
@@ -153,3 +156,45 @@ def displacement_table(rois: Sequence[FieldEntry]) -> Table | None:
             row += [with_error(polar.Px, polar.std_Px), with_error(polar.Py, polar.std_Py)]
         rows.append(row)
     return Table("Displacements and polarisation", head, rows) if rows else None
+
+
+MOST_DRAWN = 20_000
+"""Atoms of a figure; a larger model shows every other one, or fewer."""
+
+
+def model_views(path: Path, model: AtomModel, columns: Columns) -> None:
+    """Like the paper's Fig. 3 (f): the model in perspective, and from the side, along x and y; the
+    beam goes down."""
+    every = -(-len(model.atoms.symbols) // MOST_DRAWN)
+    symbols = np.array(model.atoms.symbols)[::every]
+    place = (model.atoms.positions * np.array(model.size_nm))[::every]
+    colours = species_colours(columns)
+    figure = Figure(figsize=(9.5, 5.5), layout="constrained")
+    grid = figure.add_gridspec(1, 3, width_ratios=(1.6, 1.0, 1.0))
+    solid = figure.add_subplot(grid[0], projection="3d")
+    sides = [figure.add_subplot(grid[k]) for k in (1, 2)]
+    for symbol, colour in colours.items():
+        x, y, z = place[symbols == symbol].T
+        size = 3.0 * atomic_number(symbol) ** 0.5
+        solid.scatter(x, y, z, s=size, c=colour, depthshade=True, label=symbol)
+        for axis, along in zip(sides, (x, y), strict=True):
+            axis.scatter(along, z, s=size, color=colour, alpha=0.4, lw=0)
+    extent = np.ptp(place, axis=0) + 0.1
+    solid.set_box_aspect(extent)
+    solid.view_init(elev=20.0, azim=-60.0)
+    solid.invert_zaxis()
+    for set_label, name in (
+        (solid.set_xlabel, "x (nm)"),
+        (solid.set_ylabel, "y (nm)"),
+        (solid.set_zlabel, "z (nm)"),
+    ):
+        set_label(name, fontsize=8)
+    solid.tick_params(labelsize=7)
+    solid.locator_params(axis="x", nbins=3)
+    solid.locator_params(axis="y", nbins=3)
+    solid.legend(fontsize=8, loc="upper left")
+    for axis, name in zip(sides, "xy", strict=True):
+        axis.set(xlabel=f"{name} (nm)", ylabel="z (nm)", aspect="equal")
+        axis.invert_yaxis()
+        axis.set_title(f"seen along {'yx'['xy'.index(name)]}", fontsize=9)
+    save(figure, path)

@@ -1,6 +1,12 @@
 """The page of a stitch run."""
 
-from qhrtem_jax.field.drawings import displacement_table, field_images, model_map, property_maps
+from qhrtem_jax.field.drawings import (
+    displacement_table,
+    field_images,
+    model_map,
+    model_views,
+    property_maps,
+)
 from qhrtem_jax.field.result import FieldResult
 from qhrtem_jax.regions.closely import marked
 from qhrtem_jax.regions.drawings import intensities_table, regions_table
@@ -39,6 +45,11 @@ def page(result: FieldResult) -> Page:
                 "model",
                 "Regions and numbers of atoms on the image (faint: it cannot decide)",
                 lambda path: model_map(path, rois, result.cell, sampling, arrays["experiment"]),
+            ),
+            Drawing(
+                "views",
+                "The model in perspective, and from the side; the beam goes down",
+                lambda path: model_views(path, model, result.cell),
             ),
             Drawing(
                 "maps",
