@@ -16,7 +16,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.memory import free_bytes
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import Settings
-from qhrtem_jax.io.run_folder import LARGE_BYTES
+from qhrtem_jax.io.large_arrays import LARGE_BYTES
 from qhrtem_jax.matching.band import MOST_PIXELS
 from qhrtem_jax.matching.criteria import CRITERIA, SumOfSquares
 from qhrtem_jax.numerics import devices

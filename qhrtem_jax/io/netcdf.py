@@ -7,6 +7,8 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
+from qhrtem_jax.io.large_arrays import PIECE_BYTES, pieces
+
 
 @dataclasses.dataclass(frozen=True)
 class Variable:
@@ -26,12 +28,8 @@ class Labelled:
     about: Mapping[str, str | float]
 
 
-PIECE_BYTES = 2**24
-"""Arrays go to the file in pieces of this size, and are compressed where they are one."""
-
-
 def write_netcdf(content: Labelled, file: BinaryIO) -> None:
-    """Write a file that is open for writing and reading."""
+    """Write a file that is open for writing and reading; what is large is not compressed."""
     import h5netcdf
     import h5py
 
@@ -51,9 +49,9 @@ def write_netcdf(content: Labelled, file: BinaryIO) -> None:
                 dtype=h5py.string_dtype() if texts else values.dtype,
                 **({"compression": "gzip"} if small and variable.dims and not texts else {}),
             )
-            step = len(values) if small and variable.dims else 1
-            if not variable.dims:
+            if small:
                 made[...] = values
-            for start in range(0, len(values) if variable.dims else 0, step):
-                made[start : start + step] = values[start : start + step]
+            else:
+                for here, part in pieces(values):
+                    made[here] = part
             made.attrs.update(variable.about)

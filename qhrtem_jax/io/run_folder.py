@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import logging
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import remove_parts, replacing
 from qhrtem_jax.io.files import place_of
 from qhrtem_jax.io.json_files import plain, read_object
+from qhrtem_jax.io.large_arrays import room, write_npz
 from qhrtem_jax.io.models import AtomModel, model_texts
 from qhrtem_jax.io.seal import (
     CHECKSUM,
@@ -46,9 +46,6 @@ SCHEMA = "qhrtem_jax/result/1"
 FOLDER_SCHEMA = "qhrtem_jax/run/1"
 DAMAGED = ".damaged"
 SCRATCH = ".scratch.npy"
-
-LARGE_BYTES = 2**28
-"""Arrays of more lie on disk while they are made, and are not compressed."""
 
 _BEGINNINGS = re.compile(r"\.lock.*|\.manifest\.json\..*\.part")
 """What a run that was killed in its first moment leaves."""
@@ -166,20 +163,16 @@ class RunFolder:
 
     def write_arrays(self, arrays: Arrays) -> None:
         """`arrays.npz`, compressed where it is not large."""
-        large = sum(np.asarray(array).nbytes for array in arrays.values()) > LARGE_BYTES
         with self.open(ARRAYS) as file:
-            (np.savez if large else np.savez_compressed)(file, **arrays)  # type: ignore[arg-type]
+            write_npz(file, arrays)
         self._sums[ARRAYS] = file_sum(self.path / ARRAYS)
 
     def room(
         self, name: str, shape: tuple[int, ...], dtype: type[np.generic]
     ) -> Shaped[np.ndarray, "..."]:
         """An array to be filled; a large one is a file of the folder until the run is done."""
-        if math.prod(shape) * np.dtype(dtype).itemsize <= LARGE_BYTES:
-            return np.empty(shape, dtype)
         self._own(name + SCRATCH)
-        path = self._place(name + SCRATCH)
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        return room(self._place(name + SCRATCH), shape, np.dtype(dtype))
 
     def write_checkpoint(self, arrays: Arrays) -> None:
         with self.open(CHECKPOINT) as file:

@@ -1,14 +1,17 @@
 """What disordered layers would add to the images of regions, for `matching.weights`."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from qhrtem_jax.matching.speckle import UNEXPLAINED, power_in_cosines
 from qhrtem_jax.matching.weights import PossibleLayers
 from qhrtem_jax.physics.columns import Sites
 from qhrtem_jax.physics.disordered_layer import DisorderedLayers
+from qhrtem_jax.physics.parameters import Formation
+from qhrtem_jax.physics.structured import StructuredSimulator
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.regions import RegionModel
 
@@ -43,6 +46,14 @@ def possible_layers(
     return PossibleLayers(spectra, fit.jacobians(coordinates, few), np.asarray(host.precision))
 
 
+@eqx.filter_jit
+def _seen(
+    simulator: StructuredSimulator, point: Float[Array, " point"]
+) -> tuple[Complex[Array, "rows cols"], Formation]:
+    """(the wave behind the region, how its image is formed)."""
+    return simulator.wave(point), simulator.typed(point).formation
+
+
 def _powers(
     layers: DisorderedLayers,
     fit: RegionModel,
@@ -58,7 +69,7 @@ def _powers(
         jnp.asarray(int(n) * nm, dtype) for n in (sites.stack - last, last - first)
     )
     placed = jnp.asarray(point, dtype)
-    wave, formation = simulator.wave(placed), simulator.typed(placed).formation
+    wave, formation = _seen(simulator, placed)
     down, along = layers.tiles
 
     def power(images: Array) -> Float[np.ndarray, "*n rows cols"]:

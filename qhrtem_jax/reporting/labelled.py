@@ -41,7 +41,7 @@ def labelled(result: Result) -> Labelled | None:
     for name, image in images.items():
         if image.shape == shape:
             about = {"units": INTENSITY, "long_name": IMAGES[name]}
-            variables[name] = Variable(dims, np.asarray(image, np.float32), about)
+            variables[name] = Variable(dims, np.asanyarray(image, np.float32), about)
     variables |= _parameters(content.get("parameters"))
     variables |= _numbers(content.get("rois"))
     known = {"title": f"qhrtem_jax, stage {result.stage}", "source": _version(content)}

@@ -49,7 +49,8 @@ def live_page(
         text = _page(step, now, best, picture[0])
         written[0] = time.monotonic()  # a picture takes time, too
         for folder in folders:
-            folder.write_text("report.html", text)
+            with folder.open("report.html", durable=False) as file:
+                file.write(text.encode("utf-8"))
 
     return tell
 

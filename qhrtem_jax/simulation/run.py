@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Inexact
 
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.io.large_arrays import forget, pieces
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.reporting.result import grid_sizes, header
 from qhrtem_jax.simulation.problem import SimulationProblem
@@ -35,14 +36,18 @@ def run(problem: SimulationProblem, journal: Journal) -> SimulationResult:
         warnings=problem.warnings,
         grid=grid_sizes(problem.choice),
         images=len(images),
-        intensity=Intensity(
-            float(np.mean([np.mean(image, dtype=float) for image in images])),
-            float(min(np.min(image) for image in images)),
-            float(max(np.max(image) for image in images)),
-        ),
+        intensity=_intensity(images),
         cost=journal.cost(),
         arrays=arrays,
     )
+
+
+def _intensity(images: np.ndarray) -> Intensity:
+    sums, lows, highs = zip(
+        *((np.sum(part, dtype=float), part.min(), part.max()) for _, part in pieces(images)),
+        strict=True,
+    )
+    return Intensity(float(sum(sums)) / images.size, float(min(lows)), float(max(highs)))
 
 
 def block_images(
@@ -85,6 +90,7 @@ def _stack(
         if bad.size:
             raise NonFiniteError(f"the image of table row {first + bad[0] + 1} is not finite")
         stack[first:last] = found[: last - first]
+        forget(stack)
         journal.count(evaluations=last - first)
         done += last - first
         tick(done, count)
