@@ -1,9 +1,9 @@
 """Make wedges with known truth: fields of BaTiO3 [110] below vacuum, simulated with abTEM.
 
-    python -m benchmarks.references.make_wedges --out runs/wedges.npz [--seed 1] [--count 16]
+    python -m benchmarks.references.make_wedges --out runs/wedges.npz [--seed 1] [--count 16] [--shown 3 3]
 
-As `make_experiments` and `make_field`, whose conventions hold here. A wedge is a row of vacuum above 3 x 3 regions; more
-crystal stands below and on both sides. Depth, roughness, tilt, imaging parameters and noise are drawn. Eight wedges are
+As `make_experiments` and `make_field`, whose conventions hold here. A wedge is a row of vacuum above 3 x 3 regions, or as
+many as `--shown` says; more crystal stands below and on both sides. Depth, roughness, tilt, imaging parameters and noise are drawn. Eight wedges are
 as the cell and the camera say that come with them; four are not, and four lie between amorphous layers (`OTHERWISE`).
 The file has `noisy` (n, rows, cols);
 `truth`, a JSON each, with the names of `synthetic_field.npz`; `cel`, `mtf`,
@@ -29,12 +29,11 @@ from benchmarks.references.make_field import Chain, Region, sites_below
 ROI_PX = (45, 64)
 SAMPLING_NM = 0.00887
 SHOWN = (3, 3)
-CELLS = (6, 5)  # rows (vacuum, those shown, one more, vacuum) and columns (one more on either side)
 GPTS_PER_CELL = (96, 68)  # x and y
 SIZE_NM = (2.0**0.5 * bto.LATTICE_NM, bto.LATTICE_NM)
 SLICE_NM = SIZE_NM[0] / sto.SLICES_PER_CELL
 NOISE_VARIANCE = (1e-4, 8e-4)
-THICKNESS, STEP = (6, 12), (2, 5)  # slices of the first row, and how many more each row has
+THICKNESS, STEP = (6, 12), (4, 10)  # slices of the first row, and how many more the last one has
 MOST = 26  # slices of a region
 ROUGHNESS = (0.1, 0.6)  # share of the chains that have an atom more or less
 DISPLACED_PM = (2.0, 5.0)  # of Ti along y, per row
@@ -73,8 +72,14 @@ class Wedge:
     truth: sto.Truth
     regions: dict[tuple[int, int], Region]
     noise_variance: float
+    shown: tuple[int, int]
     mtf_scale: float = 1.0
     b_scale: float = 1.0
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows (vacuum, those shown, one more, vacuum) and columns (one more on either side) of the supercell."""
+        return self.shown[0] + 3, self.shown[1] + 2
 
     @property
     def slices(self) -> int:
@@ -82,15 +87,18 @@ class Wedge:
         return max(region.exit for region in self.regions.values())
 
 
-def draw(generator: np.random.Generator, kind: str) -> Wedge:
+def draw(generator: np.random.Generator, kind: str, shown: tuple[int, int] = SHOWN) -> Wedge:
     """A wedge."""
     truth = bto.draw(generator, wide=False)
     rough = generator.uniform(*ROUGHNESS)
-    first, step = generator.integers(*THICKNESS, endpoint=True), generator.uniform(*STEP)
+    first, step = (
+        generator.integers(*THICKNESS, endpoint=True),
+        generator.uniform(*STEP) / (shown[0] - 1),
+    )
     displaced = generator.uniform(*DISPLACED_PM)
     regions = {}
-    for row in range(1, CELLS[0] - 1):
-        for col in range(CELLS[1]):
+    for row in range(1, shown[0] + 2):
+        for col in range(shown[1] + 2):
             entrance = sto.SLICES_PER_CELL * int(generator.integers(0, 2))
             flat = min(int(first + step * (row - 1) + generator.integers(-1, 2)), MOST)
             counts = {}
@@ -104,7 +112,9 @@ def draw(generator: np.random.Generator, kind: str) -> Wedge:
                 along = displaced * row if ("Ti", x, y) in CHAINS else 0.0
                 shifts[x, y] = (float(dx), float(dy - along))
             regions[row, col] = Region(entrance, counts, shifts)
-    wedge = Wedge(kind, truth, regions, float(np.exp(generator.uniform(*np.log(NOISE_VARIANCE)))))
+    wedge = Wedge(
+        kind, truth, regions, float(np.exp(generator.uniform(*np.log(NOISE_VARIANCE)))), shown
+    )
     aberrations = {**truth.aberrations, "A0": 0j}
     return dataclasses.replace(
         wedge,
@@ -117,7 +127,7 @@ def draw(generator: np.random.Generator, kind: str) -> Wedge:
 def supercell(wedge: Wedge, vibration: np.random.Generator | None = None) -> Cell:
     """The specimen; with `vibration`, a configuration of displaced atoms without Debye-Waller factors. The first region
     of the frame stands in the second row and the first column."""
-    rows, cols = CELLS
+    rows, cols = wedge.cells
     atoms = []
     for (row, col), region in wedge.regions.items():
         for chain in CHAINS:
@@ -136,16 +146,16 @@ def supercell(wedge: Wedge, vibration: np.random.Generator | None = None) -> Cel
                         0.0 if vibration is not None else b_factor,
                     )
                 )
-    return Cell(_size(wedge.slices), wedge.slices, tuple(atoms))
+    return Cell(_size(wedge, wedge.slices), wedge.slices, tuple(atoms))
 
 
-def _size(slices: int) -> tuple[float, float, float]:
-    return CELLS[1] * SIZE_NM[0], CELLS[0] * SIZE_NM[1], slices * SLICE_NM
+def _size(wedge: Wedge, slices: int) -> tuple[float, float, float]:
+    return wedge.cells[1] * SIZE_NM[0], wedge.cells[0] * SIZE_NM[1], slices * SLICE_NM
 
 
 def between_layers(wedge: Wedge, cell: Cell, generator: np.random.Generator) -> Cell:
     """The specimen between two layers of atoms at random, which follow its faces."""
-    rows, cols = CELLS
+    rows, cols = wedge.cells
     atoms = [atom._replace(slice_index=atom.slice_index + LAYER_SLICES) for atom in cell.atoms]
     volume = SIZE_NM[0] * SIZE_NM[1] * LAYER_SLICES * SLICE_NM
     for (row, col), region in wedge.regions.items():
@@ -158,12 +168,12 @@ def between_layers(wedge: Wedge, cell: Cell, generator: np.random.Generator) -> 
                     b_factor = bto.B_FACTORS_NM2.get(kind, CARBON_B_NM2)
                     atoms.append(Atom(atomic_numbers[kind], *place, depth, b_factor))
     slices = cell.n_slices + 2 * LAYER_SLICES
-    return Cell(_size(slices), slices, tuple(atoms))
+    return Cell(_size(wedge, slices), slices, tuple(atoms))
 
 
 def record(wedge: Wedge, generator: np.random.Generator) -> np.ndarray:
     """The camera's image without noise."""
-    gpts = (GPTS_PER_CELL[0] * CELLS[1], GPTS_PER_CELL[1] * CELLS[0])
+    gpts = (GPTS_PER_CELL[0] * wedge.cells[1], GPTS_PER_CELL[1] * wedge.cells[0])
     thermal = wedge.kind == "phonons"
     cells = [supercell(wedge, generator) for _ in range(CONFIGURATIONS)] if thermal else []
     cells = cells or [supercell(wedge)]
@@ -180,7 +190,7 @@ def record(wedge: Wedge, generator: np.random.Generator) -> np.ndarray:
         ],
         axis=0,
     )
-    frame = sto.Frame(ROI_PX[0] * (SHOWN[0] + 1), ROI_PX[1] * SHOWN[1], SAMPLING_NM)
+    frame = sto.Frame(ROI_PX[0] * (wedge.shown[0] + 1), ROI_PX[1] * wedge.shown[1], SAMPLING_NM)
     mtf = sto.camera_mtf()
     f = np.linspace(0.0, 1.0, len(mtf))
     return sto.record(intensity, cells[0], truth, frame, np.interp(f * wedge.mtf_scale, f, mtf))
@@ -212,7 +222,7 @@ def description(wedge: Wedge) -> dict:
                 "shift_pm": [[round(s, 4) for s in region.shift_pm[place]] for place in places],
             }
             for (row, col), region in wedge.regions.items()
-            if 1 <= row <= SHOWN[0] and 1 <= col <= SHOWN[1]
+            if 1 <= row <= wedge.shown[0] and 1 <= col <= wedge.shown[1]
         ],
     }
 
@@ -222,11 +232,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=16)
+    parser.add_argument(
+        "--shown", type=int, nargs=2, default=SHOWN, help="rows and columns of regions"
+    )
     options = parser.parse_args()
     images, truths = [], []
     for k, child in enumerate(np.random.SeedSequence(options.seed).spawn(options.count)):
         generator = np.random.default_rng(child)
-        wedge = draw(generator, OTHERWISE.get(k, "as modelled"))
+        wedge = draw(generator, OTHERWISE.get(k, "as modelled"), tuple(options.shown))
         with abtem.config.set({**DETERMINISTIC, **HARD_APERTURE}):
             clean = record(wedge, generator)
         noisy = clean + sto.correlated_noise(clean.shape, wedge.noise_variance, generator)
