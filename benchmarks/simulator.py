@@ -38,7 +38,7 @@ SLICES = 20
 FRAME = Frame((45, 64), (0.00887, 0.00887))
 
 
-def paired(first: Callable[[], None], second: Callable[[], None], repeats: int) -> dict:
+def paired(first: Callable[[], object], second: Callable[[], object], repeats: int) -> dict:
     """Seconds of two functions called in turn, after a warm-up: medians and the median ratio."""
     first(), second()
     times = np.empty((repeats, 2))
