@@ -10,7 +10,7 @@ from qhrtem_jax.field.model import FieldModel, JointState, free_coordinates
 from qhrtem_jax.field.properties import displacements, polarisation, surfaces
 from qhrtem_jax.field.result import FieldEntry
 from qhrtem_jax.field.simulate import cut, lattice_offsets
-from qhrtem_jax.matching.weights import error_scale
+from qhrtem_jax.matching.weights import ErrorScale, error_scale
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.uncertainty import (
     determined_std,
@@ -27,12 +27,13 @@ from qhrtem_jax.reporting.result import Correlation, correlations_of
 
 @dataclasses.dataclass(frozen=True)
 class SharedErrors:
-    """Errors of the imaging parameters that all regions share, by name (None: not determined), and
-    the strong correlations among them."""
+    """Errors of the imaging parameters that all regions share, by name (None: not determined), the
+    strong correlations among them, and what makes errors of the normal equations those."""
 
     std_noise: dict[str, float | None]
     std: dict[str, float | None]
     correlations: tuple[Correlation, ...]
+    scale: ErrorScale
 
 
 def as_field_entry(entry: RegionEntry) -> FieldEntry:
@@ -132,4 +133,4 @@ def refined_entries(
     std = {n: None if s is None else s * known.misfit for n, s in std_noise.items()}
     determined = np.array([s is not None for s in std_noise.values()])
     correlations = strong_correlations(shared_covariance, names, determined)
-    return tuple(entries), SharedErrors(std_noise, std, correlations_of(correlations))
+    return tuple(entries), SharedErrors(std_noise, std, correlations_of(correlations), known)

@@ -62,6 +62,18 @@ class ArrowSystem:
         shared_still = ~np.logical_and.outer(self.shared_active, self.shared_active)
         return np.where(still, np.nan, own), np.where(shared_still, np.nan, shared)
 
+    def of_shared(
+        self,
+    ) -> tuple[Float[np.ndarray, "shared shared"], Float[np.ndarray, " shared"]]:
+        """(half the Hessian, half the gradient) by the shared coordinates, own ones at their best,
+        without the priors of the shared ones; 0 for those that do not move."""
+        _, through, schur = self._factors(0.0)
+        free = self.shared_active.astype(float)
+        own_pull = self._own_pull()
+        slope = np.sum(self.gradient[:, own_pull.shape[1] :], axis=0) * free
+        slope = slope - np.einsum("rls,rl->s", through, own_pull)
+        return schur - np.diag(free * self.shared_precision + (1.0 - free)), slope
+
     def eliminated(
         self, damping: float
     ) -> tuple[

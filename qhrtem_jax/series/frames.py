@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from qhrtem_jax.field.counting import settle
 from qhrtem_jax.field.linear import integer_model, linearise
-from qhrtem_jax.field.model import FieldModel, JointState, field_model, whole_numbers, with_image
+from qhrtem_jax.field.model import FieldModel, JointState, field_model, whole_numbers
 from qhrtem_jax.field.relaxation import again
 from qhrtem_jax.field.simulate import snapped
 from qhrtem_jax.field.sweep import fixed, pool
@@ -34,6 +34,10 @@ trades against the shift of the whole."""
 
 SWEEPS = 2
 """Of each frame, from where the one before ended."""
+
+
+LATER_SWEEPS = 1
+"""With the microscope of all frames, which is nearly the first one's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +63,26 @@ def steady(model: FieldModel, before: JointState) -> FieldModel:
     return field_model(dataclasses.replace(regions, bounds=bounds))
 
 
-def fit_frame(
+def follow_frame(
     model: FieldModel,
-    frame: Float[np.ndarray, "rows cols"],
     before: JointState,
     moved_nm: Float[np.ndarray, " 2"],
     journal: Journal,
     phase: str,
-) -> FrameFit:
-    """Fit a frame from the state of the one `before`, against which its image is shifted by
-    `moved_nm` (x, y); numbers as they are."""
-    here = with_image(steady(model, before), frame)
+) -> JointState:
+    """Fit a frame (the image of `model`) from the state of the one `before`, against which its
+    image is shifted by `moved_nm` (x, y); numbers and microscope as they are."""
+    here = steady(model, before)
     points = snapped(here, before)
     points[:, SHIFT] += moved_nm
     state = dataclasses.replace(before, points=points, system=None)
-    state = again(here, state, journal, phase, fixed(state, whole=True), SWEEPS)
+    return again(here, state, journal, phase, fixed(state, whole=True), SWEEPS)
+
+
+def count_frame(model: FieldModel, state: JointState, journal: Journal, phase: str) -> FrameFit:
+    """A frame whose microscope is that of all frames, fitted again, and its numbers."""
+    here = steady(model, state)
+    state = again(here, state, journal, phase, fixed(state, whole=True), LATER_SWEEPS)
     linear = linearise(here, state, journal)
     state, _ = settle(linear, state, journal, phase)
     return FrameFit(here, state, integer_model(linear, state, journal))

@@ -8,7 +8,7 @@ from qhrtem_jax.field.checkpoint import Standing
 from qhrtem_jax.field.counting import FieldCounts, certify
 from qhrtem_jax.field.entries import SharedErrors, refined_entries
 from qhrtem_jax.field.joint import refine
-from qhrtem_jax.field.model import FieldModel, JointState, field_model
+from qhrtem_jax.field.model import FieldModel, JointState, field_model, with_image
 from qhrtem_jax.field.result import FieldEntry
 from qhrtem_jax.field.simulate import cut, first_state, global_imaging, image, plane_vector
 from qhrtem_jax.io.journal import Journal
@@ -25,7 +25,8 @@ from qhrtem_jax.reporting.result import (
     noise_remarks,
     parameter_table,
 )
-from qhrtem_jax.series.frames import C1, SHIFT, TILT, FrameFit, fit_frame, with_numbers
+from qhrtem_jax.series.frames import C1, SHIFT, TILT, count_frame, follow_frame, with_numbers
+from qhrtem_jax.series.microscope import microscope_errors, microscope_of, with_microscope
 from qhrtem_jax.series.numbers import Change, Numbers, numbers_over_time
 from qhrtem_jax.series.problem import SeriesProblem
 from qhrtem_jax.series.result import Event, Frame, FrameRegion, Pace, SeriesResult
@@ -42,21 +43,26 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
     standing = refine(begun, counted, journal)
     chosen = problem.settings
     model, state, _ = certify(standing, journal, chosen.stitch.sweeps)
-    first_s = 0.0
-    fits: list[FrameFit] = []
+    first_s = journal.seconds
     nm = np.array(regions.field.frame.sampling_nm)[::-1]
-    for k, frame in enumerate(problem.frames):
+    whole = [with_image(model, frame) for frame in problem.frames]  # all of the microscope free
+    followed: list[JointState] = []
+    for k, frame in enumerate(whole):
         step = problem.shifts[k] - problem.shifts[max(k - 1, 0)]
-        phase = f"frame {k + 1} of {len(problem.frames)}"
-        fits.append(fit_frame(model, frame, state, step * nm, journal, phase))
-        state = fits[-1].state
-        first_s = journal.seconds if k == 0 else first_s
+        phase = f"frame {k + 1} of {len(whole)}"
+        state = follow_frame(frame, state, step * nm, journal, phase)
+        followed.append(state)
+    microscope = microscope_of(whole, followed, journal)
+    fits = [
+        count_frame(m, with_microscope(m, s, microscope), journal, f"numbers of frame {k + 1}")
+        for k, (m, s) in enumerate(zip(whole, followed, strict=True))
+    ]
     found = numbers_over_time(model, fits, chosen.series.rate)
     states = [
-        with_numbers(fit, numbers, journal, f"numbers of frame {k + 1}")
+        with_numbers(fit, numbers, journal, f"changes of frame {k + 1}")
         for k, (fit, numbers) in enumerate(zip(fits, found.whole, strict=True))
     ]
-    pace = (len(fits) - 1) / max(journal.seconds - first_s, 1e-9)
+    pace = len(fits) / max(journal.seconds - first_s, 1e-9)
     models = [fit.model for fit in fits]
     images = np.array([image(m, s, journal) for m, s in zip(models, states, strict=True)])
     known = [
@@ -81,6 +87,14 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
         )
         for k, (m, (entries, _)) in enumerate(zip(models, known, strict=True))
     ]
+    std_noise, std = (
+        errors | known
+        for errors, known in zip(
+            microscope_errors(whole[0], microscope, shared.scale),
+            (shared.std_noise, shared.std),
+            strict=True,
+        )
+    )
     noise = states[0].weights.noise
     remarks = full_remarks(last.regions, states[0].points)
     return SeriesResult(
@@ -89,7 +103,7 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
         grid=grid_sizes(fit.choice),
         noise=noise_of(noise),
         fit=_over_all(models, images),
-        parameters=parameter_table(vectors[0], set(shared.std), shared.std_noise, shared.std),
+        parameters=parameter_table(vectors[0], set(std), std_noise, std),
         correlations=shared.correlations,
         frames=tuple(frames),
         events=tuple(_event(last, change) for change in found.changes),
