@@ -15,6 +15,7 @@ from qhrtem_jax.field.sweep import fixed, pool
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.matching.weights import ErrorScale
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.pooled import ArrowSystem
 from qhrtem_jax.reporting.column_tables import point_names
 
@@ -37,18 +38,23 @@ def microscope_of(
 ) -> Microscope:
     """From frames whose microscope is the first one's; `models`: with all of it free."""
     found = free_coordinates(models[0], states[0])
-    shared = found.coordinates.free[found.own :]
     systems = []
     for model, state in zip(models, states, strict=True):
-        pooled = pool(
-            model, dataclasses.replace(state, system=None), journal, fixed(state, whole=True)
-        )
+        afresh = dataclasses.replace(state, system=None)
+        pooled = pool(model, afresh, journal, fixed(state, whole=True))
         systems.append(pooled.normal_equations)
-    common = ~np.isin(shared, MOVING) & np.all([s.shared_active for s in systems], axis=0)
+    return from_frames(found.coordinates.free[found.own :], systems)
+
+
+def from_frames(shared: tuple[int, ...], systems: list[ArrowSystem]) -> Microscope:
+    """From the normal equations of frames, whose shared coordinates are at `shared` in a point;
+    priors of what is common to all frames count once."""
+    moving = np.isin(shared, MOVING)
+    common = ~moving & np.all([s.shared_active for s in systems], axis=0)
     hessian = np.diag(systems[0].shared_precision[common])
-    slope = systems[0].shared_pull[common].copy()
+    slope = systems[0].shared_pull[common]
     for system in systems:
-        more, along = _without_moving(system, np.isin(shared, MOVING), common)
+        more, along = _without_moving(system, moving, common)
         hessian, slope = hessian + more, slope + along
     covariance = np.linalg.pinv(hessian, hermitian=True)
     index = tuple(int(n) for n in np.array(shared)[common])
@@ -72,11 +78,18 @@ def _without_moving(
 
 def with_microscope(model: FieldModel, state: JointState, found: Microscope) -> JointState:
     """The state with the microscope of all frames; `model`: with all of it free."""
-    coordinates = free_coordinates(model, state).coordinates
-    unit = coordinates.host().to_unit(state.points)
+    points = taken(free_coordinates(model, state).coordinates, state.points, found)
+    return dataclasses.replace(state, points=points, system=None)
+
+
+def taken(
+    coordinates: Coordinates, points: Float[np.ndarray, "regions point"], found: Microscope
+) -> Float[np.ndarray, "regions point"]:
+    """Points after the step, within the bounds of the coordinates."""
+    unit = coordinates.host().to_unit(points)
     at = [coordinates.free.index(index) for index in found.index]
     unit[:, at] = np.clip(unit[:, at] + found.step, 0.0, 1.0)
-    return dataclasses.replace(state, points=coordinates.place(state.points, unit), system=None)
+    return coordinates.host().place(points, unit)
 
 
 Errors = dict[str, float | None]

@@ -70,3 +70,15 @@ def test_covariances_marginalise_what_is_shared():
     for r in range(REGIONS):
         at = slice(r * OWN, (r + 1) * OWN)
         np.testing.assert_allclose(own[r], inverse[at, at], rtol=1e-8, atol=1e-12)
+
+
+def test_what_is_shared_alone_leads_to_the_same_step():
+    active = np.ones((REGIONS, OWN), bool)
+    active[2, 0] = False
+    arrow = system(active)
+    hessian, slope = arrow.of_shared()
+    whole = hessian + np.diag(arrow.shared_precision)
+    step = -np.linalg.solve(whole, slope + arrow.shared_pull)
+    np.testing.assert_allclose(step, arrow.step(0.0)[1], rtol=1e-9)
+    held, _ = system(active, np.array([True, False])).of_shared()
+    np.testing.assert_allclose(held, hessian * [[1, 0], [0, 0]], atol=1e-9)
