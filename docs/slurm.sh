@@ -8,13 +8,18 @@
 set -euo pipefail
 
 here=$(mktemp -d "$PWD/dask.XXXXXX")   # on a disk that all nodes see
-trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$here"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$here"' EXIT
 export QHRTEM_CACHE="${QHRTEM_CACHE:-$PWD/.compiled}"   # what one worker compiled, all have
+export DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=10
 
 dask scheduler --scheduler-file "$here/scheduler.json" --no-dashboard --port 0 &
+scheduler=$!
+until [ -s "$here/scheduler.json" ]; do
+    kill -0 $scheduler   # ends the job where it could not start
+    sleep 1
+done
 srun dask worker --scheduler-file "$here/scheduler.json" --no-dashboard \
-    --nthreads 1 --local-directory "$here" &
-until [ -s "$here/scheduler.json" ]; do sleep 1; done
+    --nthreads 1 --memory-limit 0 --local-directory "$here" &
 address=$(python -c "import json, sys; print(json.load(open(sys.argv[1]))['address'])" \
     "$here/scheduler.json")
 qhrtem "$@" engine=dask engine.address="$address"

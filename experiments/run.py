@@ -76,11 +76,11 @@ def set_up_jax(device: str, cores: int | str) -> None:
     process, and the compilation cache."""
     import jax
 
-    from qhrtem_jax.numerics.devices import keep_compiled, share_cores
+    from qhrtem_jax.numerics.devices import PLATFORMS, keep_compiled, share_cores
 
     share_cores(cores)
     if device != "auto":
-        jax.config.update("jax_platforms", {"gpu": "cuda", "cpu": "cpu"}[device])
+        jax.config.update("jax_platforms", PLATFORMS[device])
     jax.config.update("jax_enable_x64", True)
     keep_compiled()
     try:
@@ -116,6 +116,8 @@ def repeated(config: DictConfig, source: str) -> dict[str, Any]:
     known = content.get("settings")
     if not isinstance(known, dict) or not isinstance(known.get("stage"), str):
         raise InputError(f"--from-result: {source} holds no settings of a run")
+    # who computed it may be gone
+    known = {name: group for name, group in known.items() if name != "engine"}
     merged = OmegaConf.create(known | {"resume": False, "overwrite": False})
     for name in given_options():
         if name not in ("stage", "from_result"):

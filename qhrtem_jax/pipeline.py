@@ -67,14 +67,14 @@ def run(
     check_inputs(settings)
     if settings.stage in (*CHAIN, PIPELINE) and wants_preparation(settings, reader):
         problem = STAGES["prepare"].prepare(dataclasses.replace(settings, stage="prepare"), reader)
-        with opened(settings.engine) as engine:
+        with opened(settings.engine, settings.cores, settings.device) as engine:
             means = _Means(reader, terminal, engine)
             _prepared_first(settings, problem, folder, means, started)
         return
     stage = STAGES[_last(settings)]
     stage.before(settings, folder)
     todo = _checked(stage.adapted(_on_cells(settings, reader)), reader)
-    with opened(settings.engine) as engine:
+    with opened(settings.engine, settings.cores, settings.device) as engine:
         if folder.prepare(fingerprint(todo.settings, reader), settings.resume, settings.overwrite):
             started()
             terminal.begin()
@@ -245,7 +245,11 @@ def _compute(
     name, terminal = problem.settings.stage, means.terminal
     stage = STAGES[name]
     told = live_page(pages or (folder,), f"Stage {name}{step}", terminal)
-    found = with_verdict(stage.run(problem, Journal(folder, told, means.engine)))
+    try:
+        found = with_verdict(stage.run(problem, Journal(folder, told, means.engine)))
+    except BaseException:
+        folder.remove_scratch()
+        raise
     folder.write_arrays(found.arrays)
     if found.structures:
         folder.write_structures(found.structures)
@@ -259,6 +263,7 @@ def _compute(
     write_page(folder, page, content)
     folder.write_result(content)
     folder.remove_scratch()
+    folder.remove_checkpoint()
     for warning in result.warnings:
         terminal.say(f"note: {warning}")
     for line in page.said:

@@ -93,7 +93,7 @@ def draw(generator: np.random.Generator, kind: str, shown: tuple[int, int] = SHO
     rough = generator.uniform(*ROUGHNESS)
     first, step = (
         generator.integers(*THICKNESS, endpoint=True),
-        generator.uniform(*STEP) / (shown[0] - 1),
+        generator.uniform(*STEP) / max(shown[0] - 1, 1),
     )
     displaced = generator.uniform(*DISPLACED_PM)
     regions = {}

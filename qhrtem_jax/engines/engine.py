@@ -24,6 +24,11 @@ Parts = Iterator[tuple[slice, Any]]
 class Engine(Protocol):
     """Computes a function of each of many items."""
 
+    @property
+    def width(self) -> int:
+        """How many devices compute side by side."""
+        ...
+
     def parts(
         self, function: Callable[..., Any], common: tuple, items: Items, at_once: int
     ) -> Parts:
@@ -40,6 +45,10 @@ class Engine(Protocol):
 @dataclasses.dataclass(frozen=True)
 class InProcess:
     """All devices of this process."""
+
+    @property
+    def width(self) -> int:
+        return devices.count()
 
     def parts(
         self, function: Callable[..., Any], common: tuple, items: Items, at_once: int

@@ -5,10 +5,14 @@ import contextlib
 from qhrtem_jax.engines.engine import IN_PROCESS, Engine
 from qhrtem_jax.engines.settings import EngineOptions
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.numerics.devices import PLATFORMS
 
 
-def opened(options: EngineOptions) -> contextlib.AbstractContextManager[Engine]:
-    """The engine, which is closed in the end; a scheduler that was running stays.
+def opened(
+    options: EngineOptions, cores: int | str = "auto", device: str = "auto"
+) -> contextlib.AbstractContextManager[Engine]:
+    """The engine, which is closed in the end; a scheduler that was running stays. `cores` and
+    `device`, as for this process, hold for its workers of this machine together.
 
     **Raises:** `InputError` where Dask is not installed, the scheduler or its workers do not
     answer, or they have another version of the package.
@@ -24,4 +28,8 @@ def opened(options: EngineOptions) -> contextlib.AbstractContextManager[Engine]:
         ) from None
     if options.address is not None:
         return cluster.running(options.address)
-    return cluster.local(None if isinstance(options.workers, str) else options.workers)
+    return cluster.local(
+        None if isinstance(options.workers, str) else options.workers,
+        None if isinstance(cores, str) else cores,
+        PLATFORMS.get(device),
+    )

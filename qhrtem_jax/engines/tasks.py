@@ -28,11 +28,10 @@ def compute(work: bytes, version: str, items: tuple[Shaped[np.ndarray, "..."], .
 
     **Raises:** `InputError` where this worker is of another version than the process that asks.
     """
-    require(version)
-    ready()
+    multiple = ready(version)
     function, common = _unpacked(work)
     count = len(items[0])
-    whole = tuple(filled_up(jnp.asarray(a), devices.count()) for a in items)
+    whole = tuple(filled_up(jnp.asarray(a), multiple) for a in items)
     return jax.tree.map(np.asarray, first(each(function, common, whole), count))
 
 
@@ -41,28 +40,33 @@ def _unpacked(work: bytes) -> Any:
     return pickle.loads(work)
 
 
-def require(version: str) -> None:
-    """**Raises:** `InputError` where this process has another version of the package."""
+def ready(version: str) -> int:
+    """Make this process compute as the one that asks does; how many devices it has.
+
+    **Raises:** `InputError` where it has another version of the package.
+    """
     if version != VERSION:
         raise InputError(
             f"engine: a worker has qhrtem_jax {VERSION}, expected {version}, as the process "
             "that asks: install the same on all machines, and start the workers again"
         )
+    _set_up()
+    return devices.count()
 
 
 @functools.cache
-def ready() -> None:
-    """Make this process compute as the one that asks does."""
+def _set_up() -> None:
+    devices.share_cores("auto")
     jax.config.update("jax_enable_x64", True)
     devices.keep_compiled()
 
 
-def own(cores: Sequence[int]) -> None:
+def own(cores: Sequence[int], platform: str | None) -> None:
     """Keep this process to some of the processor's cores, each a device of JAX, before it computes;
-    whoever asks decides what becomes of it on Ctrl-C."""
+    whoever asks decides what becomes of it on Ctrl-C. `platform`: JAX's, where one is asked for."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-    devices.share_cores(len(cores))
+    if platform is not None:
+        jax.config.update("jax_platforms", platform)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ready()

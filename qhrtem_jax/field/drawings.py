@@ -159,15 +159,15 @@ def displacement_table(rois: Sequence[FieldEntry]) -> Table | None:
 
 
 MOST_DRAWN = 20_000
-"""Atoms of a figure; a larger model shows every other one, or fewer."""
+"""Atoms of a figure; of a larger model, so many are drawn at random."""
 
 
 def model_views(path: Path, model: AtomModel, columns: Columns) -> None:
     """Like the paper's Fig. 3 (f): the model in perspective, and from the side, along x and y; the
     beam goes down."""
-    every = -(-len(model.atoms.symbols) // MOST_DRAWN)
-    symbols = np.array(model.atoms.symbols)[::every]
-    place = (model.atoms.positions * np.array(model.size_nm))[::every]
+    some = np.random.default_rng(0).permutation(len(model.atoms.symbols))[:MOST_DRAWN]
+    symbols = np.array(model.atoms.symbols)[some]
+    place = (model.atoms.positions * np.array(model.size_nm))[some]
     colours = species_colours(columns)
     figure = Figure(figsize=(9.5, 5.5), layout="constrained")
     grid = figure.add_gridspec(1, 3, width_ratios=(1.6, 1.0, 1.0))

@@ -2,6 +2,7 @@
 
 import math
 import mmap
+import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,16 +18,32 @@ PIECE_BYTES = 2**24
 
 
 def room(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
-    """An array to be filled: in memory, or, if it is large, the file `path` (.npy)."""
-    if math.prod(shape) * dtype.itemsize <= LARGE_BYTES:
+    """An array to be filled: in memory, or, if it is large, the file `path` (.npy).
+
+    **Raises:** `OSError` that names the file where the disk has no room for it.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size <= LARGE_BYTES:
         return np.empty(shape, dtype)
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that is too small says so now
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def large(array: Shaped[np.ndarray, "..."]) -> bool:
+    """Whether it is too large to be compressed in a short time."""
+    return array.nbytes > LARGE_BYTES
 
 
 def forget(array: Shaped[np.ndarray, "..."]) -> None:
     """Give the memory of a file's array back; its content stays in the file."""
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+    kept = getattr(array, "mode", None) in ("r", "r+", "w+")  # not a copy on writing
+    if mapped is not None and kept and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 

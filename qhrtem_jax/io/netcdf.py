@@ -7,7 +7,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
-from qhrtem_jax.io.large_arrays import PIECE_BYTES, pieces
+from qhrtem_jax.io.large_arrays import large, pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +42,17 @@ def write_netcdf(content: Labelled, file: BinaryIO) -> None:
         for name, variable in content.variables.items():
             values = variable.values
             texts = values.dtype == object
-            small = values.nbytes <= PIECE_BYTES
             made = target.create_variable(
                 name,
                 variable.dims,
                 dtype=h5py.string_dtype() if texts else values.dtype,
-                **({"compression": "gzip"} if small and variable.dims and not texts else {}),
+                **(
+                    {"compression": "gzip"}
+                    if variable.dims and not texts and not large(values)
+                    else {}
+                ),
             )
-            if small:
+            if not variable.dims:
                 made[...] = values
             else:
                 for here, part in pieces(values):

@@ -204,11 +204,15 @@ class RunFolder:
             with self.open(name, durable=False) as file:
                 file.write(text.encode("utf-8"))
 
+    def remove_checkpoint(self) -> None:
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+
     def remove_scratch(self) -> None:
-        """What a run that is done needs no longer."""
+        """Files of arrays that are made no longer."""
         for name in self._written:
-            if name == CHECKPOINT or name.endswith(SCRATCH):
-                (self.path / name).unlink(missing_ok=True)
+            if name.endswith(SCRATCH):
+                with contextlib.suppress(PermissionError):  # Windows: as long as they are in use
+                    (self.path / name).unlink(missing_ok=True)
 
     def figure_path(self, name: str) -> Path:
         """Where a figure is to be written, and its .pdf beside it."""

@@ -52,6 +52,9 @@ def share_cores(cores: int | str) -> None:
             ) from None
 
 
+PLATFORMS = {"gpu": "cuda", "cpu": "cpu"}
+"""What JAX calls devices."""
+
 CACHE_VARIABLE = "QHRTEM_CACHE"
 
 

@@ -1,9 +1,8 @@
 """Each frame of a series fitted from where the one before ended.
 
-The microscope stays what it is: aberrations, coherence and camera are those of the first frame, then
-those of all frames together.
-Focus and tilt move from frame to frame, and the specimen drifts over the pixels; columns may
-move, and numbers are held until all frames have been seen.
+The microscope stays what it is: aberrations, coherence and camera are those of the first frame,
+then those of all frames together. Focus and tilt move from frame to frame, and the specimen drifts
+over the pixels; columns may move, and numbers are held until all frames have been seen.
 """
 
 import dataclasses

@@ -53,7 +53,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """Seconds that the first frame took, and frames per second after it."""
+    """Seconds until the first frame was known as a field, and frames per second after that."""
 
     first_s: float
     frames_per_s: float

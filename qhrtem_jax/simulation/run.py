@@ -15,9 +15,9 @@ from qhrtem_jax.reporting.result import grid_sizes, header
 from qhrtem_jax.simulation.problem import SimulationProblem
 from qhrtem_jax.simulation.result import Intensity, SimulationResult
 
-MOST_ROWS, BLOCK_PIXELS = 64, 2**22
-"""Rows of the table that a device simulates one after the other before it is asked again: as many,
-with fewer pixels than this in all."""
+MOST_ROWS, BLOCK_POINTS = 64, 2**22
+"""Rows of the table that a device simulates one after the other before it is asked again: so many
+at most, all devices having some, with fewer points of waves and images than this."""
 
 
 def run(problem: SimulationProblem, journal: Journal) -> SimulationResult:
@@ -26,6 +26,7 @@ def run(problem: SimulationProblem, journal: Journal) -> SimulationResult:
     **Raises:** `NonFiniteError` if an image is not finite.
     """
     images = _stack(problem, problem.simulator, block_images, "image", np.float32, journal)
+    journal.count(evaluations=len(images))
     arrays: dict[str, np.ndarray] = {"image": images}
     if problem.wave_simulator is not None:
         arrays["exit_wave"] = _stack(
@@ -73,13 +74,14 @@ def _stack(
     journal: Journal,
 ) -> np.ndarray:
     """What `function` makes of all rows of the table; the memory holds a few blocks of them."""
-    count, shape = len(problem.vectors), simulator.formation.camera.pixels
-    rows = max(1, min(MOST_ROWS, count, BLOCK_PIXELS // math.prod(shape)))
+    count, engine = len(problem.vectors), journal.engine
+    points = max(math.prod(simulator.formation.camera.pixels), math.prod(problem.choice.grid))
+    rows = max(1, min(MOST_ROWS, -(-count // engine.width), BLOCK_POINTS // points))
     blocks = -(-count // rows)
     every = np.minimum(np.arange(blocks * rows), count - 1).reshape(blocks, rows)
     vectors = problem.vectors[every].astype(simulator.dtype)
     tick, done, stack = journal.tick(name.replace("_", " "), "images"), 0, None
-    for here, part in journal.engine.parts(function, (simulator,), (vectors,), 1):
+    for here, part in engine.parts(function, (simulator,), (vectors,), 1):
         found = np.asarray(part)
         found = found.reshape(-1, *found.shape[2:])
         if stack is None:
@@ -91,7 +93,6 @@ def _stack(
             raise NonFiniteError(f"the image of table row {first + bad[0] + 1} is not finite")
         stack[first:last] = found[: last - first]
         forget(stack)
-        journal.count(evaluations=last - first)
         done += last - first
         tick(done, count)
     assert stack is not None

@@ -72,7 +72,7 @@ def test_what_is_in_parts_comes_together_in_order():
 
 @pytest.mark.parametrize(
     ("count", "workers", "at_once", "size"),
-    [(200, 2, 8, 8), (6, 2, 8, 4), (5, 8, 8, 1), (100, 64, 8, 2), (16, 2, 1, 1)],
+    [(200, 2, 8, 8), (6, 2, 8, 2), (5, 8, 8, 1), (33, 16, 8, 2), (100, 24, 8, 4), (16, 2, 1, 1)],
 )
 def test_all_workers_have_work(count, workers, at_once, size):
     assert cluster.task_size(count, workers, at_once) == size
@@ -114,7 +114,14 @@ def test_workers_that_are_killed_cost_nothing(local):
     assert len(killed) == 3
 
 
+def late(factor, x):
+    """Fails as if a scheduler were gone."""
+    raise PermissionError(13, f"{factor} {x.shape}")
+
+
 def test_what_fails_in_a_worker_fails_here(local):
+    with pytest.raises(PermissionError, match="13"):
+        list(local.parts(late, (1.0,), (ITEMS,), 4))
     with pytest.raises(TypeError, match=r"multiply|numeric|NoneType"):
         list(local.parts(doubled, (None,), (ITEMS,), 4))
     with pytest.raises(InputError, match=r"a worker has qhrtem_jax .*, expected 0\.0\.0"):
@@ -130,6 +137,8 @@ def test_a_running_scheduler_is_used_and_missed_when_gone():
         process.kill()
         with pytest.raises(InputError, match=r"scheduler at .* is gone.*resume=true"):
             list(parts)
+        with pytest.raises(InputError, match=r"scheduler at .* is gone.*resume=true"):
+            list(made.parts(doubled, (2.0,), (ITEMS,), 4))
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
