@@ -14,7 +14,7 @@ from qhrtem_jax.inputs.image import averaged_data
 from qhrtem_jax.inputs.prepared import wants_preparation, with_prepared
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.journal import Journal, Progress
-from qhrtem_jax.io.netcdf import write_netcdf
+from qhrtem_jax.io.netcdf import netcdf
 from qhrtem_jax.io.run_folder import RESULT, RunFolder, read_json
 from qhrtem_jax.reporting.labelled import labelled
 from qhrtem_jax.reporting.live import live_page
@@ -257,7 +257,7 @@ def _compute(
         folder.write_table(name, head, rows)
     if (arrays := labelled(found)) is not None:
         with folder.open("fit.nc", durable=False) as file:
-            write_netcdf(arrays, file)
+            file.write(netcdf(arrays))
     page, result = stage.page(found), finish(found)
     content = result.to_json()
     write_page(folder, page, content)

@@ -21,7 +21,7 @@ def replacing(target: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """
     scratch = target.with_name(f"{_part_of(target)}{os.getpid()}{PART}")
     try:
-        with scratch.open("w+b") as file:
+        with scratch.open("wb") as file:
             yield file
             file.flush()
             if durable:

@@ -1,13 +1,11 @@
 """Arrays with names, coordinates and units, written as NetCDF4."""
 
 import dataclasses
+import io
 from collections.abc import Mapping
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
-
-from qhrtem_jax.io.large_arrays import large, pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,33 +26,26 @@ class Labelled:
     about: Mapping[str, str | float]
 
 
-def write_netcdf(content: Labelled, file: BinaryIO) -> None:
-    """Write a file that is open for writing and reading; what is large is not compressed."""
+def netcdf(content: Labelled) -> bytes:
+    """The content of a file; made in memory, since HDF5 ends the process where a disk is full."""
     import h5netcdf
     import h5py
 
-    with h5netcdf.File(file, "w") as target:
+    memory = io.BytesIO()
+    with h5netcdf.File(memory, "w") as target:
         target.attrs.update(content.about)
         for variable in content.variables.values():
             for dim, size in zip(variable.dims, variable.values.shape, strict=True):
                 if dim not in target.dimensions:
                     target.dimensions[dim] = size
         for name, variable in content.variables.items():
-            values = variable.values
-            texts = values.dtype == object
+            texts = variable.values.dtype == object
             made = target.create_variable(
                 name,
                 variable.dims,
-                dtype=h5py.string_dtype() if texts else values.dtype,
-                **(
-                    {"compression": "gzip"}
-                    if variable.dims and not texts and not large(values)
-                    else {}
-                ),
+                dtype=h5py.string_dtype() if texts else variable.values.dtype,
+                **({} if texts or not variable.dims else {"compression": "gzip"}),
             )
-            if not variable.dims:
-                made[...] = values
-            else:
-                for here, part in pieces(values):
-                    made[here] = part
+            made[...] = variable.values
             made.attrs.update(variable.about)
+    return memory.getvalue()

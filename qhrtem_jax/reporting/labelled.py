@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from qhrtem_jax.io.large_arrays import large
 from qhrtem_jax.io.netcdf import Labelled, Variable
 from qhrtem_jax.reporting.result import Result
 
@@ -25,9 +26,10 @@ FIRST = {"simulate": "row", "series": "frame"}
 
 
 def labelled(result: Result) -> Labelled | None:
-    """What a result has of images, parameters and numbers of atoms; None where it has no image."""
+    """What a result has of images, parameters and numbers of atoms; None where it has no image, or
+    more than the memory should hold twice."""
     images = {n: a for n, a in result.arrays.items() if n in IMAGES and np.ndim(a) in (2, 3)}
-    if not images:
+    if not images or any(large(image) for image in images.values()):
         return None
     content = result.to_json()
     shape = next(iter(images.values())).shape
@@ -41,7 +43,7 @@ def labelled(result: Result) -> Labelled | None:
     for name, image in images.items():
         if image.shape == shape:
             about = {"units": INTENSITY, "long_name": IMAGES[name]}
-            variables[name] = Variable(dims, np.asanyarray(image, np.float32), about)
+            variables[name] = Variable(dims, np.asarray(image, np.float32), about)
     variables |= _parameters(content.get("parameters"))
     variables |= _numbers(content.get("rois"))
     known = {"title": f"qhrtem_jax, stage {result.stage}", "source": _version(content)}

@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qhrtem_jax.io import large_arrays, netcdf
+from qhrtem_jax.io import large_arrays
 from qhrtem_jax.io.large_arrays import pieces, room, write_npz
-from qhrtem_jax.io.netcdf import Labelled, Variable, write_netcdf
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     monkeypatch.setattr(large_arrays, "LARGE_BYTES", 1000)
     monkeypatch.setattr(large_arrays, "PIECE_BYTES", 300)
-    assert netcdf.pieces is large_arrays.pieces
 
 
 @pytest.fixture
@@ -53,16 +51,6 @@ def test_what_is_written_in_pieces_is_read_back(filled, order, tmp_path):
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
         assert found[name].dtype == array.dtype
-
-
-def test_netcdf_holds_it_too(filled, tmp_path):
-    import h5netcdf
-
-    content = Labelled({"image": Variable(("row", "y", "x"), filled, {"units": "1"})}, {})
-    with (tmp_path / "fit.nc").open("w+b") as file:
-        write_netcdf(content, file)
-    with h5netcdf.File(tmp_path / "fit.nc") as found:
-        np.testing.assert_array_equal(found["image"][...], filled)
 
 
 def test_memory_is_given_back(tmp_path):
