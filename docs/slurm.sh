@@ -18,7 +18,7 @@ until [ -s "$here/scheduler.json" ]; do
     kill -0 $scheduler   # ends the job where it could not start
     sleep 1
 done
-srun dask worker --scheduler-file "$here/scheduler.json" --no-dashboard \
+srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" dask worker --scheduler-file "$here/scheduler.json" --no-dashboard \
     --nthreads 1 --memory-limit 0 --local-directory "$here" &
 address=$(python -c "import json, sys; print(json.load(open(sys.argv[1]))['address'])" \
     "$here/scheduler.json")

@@ -247,9 +247,15 @@ def _compute(
     told = live_page(pages or (folder,), f"Stage {name}{step}", terminal)
     try:
         found = with_verdict(stage.run(problem, Journal(folder, told, means.engine)))
-    except BaseException:
+        _write(folder, found, stage.page(found), finish(found), terminal)
+    finally:
         folder.remove_scratch()
-        raise
+
+
+def _write(
+    folder: RunFolder, found: Result, page: Page, result: Result, terminal: Terminal
+) -> None:
+    """All files of a result, and what is said of it."""
     folder.write_arrays(found.arrays)
     if found.structures:
         folder.write_structures(found.structures)
@@ -258,11 +264,9 @@ def _compute(
     if (arrays := labelled(found)) is not None:
         with folder.open("fit.nc", durable=False) as file:
             file.write(netcdf(arrays))
-    page, result = stage.page(found), finish(found)
     content = result.to_json()
     write_page(folder, page, content)
     folder.write_result(content)
-    folder.remove_scratch()
     folder.remove_checkpoint()
     for warning in result.warnings:
         terminal.say(f"note: {warning}")

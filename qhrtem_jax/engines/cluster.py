@@ -105,7 +105,7 @@ class Cluster:
             for _, start in zip(range(WAITING * self.workers - len(asked)), starts, strict=False):
                 here = slice(start, min(start + size, count))
                 part = tuple(filled(a, here, size) for a in items)
-                future = self.client.submit(compute, work, VERSION, part, pure=False)
+                future = self.client.submit(compute, work, VERSION, part, at_once, pure=False)
                 asked[future] = here
                 new.append(future)
             return new

@@ -9,30 +9,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 
-from qhrtem_jax.engines.engine import each, first
+from qhrtem_jax.engines.engine import IN_PROCESS
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.numerics import devices
-from qhrtem_jax.numerics.devices import filled_up
 from qhrtem_jax.version import VERSION
 
 KNOWN = 4
 """Simulators that a worker keeps: tasks that follow each other mostly have the same."""
 
 
-def compute(work: bytes, version: str, items: tuple[Shaped[np.ndarray, "..."], ...]) -> Any:
-    """A task: the function and what is common to all items in `work` (pickled), of each item.
+def compute(
+    work: bytes, version: str, items: tuple[Shaped[np.ndarray, "..."], ...], at_once: int
+) -> Any:
+    """A task: the function and what is common to all items in `work` (pickled), of each item,
+    `at_once` on each device of this worker.
 
     **Raises:** `InputError` where this worker is of another version than the process that asks.
     """
-    multiple = ready(version)
+    ready(version)
     function, common = _unpacked(work)
-    count = len(items[0])
-    whole = tuple(filled_up(jnp.asarray(a), multiple) for a in items)
-    return jax.tree.map(np.asarray, first(each(function, common, whole), count))
+    parts = [found for _, found in IN_PROCESS.parts(function, common, items, at_once)]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 @functools.lru_cache(KNOWN)

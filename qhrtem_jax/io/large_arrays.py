@@ -25,13 +25,14 @@ def room(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarr
     size = math.prod(shape) * dtype.itemsize
     if size <= LARGE_BYTES:
         return np.empty(shape, dtype)
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):  # a disk that is too small says so now
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a disk that is too small says so now
+        with path.open("r+b") as file:
             try:
-                os.posix_fallocate(file.fileno(), 0, size)
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from None
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    return array
 
 
 def large(array: Shaped[np.ndarray, "..."]) -> bool:

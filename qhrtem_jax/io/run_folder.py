@@ -211,7 +211,7 @@ class RunFolder:
         """Files of arrays that are made no longer."""
         for name in self._written:
             if name.endswith(SCRATCH):
-                with contextlib.suppress(PermissionError):  # Windows: as long as they are in use
+                with contextlib.suppress(OSError):  # Windows: as long as they are in use
                     (self.path / name).unlink(missing_ok=True)
 
     def figure_path(self, name: str) -> Path:

@@ -18,6 +18,7 @@ from qhrtem_jax.field.simulate import snapped
 from qhrtem_jax.field.sweep import fixed, pool
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
+from qhrtem_jax.refine.bounds import PointBounds
 from qhrtem_jax.refine.integer_least_squares import IntegerModel
 
 TILTS = ("tilt_x", "tilt_y")
@@ -49,13 +50,23 @@ class FrameFit:
     integers: IntegerModel
 
 
+def walking(model: FieldModel, before: JointState) -> FieldModel:
+    """The model of a field whose tilt is about that of the frame `before`."""
+    return _about(model, before, model.regions.bounds)
+
+
 def steady(model: FieldModel, before: JointState) -> FieldModel:
-    """The model of a field whose microscope is known but for what moves between frames; its tilt is
-    about that of the frame `before`."""
+    """The same, whose microscope is known but for what moves between frames."""
+    known = model.regions.bounds
+    bounds = dataclasses.replace(known, imaging=known.free_names(MOVES), camera=())
+    return _about(model, before, bounds)
+
+
+def _about(model: FieldModel, before: JointState, bounds: PointBounds) -> FieldModel:
+    """With priors of the tilt, about that of the frame `before`."""
     regions, known = model.regions, model.regions.bounds
-    free = known.free_names(MOVES)
-    others = tuple(name for name in free if name not in TILTS)
-    bounds = dataclasses.replace(known, imaging=others, camera=())
+    others = tuple(name for name in bounds.imaging if name not in TILTS)
+    bounds = dataclasses.replace(bounds, imaging=others)
     for name in known.free_names(TILTS):
         at = INDEX[name]
         mean = float(before.points[0, at])
@@ -79,9 +90,12 @@ def follow_frame(
     return again(here, state, journal, phase, fixed(state, whole=True), SWEEPS)
 
 
-def count_frame(model: FieldModel, state: JointState, journal: Journal, phase: str) -> FrameFit:
-    """A frame whose microscope is that of all frames, fitted again, and its numbers."""
-    here = steady(model, state)
+def count_frame(
+    model: FieldModel, state: JointState, before: JointState, journal: Journal, phase: str
+) -> FrameFit:
+    """A frame whose microscope is that of all frames, fitted again, and its numbers; `before`: the
+    frame before it."""
+    here = steady(model, before)
     state = again(here, state, journal, phase, fixed(state, whole=True), LATER_SWEEPS)
     linear = linearise(here, state, journal)
     state, _ = settle(linear, state, journal, phase)

@@ -17,6 +17,7 @@ from qhrtem_jax.matching.weights import ErrorScale
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.pooled import ArrowSystem
+from qhrtem_jax.refine.uncertainty import determined_std, known_without_image
 from qhrtem_jax.reporting.column_tables import point_names
 
 MOVING = tuple(INDEX[name] for name in ("C1", "tilt_x", "tilt_y"))
@@ -26,17 +27,19 @@ MOVING = tuple(INDEX[name] for name in ("C1", "tilt_x", "tilt_y"))
 @dataclasses.dataclass(frozen=True)
 class Microscope:
     """The step from the first frame's microscope to that of all frames, in the unit cube of the
-    coordinates `index` of a point, and the covariance of these there."""
+    coordinates `index` of a point; the covariance of these there, and half the Hessian."""
 
     index: tuple[int, ...]
     step: Float[np.ndarray, " common"]
     covariance: Float[np.ndarray, "common common"]
+    hessian: Float[np.ndarray, "common common"]
 
 
 def microscope_of(
     models: list[FieldModel], states: list[JointState], journal: Journal
 ) -> Microscope:
-    """From frames whose microscope is the first one's; `models`: with all of it free."""
+    """From frames whose microscope is the first one's; `models`: with all of it free, the tilt
+    about that of the frame before."""
     found = free_coordinates(models[0], states[0])
     systems = []
     for model, state in zip(models, states, strict=True):
@@ -58,7 +61,7 @@ def from_frames(shared: tuple[int, ...], systems: list[ArrowSystem]) -> Microsco
         hessian, slope = hessian + more, slope + along
     covariance = np.linalg.pinv(hessian, hermitian=True)
     index = tuple(int(n) for n in np.array(shared)[common])
-    return Microscope(index, -covariance @ slope, covariance)
+    return Microscope(index, -covariance @ slope, covariance, hessian)
 
 
 def _without_moving(
@@ -68,7 +71,7 @@ def _without_moving(
     hessian, slope = system.of_shared()
     free = moving & system.shared_active
     inner = hessian[np.ix_(free, free)] + np.diag(system.shared_precision[free])
-    across = np.linalg.solve(inner, hessian[np.ix_(free, common)])
+    across = np.linalg.pinv(inner, hermitian=True) @ hessian[np.ix_(free, common)]
     pull = slope[free] + system.shared_pull[free]
     return (
         hessian[np.ix_(common, common)] - hessian[np.ix_(common, free)] @ across,
@@ -87,9 +90,27 @@ def taken(
 ) -> Float[np.ndarray, "regions point"]:
     """Points after the step, within the bounds of the coordinates."""
     unit = coordinates.host().to_unit(points)
-    at = [coordinates.free.index(index) for index in found.index]
-    unit[:, at] = np.clip(unit[:, at] + found.step, 0.0, 1.0)
+    at = np.array([coordinates.free.index(index) for index in found.index], dtype=int)
+    unit[:, at] += _within(found, unit[0, at])
     return coordinates.host().place(points, unit)
+
+
+def _within(found: Microscope, here: Float[np.ndarray, " common"]) -> Float[np.ndarray, " common"]:
+    """The step from `here` that ends within the unit cube; what would leave it stays at its bound,
+    and the others take the best step behind that."""
+    step = found.step.copy()
+    held = np.zeros(len(step), dtype=bool)
+    for _ in range(len(step)):
+        out = ~held & ((here + step < 0.0) | (here + step > 1.0))
+        if not out.any():
+            break
+        held |= out
+        step[held] = np.clip(here + step, 0.0, 1.0)[held] - here[held]
+        free, hessian = ~held, found.hessian
+        pull = hessian[np.ix_(free, held)] @ (step - found.step)[held]
+        inner = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True)
+        step[free] = found.step[free] - inner @ pull
+    return step
 
 
 Errors = dict[str, float | None]
@@ -98,10 +119,20 @@ Errors = dict[str, float | None]
 def microscope_errors(
     model: FieldModel, found: Microscope, scale: ErrorScale
 ) -> tuple[Errors, Errors]:
-    """(errors from the noise alone, errors scaled by the misfit) of what stays the same, by name;
-    `scale`, that of the first frame."""
+    """(errors from the noise alone, errors scaled by the misfit) of what stays the same, by name,
+    None where the images do not determine it; `scale`, that of the first frame."""
     joint, names = model.joint.coordinates, point_names(model.columns, model.layout)
-    width = joint.host().width[[joint.free.index(index) for index in found.index]]
-    std = np.sqrt(np.maximum(np.diagonal(found.covariance), 0.0)) * width * scale.noise
-    of_noise: Errors = {names[n]: float(s) for n, s in zip(found.index, std, strict=True)}
+    at = [joint.free.index(index) for index in found.index]
+    deviation = np.sqrt(np.maximum(np.diagonal(found.covariance), 0.0))
+    known = np.linalg.matrix_rank(found.hessian, hermitian=True) == len(at)
+    std = determined_std(
+        deviation if known else np.full(len(at), np.inf), known_without_image(joint)[at]
+    )
+    std = std * joint.host().width[at] * scale.noise
+    shared = [n for n in joint.free[model.joint.own :] if n not in MOVING]
+    of_noise: Errors = dict.fromkeys(names[n] for n in shared)  # at a bound: none
+    of_noise |= {
+        names[n]: float(s) if np.isfinite(s) else None
+        for n, s in zip(found.index, std, strict=True)
+    }
     return of_noise, {name: None if s is None else s * scale.misfit for name, s in of_noise.items()}

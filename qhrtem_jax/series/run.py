@@ -25,7 +25,15 @@ from qhrtem_jax.reporting.result import (
     noise_remarks,
     parameter_table,
 )
-from qhrtem_jax.series.frames import C1, SHIFT, TILT, count_frame, follow_frame, with_numbers
+from qhrtem_jax.series.frames import (
+    C1,
+    SHIFT,
+    TILT,
+    count_frame,
+    follow_frame,
+    walking,
+    with_numbers,
+)
 from qhrtem_jax.series.microscope import microscope_errors, microscope_of, with_microscope
 from qhrtem_jax.series.numbers import Change, Numbers, numbers_over_time
 from qhrtem_jax.series.problem import SeriesProblem
@@ -46,16 +54,18 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
     first_s = journal.seconds
     nm = np.array(regions.field.frame.sampling_nm)[::-1]
     whole = [with_image(model, frame) for frame in problem.frames]  # all of the microscope free
-    followed: list[JointState] = []
+    followed, before = [], [state]
     for k, frame in enumerate(whole):
         step = problem.shifts[k] - problem.shifts[max(k - 1, 0)]
         phase = f"frame {k + 1} of {len(whole)}"
         state = follow_frame(frame, state, step * nm, journal, phase)
-        followed.append(state)
-    microscope = microscope_of(whole, followed, journal)
+        followed.append(dataclasses.replace(state, system=None))
+    before += followed[:-1]
+    walks = [walking(m, b) for m, b in zip(whole, before, strict=True)]
+    microscope = microscope_of(walks, followed, journal)
     fits = [
-        count_frame(m, with_microscope(m, s, microscope), journal, f"numbers of frame {k + 1}")
-        for k, (m, s) in enumerate(zip(whole, followed, strict=True))
+        count_frame(m, with_microscope(m, s, microscope), b, journal, f"numbers of frame {k + 1}")
+        for k, (m, s, b) in enumerate(zip(whole, followed, before, strict=True))
     ]
     found = numbers_over_time(model, fits, chosen.series.rate)
     states = [

@@ -125,7 +125,7 @@ def test_what_fails_in_a_worker_fails_here(local):
     with pytest.raises(TypeError, match=r"multiply|numeric|NoneType"):
         list(local.parts(doubled, (None,), (ITEMS,), 4))
     with pytest.raises(InputError, match=r"a worker has qhrtem_jax .*, expected 0\.0\.0"):
-        local.client.submit(tasks.compute, b"", "0.0.0", ()).result()
+        local.client.submit(tasks.compute, b"", "0.0.0", (), 1).result()
 
 
 def test_a_running_scheduler_is_used_and_missed_when_gone():

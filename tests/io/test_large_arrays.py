@@ -22,6 +22,8 @@ def _small(monkeypatch):
 def filled(tmp_path):
     array = room(tmp_path / "a.npy", (37, 5, 3), np.dtype(np.float32))
     assert isinstance(array, np.memmap)
+    kept = (tmp_path / "a.npy").stat()
+    assert getattr(kept, "st_blocks", 1) * 512 >= array.nbytes  # the disk has room for it
     for k in range(len(array)):
         array[k] = k + np.arange(15.0).reshape(5, 3) / 16.0
         large_arrays.forget(array)

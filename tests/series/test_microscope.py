@@ -76,10 +76,13 @@ def test_the_step_is_taken_in_every_region():
     coordinates = Coordinates(
         (0, 2, 3), np.array([0.0, 0.0, -1.0]), np.array([1.0, 10.0, 2.0]), np.zeros(3), np.ones(3)
     )
-    step = microscope.Microscope((2, 3), np.array([0.1, 0.9]), np.eye(2))
+    hessian = np.array([[2.0, 0.5], [0.5, 1.0]])
+    step = microscope.Microscope((2, 3), np.array([0.1, 0.9]), np.linalg.inv(hessian), hessian)
     points = np.array([[0.5, 7.0, 4.0, 0.0], [0.6, 8.0, 4.0, 0.0]])
     moved = microscope.taken(coordinates, points, step)
-    np.testing.assert_allclose(moved, [[0.5, 7.0, 5.0, 1.0], [0.6, 8.0, 5.0, 1.0]])
+    # the last ends at its bound, 0.4 short of its step, and the other one follows
+    there = 4.0 + 10.0 * (0.1 + 0.5 / 2.0 * 0.4)
+    np.testing.assert_allclose(moved, [[0.5, 7.0, there, 1.0], [0.6, 8.0, there, 1.0]])
 
 
 @pytest.mark.parametrize("name", ["C1", "tilt_x", "tilt_y"])
