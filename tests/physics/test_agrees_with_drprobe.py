@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,7 +23,9 @@ def test_cases(reference_dir, bto_dir, compatibility, wave_bound, image_bound, p
     vectors = drprobe.vectors(cases["names"], cases["params"])
     simulator = drprobe.simulator(bto_dir, compatibility=compatibility, precision=precision)
     vectors = vectors.astype(precision)
-    waves = drprobe.rms(np.asarray(simulator.exit_waves(vectors)) - cases["exit_wave"])
+    waves = drprobe.rms(
+        np.asarray(jax.vmap(simulator.exit_wave)(jnp.asarray(vectors))) - cases["exit_wave"]
+    )
     images = drprobe.rms(np.asarray(simulator.images(vectors)) - cases["image"])
     assert np.median(waves) < wave_bound
     assert np.median(images) < image_bound
@@ -82,7 +86,7 @@ def test_slabs_with_missing_atoms(reference_dir, bto_dir):
         simulator = make_simulator(
             slab, microscope, drprobe.FRAME, grid_shape=(90, 128), slices=28, precision="float64"
         )
-        wave = np.asarray(simulator.exit_waves(vector[None]))[0]
+        wave = np.asarray(simulator.exit_wave(jnp.asarray(vector)))
         image = np.asarray(simulator.images(vector[None]))[0]
         assert drprobe.rms(wave - slabs["exit_wave"][number]) < 1e-5
         assert drprobe.rms(image - slabs["image"][number]) < 3e-5
@@ -100,7 +104,7 @@ def test_vacuum_as_in_figure_4(reference_dir, bto_dir, name, sequence):
     vector = drprobe.vector_of_record(slabs["vac_params_json"].item())
     vector[INDEX["thickness"]] = len(sequence)
     simulator = drprobe.simulator(bto_dir, compatibility="drprobe", sequence=sequence, slices=None)
-    wave = np.asarray(simulator.exit_waves(vector[None]))[0]
+    wave = np.asarray(simulator.exit_wave(jnp.asarray(vector)))
     image = np.asarray(simulator.images(vector[None]))[0]
     assert drprobe.rms(wave - slabs[f"exit_wave_vac_{name}"]) < 1e-5
     assert drprobe.rms(image - slabs[f"image_vac_{name}"]) < 3e-5
