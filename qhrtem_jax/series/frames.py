@@ -58,7 +58,7 @@ def walking(model: FieldModel, before: JointState) -> FieldModel:
 def steady(model: FieldModel, before: JointState) -> FieldModel:
     """The same, whose microscope is known but for what moves between frames."""
     known = model.regions.bounds
-    bounds = dataclasses.replace(known, imaging=known.free_names(MOVES), camera=())
+    bounds = dataclasses.replace(known, imaging=tuple(known.free_names(MOVES)), camera=())
     return _about(model, before, bounds)
 
 
