@@ -77,6 +77,7 @@ LONG_FIRST = (
     "stages/test_columns.py",
     "stages/test_preparation.py",
     "stages/test_shared_errors.py",
+    "engines/test_engines.py",
     "test_no_deadlock.py",
     "bayesopt/test_surrogate_gpjax.py",
 )
