@@ -196,5 +196,6 @@ def model_views(path: Path, model: AtomModel, columns: Columns) -> None:
     for axis, name in zip(sides, "xy", strict=True):
         axis.set(xlabel=f"{name} (nm)", ylabel="z (nm)", aspect="equal")
         axis.invert_yaxis()
+        axis.locator_params(axis="x", nbins=3)
         axis.set_title(f"seen along {'yx'['xy'.index(name)]}", fontsize=9)
     save(figure, path)
