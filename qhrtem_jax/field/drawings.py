@@ -193,9 +193,9 @@ def model_views(path: Path, model: AtomModel, columns: Columns) -> None:
     solid.locator_params(axis="x", nbins=3)
     solid.locator_params(axis="y", nbins=3)
     solid.legend(fontsize=8, loc="upper left")
-    for axis, name in zip(sides, "xy", strict=True):
+    for axis, name, other in zip(sides, "xy", "yx", strict=True):
         axis.set(xlabel=f"{name} (nm)", ylabel="z (nm)", aspect="equal")
         axis.invert_yaxis()
         axis.locator_params(axis="x", nbins=3)
-        axis.set_title(f"seen along {'yx'['xy'.index(name)]}", fontsize=9)
+        axis.set_title(f"seen along {other}", fontsize=9)
     save(figure, path)

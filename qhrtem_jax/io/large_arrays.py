@@ -1,6 +1,5 @@
 """Arrays that may be larger than the memory: files while they are made, written in pieces."""
 
-import math
 import mmap
 import os
 import zipfile
@@ -17,14 +16,16 @@ LARGE_BYTES = 2**28
 PIECE_BYTES = 2**24
 
 
-def room(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
-    """An array to be filled: in memory, or, if it is large, the file `path` (.npy).
+def large(size: int) -> bool:
+    """Whether arrays of so many bytes are."""
+    return size > LARGE_BYTES
+
+
+def on_disk(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
+    """An array to be filled, which is the file `path` (.npy).
 
     **Raises:** `OSError` that names the file where the disk has no room for it.
     """
-    size = math.prod(shape) * dtype.itemsize
-    if size <= LARGE_BYTES:
-        return np.empty(shape, dtype)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):  # a disk that is too small says so now
         with path.open("r+b") as file:
@@ -33,11 +34,6 @@ def room(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarr
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(path)) from None
     return array
-
-
-def large(array: Shaped[np.ndarray, "..."]) -> bool:
-    """Whether it is too large to be compressed in a short time."""
-    return array.nbytes > LARGE_BYTES
 
 
 def forget(array: Shaped[np.ndarray, "..."]) -> None:
@@ -59,7 +55,7 @@ def pieces(array: Shaped[np.ndarray, "n ..."]) -> Iterator[tuple[slice, Shaped[n
 
 def write_npz(file: BinaryIO, arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> None:
     """As `numpy.savez`, a piece at a time; compressed where the arrays are not large."""
-    if sum(np.asarray(array).nbytes for array in arrays.values()) <= LARGE_BYTES:
+    if not large(sum(np.asarray(array).nbytes for array in arrays.values())):
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         return
     with zipfile.ZipFile(file, "w") as archive:

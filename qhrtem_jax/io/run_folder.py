@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from qhrtem_jax.errors import DamagedError, InputError
 from qhrtem_jax.io.atomic import remove_parts, replacing
 from qhrtem_jax.io.files import place_of
 from qhrtem_jax.io.json_files import plain, read_object
-from qhrtem_jax.io.large_arrays import room, write_npz
+from qhrtem_jax.io.large_arrays import large, on_disk, write_npz
 from qhrtem_jax.io.models import AtomModel, model_texts
 from qhrtem_jax.io.seal import (
     CHECKSUM,
@@ -171,8 +172,10 @@ class RunFolder:
         self, name: str, shape: tuple[int, ...], dtype: type[np.generic]
     ) -> Shaped[np.ndarray, "..."]:
         """An array to be filled; a large one is a file of the folder until the run is done."""
+        if not large(math.prod(shape) * np.dtype(dtype).itemsize):
+            return np.empty(shape, dtype)
         self._own(name + SCRATCH)
-        return room(self._place(name + SCRATCH), shape, np.dtype(dtype))
+        return on_disk(self._place(name + SCRATCH), shape, np.dtype(dtype))
 
     def write_checkpoint(self, arrays: Arrays) -> None:
         with self.open(CHECKPOINT) as file:

@@ -29,7 +29,7 @@ def labelled(result: Result) -> Labelled | None:
     """What a result has of images, parameters and numbers of atoms; None where it has no image, or
     more than the memory should hold twice."""
     images = {n: a for n, a in result.arrays.items() if n in IMAGES and np.ndim(a) in (2, 3)}
-    if not images or any(large(image) for image in images.values()):
+    if not images or any(large(image.nbytes) for image in images.values()):
         return None
     content = result.to_json()
     shape = next(iter(images.values())).shape

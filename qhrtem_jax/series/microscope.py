@@ -18,7 +18,6 @@ from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.pooled import ArrowSystem
 from qhrtem_jax.refine.uncertainty import determined_std, known_without_image
-from qhrtem_jax.reporting.column_tables import point_names
 
 MOVING = tuple(INDEX[name] for name in ("C1", "tilt_x", "tilt_y"))
 """What all regions share and each frame has for itself."""
@@ -27,12 +26,16 @@ MOVING = tuple(INDEX[name] for name in ("C1", "tilt_x", "tilt_y"))
 @dataclasses.dataclass(frozen=True)
 class Microscope:
     """The step from the first frame's microscope to that of all frames, in the unit cube of the
-    coordinates `index` of a point; the covariance of these there, and half the Hessian."""
+    coordinates `index` of a point, and half the Hessian of the objective there."""
 
     index: tuple[int, ...]
     step: Float[np.ndarray, " common"]
-    covariance: Float[np.ndarray, "common common"]
     hessian: Float[np.ndarray, "common common"]
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "common common"]:
+        """Of the coordinates, in the unit cube."""
+        return np.linalg.pinv(self.hessian, hermitian=True)
 
 
 def microscope_of(
@@ -43,8 +46,7 @@ def microscope_of(
     found = free_coordinates(models[0], states[0])
     systems = []
     for model, state in zip(models, states, strict=True):
-        afresh = dataclasses.replace(state, system=None)
-        pooled = pool(model, afresh, journal, fixed(state, whole=True))
+        pooled = pool(model, state, journal, fixed(state, whole=True))
         systems.append(pooled.normal_equations)
     return from_frames(found.coordinates.free[found.own :], systems)
 
@@ -59,9 +61,8 @@ def from_frames(shared: tuple[int, ...], systems: list[ArrowSystem]) -> Microsco
     for system in systems:
         more, along = _without_moving(system, moving, common)
         hessian, slope = hessian + more, slope + along
-    covariance = np.linalg.pinv(hessian, hermitian=True)
     index = tuple(int(n) for n in np.array(shared)[common])
-    return Microscope(index, -covariance @ slope, covariance, hessian)
+    return Microscope(index, -np.linalg.pinv(hessian, hermitian=True) @ slope, hessian)
 
 
 def _without_moving(
@@ -117,19 +118,22 @@ Errors = dict[str, float | None]
 
 
 def microscope_errors(
-    model: FieldModel, found: Microscope, scale: ErrorScale
+    coordinates: Coordinates, own: int, names: list[str], found: Microscope, scale: ErrorScale
 ) -> tuple[Errors, Errors]:
     """(errors from the noise alone, errors scaled by the misfit) of what stays the same, by name,
-    None where the images do not determine it; `scale`, that of the first frame."""
-    joint, names = model.joint.coordinates, point_names(model.columns, model.layout)
-    at = [joint.free.index(index) for index in found.index]
+    None where the images do not determine it.
+
+    **Arguments:** `coordinates`: `own` ones of each region, then the shared ones; `names` of all of
+    a point; `scale`, that of the first frame.
+    """
+    at = [coordinates.free.index(index) for index in found.index]
     deviation = np.sqrt(np.maximum(np.diagonal(found.covariance), 0.0))
     known = np.linalg.matrix_rank(found.hessian, hermitian=True) == len(at)
     std = determined_std(
-        deviation if known else np.full(len(at), np.inf), known_without_image(joint)[at]
+        deviation if known else np.full(len(at), np.inf), known_without_image(coordinates)[at]
     )
-    std = std * joint.host().width[at] * scale.noise
-    shared = [n for n in joint.free[model.joint.own :] if n not in MOVING]
+    std = std * coordinates.host().width[at] * scale.noise
+    shared = [n for n in coordinates.free[own:] if n not in MOVING]
     of_noise: Errors = dict.fromkeys(names[n] for n in shared)  # at a bound: none
     of_noise |= {
         names[n]: float(s) if np.isfinite(s) else None

@@ -16,6 +16,7 @@ from qhrtem_jax.physics.structured import moved_plane
 from qhrtem_jax.regions.fit import fit_regions, full_remarks, misfit_remarks
 from qhrtem_jax.regions.model import RegionState, regions_model
 from qhrtem_jax.regions.result import summary_fit
+from qhrtem_jax.reporting.column_tables import point_names
 from qhrtem_jax.reporting.result import (
     Fit,
     figures_of_merit,
@@ -100,7 +101,13 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
     std_noise, std = (
         errors | known
         for errors, known in zip(
-            microscope_errors(whole[0], microscope, shared.scale),
+            microscope_errors(
+                model.joint.coordinates,
+                model.joint.own,
+                point_names(model.columns, model.layout),
+                microscope,
+                shared.scale,
+            ),
             (shared.std_noise, shared.std),
             strict=True,
         )

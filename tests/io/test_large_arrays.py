@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.io import large_arrays
-from qhrtem_jax.io.large_arrays import pieces, room, write_npz
+from qhrtem_jax.io.large_arrays import pieces, write_npz
+from qhrtem_jax.io.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +21,9 @@ def _small(monkeypatch):
 
 @pytest.fixture
 def filled(tmp_path):
-    array = room(tmp_path / "a.npy", (37, 5, 3), np.dtype(np.float32))
+    array = RunFolder(tmp_path).room("a", (37, 5, 3), np.float32)
     assert isinstance(array, np.memmap)
-    kept = (tmp_path / "a.npy").stat()
+    kept = (tmp_path / "a.scratch.npy").stat()
     assert getattr(kept, "st_blocks", 1) * 512 >= array.nbytes  # the disk has room for it
     for k in range(len(array)):
         array[k] = k + np.arange(15.0).reshape(5, 3) / 16.0
@@ -39,7 +40,7 @@ def test_what_is_forgotten_stays_in_the_file(filled):
 
 
 def test_small_arrays_are_no_files(tmp_path):
-    assert not isinstance(room(tmp_path / "a.npy", (3, 3), np.dtype(float)), np.memmap)
+    assert not isinstance(RunFolder(tmp_path).room("a", (3, 3), np.float64), np.memmap)
     assert not list(tmp_path.iterdir())
 
 
@@ -62,8 +63,8 @@ def test_memory_is_given_back(tmp_path):
     code = f"""
         import numpy as np
         from pathlib import Path
-        from qhrtem_jax.io.large_arrays import forget, room, write_npz
-        array = room(Path({str(tmp_path / "a.npy")!r}), (120, 2**20), np.dtype(np.float32))
+        from qhrtem_jax.io.large_arrays import forget, on_disk, write_npz
+        array = on_disk(Path({str(tmp_path / "a.npy")!r}), (120, 2**20), np.dtype(np.float32))
         for k in range(len(array)):
             array[k] = k
             forget(array)

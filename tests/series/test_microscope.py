@@ -1,8 +1,11 @@
 """What stays the same in all frames, from their normal equations."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from qhrtem_jax.matching.weights import ErrorScale
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.pooled import ArrowSystem
 from qhrtem_jax.series import microscope
@@ -77,12 +80,30 @@ def test_the_step_is_taken_in_every_region():
         (0, 2, 3), np.array([0.0, 0.0, -1.0]), np.array([1.0, 10.0, 2.0]), np.zeros(3), np.ones(3)
     )
     hessian = np.array([[2.0, 0.5], [0.5, 1.0]])
-    step = microscope.Microscope((2, 3), np.array([0.1, 0.9]), np.linalg.inv(hessian), hessian)
+    step = microscope.Microscope((2, 3), np.array([0.1, 0.9]), hessian)
     points = np.array([[0.5, 7.0, 4.0, 0.0], [0.6, 8.0, 4.0, 0.0]])
     moved = microscope.taken(coordinates, points, step)
     # the last ends at its bound, 0.4 short of its step, and the other one follows
     there = 4.0 + 10.0 * (0.1 + 0.5 / 2.0 * 0.4)
     np.testing.assert_allclose(moved, [[0.5, 7.0, there, 1.0], [0.6, 8.0, there, 1.0]])
+
+
+def test_errors_are_in_the_parameters_units():
+    coordinates = Coordinates(
+        (0, microscope.INDEX["C1"], 2, 3, 4),
+        np.zeros(5),
+        np.array([1.0, 1.0, 10.0, 2.0, 5.0]),
+        np.zeros(5),
+        np.full(5, np.inf),
+    )
+    names = [f"p{n}" for n in range(60)]
+    found = microscope.Microscope((2, 3), np.zeros(2), np.diag([400.0, 2500.0]))
+    scale = ErrorScale(1.5, 2.0, 4.0)
+    noise, std = microscope.microscope_errors(coordinates, 1, names, found, scale)
+    assert noise == {"p2": pytest.approx(0.75), "p3": pytest.approx(0.06), "p4": None}
+    assert std == {"p2": pytest.approx(1.5), "p3": pytest.approx(0.12), "p4": None}
+    flat = dataclasses.replace(found, hessian=np.diag([400.0, 0.0]))
+    assert microscope.microscope_errors(coordinates, 1, names, flat, scale)[0]["p3"] is None
 
 
 @pytest.mark.parametrize("name", ["C1", "tilt_x", "tilt_y"])
