@@ -8,7 +8,7 @@ import pytest
 
 from qhrtem_jax.field import entrance
 from qhrtem_jax.field.checkpoint import Standing
-from qhrtem_jax.field.counting import certify, other_heights, settle
+from qhrtem_jax.field.counting import certify, other_heights, search_around, settle
 from qhrtem_jax.field.entrance import begin, best_entrance
 from qhrtem_jax.field.heights import at_other_height, better_heights
 from qhrtem_jax.field.joint import REFINING
@@ -409,6 +409,25 @@ def test_changes_that_reach_further_than_thought_are_simulated_alone(column):
     # so are the parameters of the regions
     one, other = (np.diagonal(x.gram)[x.count :][:own] for x in (blind, column.linear))
     np.testing.assert_allclose(one, other, rtol=0.1, atol=1e-3 * other.max())
+
+
+def test_changes_cost_what_they_add_to_the_objective(column):
+    """Constraints included, from numbers that themselves cost something."""
+    search = search_around(column.linear, column.state, column.journal)
+    states, _ = search._changes(column.numbers.ravel())
+    penalties = search.penalty(states)
+    here = states[np.flatnonzero((penalties > 0.0) & np.isfinite(penalties))[0]]
+    found, costs = search._changes(here)
+    before = (search.integers(here[None]) + search.penalty(here[None]))[0]
+    after = search.integers(found) + search.penalty(found)
+    possible = np.isfinite(after)
+    assert possible.sum() > 100
+    np.testing.assert_allclose(costs[possible], after[possible] - before, atol=1e-6 * before)
+    assert not np.any(np.isfinite(costs[~possible]))
+    for state in found[possible][:20]:  # as the rules say of each region alone
+        rows = state.reshape(column.numbers.shape)
+        alone = sum(float(search.model.constraints.penalty(row[None])[0]) for row in rows)
+        assert search.penalty(state[None])[0] == pytest.approx(alone)
 
 
 def test_several_wrong_numbers_are_found_together(column):
