@@ -7,7 +7,6 @@ import pytest
 
 import qhrtem_jax
 from qhrtem_jax.errors import InputError
-from tests.wedge import FIXED
 
 QUICK = {
     "optimizer": {"name": "lm", "starts": 1, "max_iterations": 4},
@@ -60,24 +59,6 @@ def test_hyperspy_gets_calibrated_signals(result):
     assert signal.metadata.General.title == "imaging: simulation"
     with pytest.raises(InputError, match=r"found no image .chain., expected one of .*experiment"):
         result.signal("chain")
-
-
-def test_numbers_of_atoms_and_models(tmp_path):
-    quick = QUICK | {"reconstruct": {"max_evaluations": 0, "passes": 1}}
-    quick |= {"parameters": {name: {"free": False} for name in ("C3", *FIXED)}}
-    found = qhrtem_jax.run("reconstruct", tmp_path / "run", quick, lambda text: None)
-    data = found.dataset()
-    (roi,) = found.content["rois"]
-    assert data["atoms"].dims == ("region", "chain")
-    assert data["atoms"].values[0].tolist() == [c["n"] for c in roi["counts"]]
-    assert str(data["chain"].values[0]).split()[0] == roi["counts"][0]["species"]
-    assert float(data["thickness"].sel(region=roi["name"])) == pytest.approx(roi["thickness_nm"])
-    assert data["experiment"].dims == ("region", "y", "x")
-    atoms = found.atoms(roi["name"])
-    assert len(atoms) == sum(c["n"] for c in roi["counts"])
-    assert atoms.arrays["occupancy"].max() <= 1.0
-    assert atoms.arrays["b_angstrom2"].min() > 0.0
-    assert found.stage("imaging").content["stage"] == "imaging"
 
 
 def test_what_is_no_result_is_said(tmp_path, result):

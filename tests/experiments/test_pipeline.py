@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import qhrtem_jax
 from qhrtem_jax.io.structures import read_unit_cell
 from qhrtem_jax.pipeline import IMAGING_FIRST
 from qhrtem_jax.reporting.progress import ProgressLine
@@ -62,6 +63,21 @@ def test_the_counted_crystal_is_the_one_that_was_simulated(whole):
     refined = result(whole)["field"]["fit_refined"]
     assert refined["mse"] < 2.2e-4
     assert refined["ncc"] > 0.99
+
+
+def test_python_opens_numbers_of_atoms_and_models(whole):
+    found = qhrtem_jax.open_result(whole).stage("reconstruct")
+    data = found.dataset()
+    (roi,) = found.content["rois"]
+    assert data["atoms"].dims == ("region", "chain")
+    assert data["atoms"].values[0].tolist() == [c["n"] for c in roi["counts"]]
+    assert str(data["chain"].values[0]).split()[0] == roi["counts"][0]["species"]
+    assert float(data["thickness"].sel(region=roi["name"])) == pytest.approx(roi["thickness_nm"])
+    assert data["experiment"].dims == ("region", "y", "x")
+    atoms = found.atoms(roi["name"])
+    assert len(atoms) == sum(c["n"] for c in roi["counts"])
+    assert atoms.arrays["occupancy"].max() <= 1.0
+    assert atoms.arrays["b_angstrom2"].min() > 0.0
 
 
 class Interrupted(BaseException):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qhrtem_jax.field import entrance
+from qhrtem_jax.field import counting, entrance
 from qhrtem_jax.field.checkpoint import Standing
 from qhrtem_jax.field.counting import certify, other_heights, search_around, settle
 from qhrtem_jax.field.entrance import begin, best_entrance
@@ -292,7 +292,8 @@ def test_a_region_at_a_wrong_height_is_found(column, units):
     assert same is right
 
 
-def test_a_height_and_numbers_that_have_settled_around_it_are_changed_together(column):
+def test_a_height_and_numbers_that_have_settled_around_it_are_changed_together(column, monkeypatch):
+    monkeypatch.setattr(counting, "TRIED", 1)  # it promises most
     model, journal = column.model, column.journal
     numbers = column.numbers.copy()
     for _, light in shared_columns(model.columns):
@@ -318,7 +319,8 @@ def test_pixels_of_no_region_count_as_those_of_regions(column):
     assert more / outside == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_right_height_is_kept(column):
+def test_a_right_height_is_kept(column, monkeypatch):
+    monkeypatch.setattr(counting, "TRIED", 2)
     state, changed = other_heights(column.linear, column.state, column.journal)
     assert not changed
     np.testing.assert_array_equal(state.stack.heights, column.state.stack.heights)

@@ -9,6 +9,7 @@ from qhrtem_jax.field.model import FieldModel, JointState, field_model
 from qhrtem_jax.field.simulate import C1, first_state, image, plane_vector
 from qhrtem_jax.field.stitched import stitch, stitched_image
 from qhrtem_jax.io.journal import Journal
+from qhrtem_jax.io.models import AtomModel, write_model
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.regions.fit import full_remarks, start
@@ -133,36 +134,30 @@ def test_heights_act_on_the_image(field):
         assert np.std(rounded - images[up]) < 0.02 * effect
 
 
-def test_what_it_reports_simulates_to_the_image_that_it_gives(tmp_path):
+def test_what_it_reports_simulates_to_the_image_that_it_gives(field, tmp_path):
     """Stage `simulate` on the stitched crystal, at the reported C1 and absorption."""
-    options = {
-        "specimen": {"max_cells": 5, "grid": "auto", "grid_error": 1e-4},
-        "stitch": {"refine": False, "rounding": "slice"},
-    }
-    settings = wedge.settings(tmp_path, REGIONS, reconstruct={"max_evaluations": 0}, **options)
-    problem = prepared(settings)
-    result, arrays = computed(problem, tmp_path / "run")
-    crystal = tmp_path / "run" / "structures" / "stitched.cel"
-    known = wedge.handed_over()["parameters"]
-    depth = float(crystal.read_text().splitlines()[1].split()[3])
-    slices = round(depth / wedge.TRUTH["slice_nm"])
-    known |= {
-        "C1": {"value": result["field"]["C1_global_nm"]},
-        "absorption": {"value": result["field"]["absorption_global"]},
-        "A0_x": {"value": 0.0},
-        "A0_y": {"value": 0.0},
-        "thickness": {"value": slices},
-    }
+    grid = {"max_cells": 5, "grid": "auto", "grid_error": 1e-4}
+    settings = wedge.settings(tmp_path, REGIONS, specimen=grid)
+    problem = prepared(settings).regions
+    finer = dataclasses.replace(field, model=field_model(regions_model(problem, problem.imaging)))
+    stitched, simulation = finer.stitched("slice"), finer.image("slice")
+    crystal = stitched.crystal
+    model = AtomModel(crystal.size_nm, crystal.atoms, "stitched")
+    write_model(tmp_path / "stitched", model)
+    names = ("C1", "absorption", "thickness")
+    known = wedge.handed_over()["parameters"] | {n: {"value": 0.0} for n in ("A0_x", "A0_y")}
+    known |= {name: {"value": float(stitched.vector[INDEX[name]])} for name in names}
+    known["semi_convergence"] = {"value": 0.0}
     content = {
         "stage": "simulate",
         "data": {
-            "shape": list(arrays["simulation"].shape),
+            "shape": list(simulation.shape),
             "sampling_nm": wedge.TRUTH["sampling_nm"],
             "mtf": settings.data.mtf,
         },
         "specimen": {
-            "structure": str(crystal),
-            "slices": slices,
+            "structure": str(tmp_path / "stitched.cel"),
+            "slices": crystal.slices,
             "grid_error": 1e-4,
             "scattering": "lobato",
         },
@@ -170,8 +165,8 @@ def test_what_it_reports_simulates_to_the_image_that_it_gives(tmp_path):
         "parameters": known,
     }
     _, again = computed(prepared(run_settings(content)), tmp_path / "again")
-    assert np.std(arrays["simulation"]) > 0.05
-    missed = again["image"][0] - arrays["simulation"]
+    assert np.std(simulation) > 0.05
+    missed = again["image"][0] - simulation
     assert np.std(missed) < 1.5e-4  # the errors of both grids
 
 
