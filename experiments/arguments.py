@@ -15,6 +15,7 @@ PATHS = (
     "specimen.structure",
     "simulate.table",
     "simulate.out",
+    "explore.truth",
     "imaging.result",
     "stitch.result",
     "from_result",

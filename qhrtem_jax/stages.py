@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qhrtem_jax import (
+    exploration,
     field,
     imaging,
     knife_edge,
@@ -19,6 +20,7 @@ from qhrtem_jax import (
     structure,
 )
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.exploration.settings import ExplorationSettings
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import read_settings
 from qhrtem_jax.io.journal import Journal
@@ -51,7 +53,9 @@ class PipelineOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunSettings(SeriesSettings, StructureSettings, SimulationSettings, KnifeEdgeSettings):
+class RunSettings(
+    SeriesSettings, StructureSettings, SimulationSettings, KnifeEdgeSettings, ExplorationSettings
+):
     """The options of all stages."""
 
     pipeline: PipelineOptions = dataclasses.field(default_factory=PipelineOptions)
@@ -144,6 +148,13 @@ STAGES: dict[str, Stage] = {
         knife_edge.page,
         knife_edge.KnifeEdgeResult,
         options=("data", "mtf"),
+    ),
+    "explore": Stage(
+        exploration.prepare,
+        exploration.run,
+        exploration.page,
+        exploration.ExplorationResult,
+        options=(*COMMON, "explore"),
     ),
 }
 

@@ -25,6 +25,7 @@ STAGE_ROOMS = {
     "knife_edge",
     "preparation",
     "series",
+    "exploration",
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -47,6 +48,7 @@ MAY_IMPORT = {
     "simulation": MIDDLE,
     "knife_edge": MIDDLE,
     "preparation": MIDDLE,
+    "exploration": MIDDLE,
     "stages": MIDDLE | STAGE_ROOMS,
     "pipeline": MIDDLE | {"stages", "field"},
     "api": MIDDLE | {"stages", "pipeline"},
@@ -67,7 +69,7 @@ KEEP_BOOKS = {
 
 GROUPS = (
     "data|specimen|microscope|objective|optimizer|parameters|imaging|structure|reconstruct"
-    "|stitch|series|engine|pipeline|simulate|mtf"
+    "|stitch|series|engine|pipeline|simulate|mtf|explore"
 )
 OPTION = re.compile(rf"(?<![\w/])({GROUPS})\.([A-Za-z]\w*|$)")
 """The name of an option; at the end of a text its last part is put in."""

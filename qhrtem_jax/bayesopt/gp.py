@@ -1,4 +1,5 @@
-"""Exact Gaussian processes on padded data: Matern-5/2 ARD, one kernel for several outputs.
+"""Exact Gaussian processes on padded data: one kernel with a length scale a dimension for several
+outputs.
 
 Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1 and
 section 4.2. Data arrays have a fixed number of rows, of which `mask` says which are real, so that a
@@ -15,21 +16,25 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.bayesopt import lbfgs
+from qhrtem_jax.bayesopt.kernels import KERNELS
 from qhrtem_jax.numerics.positive_definite import factorise
-
-_SQRT5 = 5.0**0.5
 
 Extent = float | Float[Array, ""]
 """Of the region that a model is asked for, against the one that the prior is made for."""
 
 
 class Hyperparameters(eqx.Module):
-    """Of a GP on standardised outputs over the unit cube, as logarithms where positive."""
+    """Of a GP on standardised outputs over the unit cube, as logarithms where positive.
+
+    `log_mixture`: of the rational quadratic kernel; others have none.
+    """
 
     log_lengthscale: Float[Array, " d"]
     log_outputscale: Float[Array, ""]  # signal variance
     log_noise: Float[Array, ""]  # noise variance
     mean: Float[Array, ""]
+    log_mixture: Float[Array, ""] | None = None
+    kernel: str = eqx.field(static=True, default="matern52")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Prior:
     noise: float = 1e-3
     noise_sigma: float = 1.5
     fixed_noise: float | None = None
+    kernel: str = "matern52"
 
     def lengthscale(self, d: int) -> float:
         return self.lengthscale_at_1d * d**0.5
@@ -60,6 +66,8 @@ class Prior:
             jnp.asarray(jnp.log(self.outputscale), jnp.float64),
             jnp.asarray(jnp.log(noise), jnp.float64),
             jnp.zeros((), jnp.float64),
+            jnp.zeros((), jnp.float64) if self.kernel == "rational_quadratic" else None,
+            self.kernel,
         )
 
     def log_density(self, h: Hyperparameters, extent: Extent = 1.0) -> Float[Array, ""]:
@@ -69,19 +77,20 @@ class Prior:
         total = jnp.sum(length**2) + scale**2
         if self.fixed_noise is None:
             total = total + ((h.log_noise - jnp.log(self.noise)) / self.noise_sigma) ** 2
+        if h.log_mixture is not None:
+            total = total + h.log_mixture**2
         return -0.5 * total
 
 
-def matern52(
+def covariance(
     a: Float[Array, "n d"], b: Float[Array, "m d"], h: Hyperparameters
 ) -> Float[Array, "n m"]:
-    """Matern-5/2 covariance with one length scale a dimension."""
+    """Covariance of the kernel with one length scale a dimension."""
     scale = jnp.exp(-h.log_lengthscale)
     a, b = a * scale, b * scale
     square = jnp.sum(a**2, 1)[:, None] + jnp.sum(b**2, 1) - 2.0 * a @ b.T
-    # a floor keeps the derivative finite where points coincide
-    r = jnp.sqrt(jnp.maximum(square, 1e-20))
-    return jnp.exp(h.log_outputscale) * (1.0 + _SQRT5 * r + 5.0 / 3.0 * r**2) * jnp.exp(-_SQRT5 * r)
+    mixture = jnp.exp(jnp.zeros((), a.dtype) if h.log_mixture is None else h.log_mixture)
+    return jnp.exp(h.log_outputscale) * KERNELS[h.kernel](square, mixture)
 
 
 def _covariance(x: Array, mask: Array, h: Hyperparameters) -> Array:
@@ -89,7 +98,7 @@ def _covariance(x: Array, mask: Array, h: Hyperparameters) -> Array:
     both = mask[:, None] & mask[None, :]
     signal = jnp.exp(h.log_outputscale)
     diagonal = jnp.where(mask, jnp.exp(h.log_noise) + 1e-8 * signal, 1.0)
-    return jnp.where(both, matern52(x, x, h), 0.0) + jnp.diag(diagonal)
+    return jnp.where(both, covariance(x, x, h), 0.0) + jnp.diag(diagonal)
 
 
 @jax.custom_vjp
@@ -160,17 +169,21 @@ def fit(
     d = start.log_lengthscale.shape[0]
     centre = jnp.log(prior.lengthscale(d) * extent)
     free_noise = prior.fixed_noise is None
-    low = Hyperparameters(
-        jnp.full(d, jnp.minimum(centre - 5.0, jnp.log(0.05))),
-        jnp.log(1e-2),
-        jnp.log(1e-6) if free_noise else start.log_noise,
-        jnp.asarray(-3.0),
+    low = dataclasses.replace(
+        start,
+        log_lengthscale=jnp.full(d, jnp.minimum(centre - 5.0, jnp.log(0.05))),
+        log_outputscale=jnp.log(1e-2),
+        log_noise=jnp.log(1e-6) if free_noise else start.log_noise,
+        mean=jnp.asarray(-3.0),
+        log_mixture=None if start.log_mixture is None else jnp.asarray(-4.0),
     )
-    high = Hyperparameters(
-        jnp.full(d, centre + 4.0),
-        jnp.log(1e2),
-        jnp.log(1.0) if free_noise else start.log_noise,
-        jnp.asarray(3.0),
+    high = dataclasses.replace(
+        start,
+        log_lengthscale=jnp.full(d, centre + 4.0),
+        log_outputscale=jnp.log(1e2),
+        log_noise=jnp.log(1.0) if free_noise else start.log_noise,
+        mean=jnp.asarray(3.0),
+        log_mixture=None if start.log_mixture is None else jnp.asarray(4.0),
     )
 
     def loss(theta: Array) -> Array:
@@ -197,7 +210,7 @@ class Posterior(eqx.Module):
 
     def kernel(self, a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
         """Covariance before any data."""
-        return matern52(a, b, self.hyperparameters)
+        return covariance(a, b, self.hyperparameters)
 
     def mean(self, points: Float[Array, "m d"]) -> Float[Array, "m outputs"]:
         return self.hyperparameters.mean + self.cross(points) @ self.weights

@@ -70,6 +70,8 @@ class Surrogate(eqx.Module):
         """
         gp = self.posterior
         d, n = gp.x.shape[1], gp.x.shape[0]
+        if gp.hyperparameters.kernel != "matern52":
+            raise ValueError("sample functions are drawn from the spectrum of Matern-5/2 only")
         k_normal, k_chi, k_phase, k_weight, k_noise = jax.random.split(key, 5)
         normal = jax.random.normal(k_normal, (FEATURES, d), gp.x.dtype)
         chi2 = 2.0 * jax.random.gamma(k_chi, 2.5, (FEATURES, 1), gp.x.dtype)

@@ -25,7 +25,7 @@ def with_example(content: dict[str, Any], given: Collection[str]) -> tuple[dict[
     folder = resources.files("qhrtem_jax").joinpath("example")
     example = json.loads(folder.joinpath("example.json").read_text("utf-8"))
     for group, values in example.pop("stages").get(str(content.get("stage")), {}).items():
-        example[group] = example[group] | values
+        example[group] = example.get(group, {}) | values
     for group, key in (("data", "image"), ("data", "mtf"), ("specimen", "structure")):
         if example[group][key] is not None:
             example[group][key] = str(folder.joinpath(example[group][key]))

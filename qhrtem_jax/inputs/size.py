@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 GIB = 2.0**30
 BASE_BYTES = {
     "mtf": 0.4 * GIB,
+    "explore": 0.6 * GIB,
     "simulate": 0.5 * GIB,
     "imaging": 0.95 * GIB,
     "structure": 0.95 * GIB,
@@ -240,6 +241,24 @@ def knife_edge(shape: tuple[int, int], reach_px: float) -> Estimate:
         (
             Share(pixels * 80.0, {"data.frame": (list(shape), pixels / 1e6)}),
             Share(near * 150.0, {"mtf.reach_px": (reach_px, reach_px / 64.0)}),
+        ),
+    )
+
+
+def exploration(
+    settings: Settings, shape: tuple[int, int], side: int, windows: int, atoms: bool
+) -> Estimate:
+    """Of an image of `shape` in `windows` of `side` pixels; `atoms`: a network looks for these."""
+    pixels = float(shape[0] * shape[1])
+    seconds = 20.0 + 2e-6 * windows * side**2 + (180.0 if atoms else 0.0)
+    window = {"explore.window_px": (side, side / 48.0)}
+    frame = {"data.frame": (list(shape), pixels / 1e6)}
+    return Estimate(
+        "explore",
+        seconds,
+        (
+            Share(windows * side**2 * 60.0, window),
+            Share(pixels * (600.0 if atoms else 40.0), frame),
         ),
     )
 

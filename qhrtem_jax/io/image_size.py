@@ -34,7 +34,7 @@ def check_declared(
             f"{where} declares {_times(shape)} pixels, expected at most {MOST_PIXELS} "
             "(16384 x 16384): crop it first"
         )
-    if dtype.kind not in "fiu":
+    if dtype.kind not in "fiub":
         raise InputError(f"{where} holds {dtype} numbers, expected real intensities")
     size = pixels * dtype.itemsize
     if size > stored * compression:

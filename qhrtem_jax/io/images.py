@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float64, Shaped
+from jaxtyping import Bool, Float, Float64, Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.digital_micrograph import read_digital_micrograph
@@ -63,15 +63,32 @@ def read_counts(
         return np.asarray(frames[0], dtype=np.float64)
 
 
+def read_mask(
+    path: Path, shape: tuple[int, int] | None = None, option: str = "mask"
+) -> Bool[np.ndarray, "rows cols"]:
+    """Which pixels of a file are not 0; truth values are as good as numbers, NaN is no mask.
+
+    **Raises:** `InputError` that names the file, what was found and what was expected.
+    """
+    frames = read_frames(path, shape, option, kinds="fiub")
+    if len(frames) > 1:
+        raise InputError(f"{option}: {path} holds a stack of {len(frames)} images, expected one")
+    _check_finite(frames[0], f"{option}: {path}")
+    return frames[0] != 0
+
+
 def read_frames(
-    path: Path, shape: tuple[int, int] | None = None, option: str = "image"
+    path: Path,
+    shape: tuple[int, int] | None = None,
+    option: str = "image",
+    kinds: str = "fiu",
 ) -> Shaped[np.ndarray, "frames rows cols"]:
     """The images of a file, in any unit and any kind of real numbers, as they are.
 
     By its ending: .dat or .raw (float32, needs `shape`), .npy, .npz (its array `image`, or its only
     one), .tif/.tiff, .mrc, .dm3/.dm4, .emd, .hspy/.zspy, .ser, .png. At most `MOST_PIXELS`; what a
     file declares is checked against its size before it is read. All else is RosettaSciIO's, where
-    that is installed.
+    that is installed. `kinds` of numbers, as NumPy abbreviates them.
 
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
@@ -95,7 +112,7 @@ def read_frames(
             f"{option}: {path} has shape {image.shape}, expected rows and columns, or a stack of "
             "these"
         )
-    if image.dtype.kind not in "fiu":
+    if image.dtype.kind not in kinds:
         raise InputError(f"{option}: {path} holds {image.dtype} numbers, expected real intensities")
     if shape is not None and image.shape[-2:] != tuple(shape):
         raise InputError(f"{option}: {path} has shape {image.shape[-2:]}, expected {tuple(shape)}")

@@ -16,7 +16,7 @@ from qhrtem_jax.inputs.prepared import is_raw
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.calibration import file_sampling
-from qhrtem_jax.io.images import crop, read_counts
+from qhrtem_jax.io.images import crop, read_counts, read_mask
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import (
     Vacuum,
@@ -80,7 +80,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
             f"{100 * MOST_BAD:g} %"
         )
     if data.mask is not None:
-        bad |= _beside(counts, data.mask, "data.mask") != 0.0
+        bad |= _mask(counts, data.mask)
         if bad.mean() > MOST_MASKED:
             raise InputError(
                 f"data.mask: {data.mask} hides {100 * bad.mean():.0f} % of the image, expected at "
@@ -130,6 +130,17 @@ def _beside(counts: np.ndarray, name: str, option: str) -> Float[np.ndarray, "ro
     if found.shape != counts.shape:
         raise InputError(
             f"{option}: {name} has shape {list(found.shape)}, expected {list(counts.shape)} as "
+            "the image"
+        )
+    return found
+
+
+def _mask(counts: np.ndarray, name: str) -> Bool[np.ndarray, "rows cols"]:
+    """Pixels that a mask marks."""
+    found = read_mask(Path(name), None, "data.mask")
+    if found.shape != counts.shape:
+        raise InputError(
+            f"data.mask: {name} has shape {list(found.shape)}, expected {list(counts.shape)} as "
             "the image"
         )
     return found

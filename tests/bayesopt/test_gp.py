@@ -147,7 +147,7 @@ def test_fit_finds_the_hyperparameters_of_a_sample(case):
     truth = gp.Hyperparameters(
         jnp.log(jnp.array([0.2, 0.7])), jnp.log(1.0), jnp.log(0.01), jnp.asarray(0.0)
     )
-    covariance = gp.matern52(x, x, truth) + 0.01 * jnp.eye(150)
+    covariance = gp.covariance(x, x, truth) + 0.01 * jnp.eye(150)
     y = jnp.linalg.cholesky(covariance) @ rng.normal(size=150)
     prior = gp.Prior(lengthscale_sigma=3.0)
     mask = jnp.ones(150, bool)
@@ -170,5 +170,5 @@ def test_fixed_noise_stays_fixed(case):
 def test_gradient_is_finite_where_points_coincide():
     x = jnp.zeros((4, 3))
     h = gp.Prior().start(3)
-    gradient = jax.grad(lambda a: jnp.sum(gp.matern52(a, x, h)))(x)
+    gradient = jax.grad(lambda a: jnp.sum(gp.covariance(a, x, h)))(x)
     assert np.all(np.isfinite(gradient))

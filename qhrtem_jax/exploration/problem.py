@@ -1,0 +1,171 @@
+"""What stage `explore` reads and checks."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.exploration.settings import ATOMS_RVAE, FFT_NMF, ExplorationSettings
+from qhrtem_jax.exploration.windows import SMALLEST, Windows, natural_side, windows_of
+from qhrtem_jax.inputs import size
+from qhrtem_jax.inputs.crystal import load_crystal
+from qhrtem_jax.inputs.image import image_file, image_of
+from qhrtem_jax.inputs.instrument import load_microscope
+from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.io.calibration import file_sampling
+from qhrtem_jax.io.images import crop, read_mask
+from qhrtem_jax.micrograph.counts import bad_pixels, without_bad
+from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.specimen import Crystal
+
+UNUSED = ("roi_shape", "rois", "average", "vacuum", "noise_variance", "noise_correlation")
+"""Options of `data` that say nothing of an image that is looked over."""
+
+SMALLEST_IMAGE = 2 * SMALLEST
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """What training images are simulated with."""
+
+    space: ParameterSpace
+    crystal: Crystal
+    microscope: Microscope
+    sampling_nm: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplorationProblem:
+    """The image, in any unit, bad pixels filled from their neighbours; its windows; where what is
+    looked for is (`truth`) and a part of it (`reference`), where these are given; what training
+    images are simulated with, where some are; `sampling_nm` (row, col), where it is known."""
+
+    settings: ExplorationSettings
+    reader: Reader
+    image: Float[np.ndarray, "rows cols"]
+    windows: Windows
+    truth: Bool[np.ndarray, "rows cols"] | None
+    simulated: Simulated | None
+    sampling_nm: tuple[float, float] | None
+    warnings: tuple[str, ...]
+
+    @property
+    def reference(self) -> Bool[np.ndarray, "grid_rows grid_cols"] | None:
+        """Windows whose centre is in the reference region."""
+        given = self.settings.explore.reference
+        if given is None:
+            return None
+        row, col, rows, cols = given
+        inside = (self.windows.rows >= row) & (self.windows.rows < row + rows)
+        beside = (self.windows.cols >= col) & (self.windows.cols < col + cols)
+        return inside[:, None] & beside
+
+
+def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem:
+    """Read the image, and what else is given.
+
+    **Raises:** `InputError` for input that cannot be used.
+    """
+    data, options = settings.data, settings.explore
+    path = image_file(data, "an image to look over")
+    image = image_of(data, reader, "an image to look over")
+    if data.frame is not None:
+        image = crop(image, data.frame, "data.frame")
+    if min(image.shape) < SMALLEST_IMAGE:
+        raise InputError(
+            f"data.image: {path} has {list(image.shape)} pixels, expected at least "
+            f"{SMALLEST_IMAGE} a side"
+        )
+    image = without_bad(image, bad_pixels(image))
+    if not image.std() > 0.0:
+        raise InputError(f"data.image: {path} is flat, expected an image of something")
+    side = options.window_px or natural_side(image)
+    if side > min(image.shape) // 2:
+        raise InputError(
+            f"explore.window_px: found {side}, expected at most half the image's smaller side, "
+            f"{min(image.shape) // 2} pixels"
+        )
+    windows = windows_of(image.shape, side)
+    _check_numbers(settings, windows)
+    _check_libraries(settings)
+    for option in UNUSED:
+        if getattr(data, option) is not None:
+            reader.warn(f"data.{option} is not used: the whole image, or data.frame of it, is")
+    truth = None
+    if options.truth is not None:
+        truth = _truth(settings, image.shape)
+    sampling = data.sampling if data.sampling_nm is not None else file_sampling(path)
+    simulated = None
+    if options.workflow == ATOMS_RVAE:
+        if sampling is None:
+            raise InputError("data.sampling_nm: none given, expected nm per pixel, as 0.00887")
+        simulated = Simulated(
+            parameter_space(settings),
+            load_crystal(settings, reader),
+            load_microscope(settings, reader),
+            sampling,
+        )
+    size.require(
+        size.exploration(settings, image.shape, side, len(windows.centres), simulated is not None),
+        settings,
+    )
+    problem = ExplorationProblem(
+        settings, reader, image, windows, truth, simulated, sampling, reader.warnings()
+    )
+    inside = problem.reference
+    if inside is not None and (not inside.any() or inside.all()):
+        raise InputError(
+            f"explore.reference: found {list(options.reference or ())}, expected [row0,col0,rows,"
+            f"cols] that holds some, but not all, of the windows ({side} pixels a side)"
+        )
+    return problem
+
+
+def _check_numbers(settings: ExplorationSettings, windows: Windows) -> None:
+    options, count = settings.explore, len(windows.centres)
+    if options.component is not None and options.reference is not None:
+        raise InputError(
+            "explore.component: found one beside explore.reference, expected one of the two"
+        )
+    if options.points > count:
+        raise InputError(
+            f"explore.points: found {options.points}, expected at most {count}, the windows of "
+            f"{windows.side} pixels that the image is covered with"
+        )
+    if options.components >= count:
+        raise InputError(
+            f"explore.components: found {options.components}, expected fewer than the {count} "
+            "windows"
+        )
+
+
+def _check_libraries(settings: ExplorationSettings) -> None:
+    needed = "sklearn" if settings.explore.workflow == FFT_NMF else "flax"
+    if importlib.util.find_spec(needed) is None:
+        raise InputError(
+            f"explore.workflow: {settings.explore.workflow} needs {needed}, which is not "
+            "installed: pip install 'qhrtem_jax[learn]'"
+        )
+
+
+def _truth(settings: ExplorationSettings, shape: tuple[int, int]) -> Bool[np.ndarray, "rows cols"]:
+    name = settings.explore.truth
+    assert name is not None
+    found = read_mask(Path(name), None, "explore.truth")
+    if settings.data.frame is not None:
+        found = crop(found, settings.data.frame, "explore.truth")
+    if found.shape != shape:
+        raise InputError(
+            f"explore.truth: {name} has {list(found.shape)} pixels, expected the image's "
+            f"{list(shape)}"
+        )
+    if not found.any() or found.all():
+        raise InputError(
+            f"explore.truth: {name} marks {'no pixel' if not found.any() else 'all pixels'}, "
+            "expected some: not 0 where what is looked for is"
+        )
+    return found

@@ -1,0 +1,191 @@
+"""Stage `explore`, from an image to the way of the beam."""
+
+import json
+
+import numpy as np
+import pytest
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.exploration.run import share_found
+from qhrtem_jax.exploration.windows import windows_of
+from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.pipeline import run
+from qhrtem_jax.stages import run_settings
+from tests import browser
+from tests.runs import Quiet, computed, example_settings, prepared
+from tests.schema import check
+
+SIDE = 160
+
+
+def an_image():
+    """(a lattice with a part of other periods, where that is)."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    part = (y - 110) ** 2 + (x - 45) ** 2 < 22**2
+
+    def waves(a, b):
+        return np.cos(2 * np.pi * y / a) + np.cos(2 * np.pi * x / b)
+
+    image = np.where(part, waves(7.0, 9.0), waves(8.0, 8.0))
+    return 1.0 + 0.2 * image + 0.05 * np.random.default_rng(0).normal(size=image.shape), part
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explore")
+    image, part = an_image()
+    image[3, 5] = np.nan
+    np.save(folder / "image.npy", image.astype(np.float32))
+    np.save(folder / "truth.npy", part)
+    return folder
+
+
+def settings(files, data=None, **explore):
+    known = {"points": 40, "window_px": 24, "truth": str(files / "truth.npy")} | explore
+    data = {"image": str(files / "image.npy")} | (data or {})
+    return run_settings({"stage": "explore", "data": data, "explore": known})
+
+
+@pytest.fixture(scope="module")
+def folder(files):
+    class Terminal(Quiet):
+        def say(self, text):
+            pass
+
+    path = files / "run"
+    run(settings(files), RunFolder(path), Terminal())
+    return path
+
+
+def test_the_part_is_found_before_chance_would(folder, files):
+    result = json.loads((folder / "result.json").read_text())
+    check(result)
+    known = result["explore"]
+    assert (known["strongest"]["x_px"], known["strongest"]["y_px"]) == pytest.approx(
+        (45, 110), abs=16
+    )
+    steps = known["steps"]
+    assert [step["points"] for step in steps] == [1, 11, 21, 31, 40]
+    arrays = np.load(folder / "arrays.npz")
+    windows, truth = windows_of((SIDE, SIDE), 24), np.load(files / "truth.npy")
+    rng = np.random.default_rng(0)
+    chance = [
+        share_found(truth, windows, rng.choice(len(windows.centres), 21, replace=False))
+        for _ in range(30)
+    ]
+    assert steps[2]["found"] > np.mean(chance) + 2.0 * np.std(chance)
+    assert steps[-1]["found"] > 0.9
+    assert steps[-1]["ssim"] > steps[0]["ssim"]
+    # the steps are those of the points in the arrays
+    points = arrays["points_px"]
+    assert len(np.unique(points, axis=0)) == 40
+    way = np.hypot(*np.diff(points, axis=0).T).sum()
+    assert steps[-1]["way_px"] == pytest.approx(way)
+    assert arrays["reconstruction"].shape == arrays["target"].shape == windows.shape
+    assert steps[-1]["uncertainty"] == pytest.approx(arrays["uncertainty"].mean(), rel=1e-4)
+
+
+def test_its_page_shows_it(folder):
+    page = (folder / "report.html").read_text("utf-8")
+    assert page.count("data:image/png;base64,") >= 4
+    browser.look_at(folder / "report.html", ())
+
+
+def test_what_is_found_lies_in_windows_of_points():
+    truth = np.zeros((64, 64), dtype=bool)
+    truth[0:8, 0:32] = True
+    windows = windows_of((64, 64), 16)
+    first = np.flatnonzero(np.all(windows.centres == 8, axis=1))
+    assert share_found(truth, windows, first) == pytest.approx(17 / 32)
+    assert share_found(truth, windows, np.arange(len(windows.centres))) == 1.0
+
+
+def test_a_reference_region_says_what_is_looked_for(files):
+    problem = prepared(settings(files, reference=[100, 35, 20, 20], points=2, components=3))
+    result, arrays = computed(problem, files / "reference")
+    assert "reference" in result["explore"]["why"]
+    inside = problem.reference
+    assert arrays["target"][inside].mean() > arrays["target"][~inside].mean() + 0.3
+
+
+def test_latent_numbers_are_looked_at(files):
+    chosen = settings(files, workflow="fft_rvae", epochs=30, points=2)
+    _, arrays = computed(prepared(chosen), files / "rvae")
+    assert arrays["maps"].shape[0] == 5
+    row, col = np.unravel_index(np.argmax(arrays["target"]), arrays["target"].shape)
+    assert np.hypot(arrays["rows"][row] - 110, arrays["cols"][col] - 45) < 40
+
+
+def test_columns_are_found_and_looked_at(tmp_path):
+    """Nine times the embedded example, which is one cell: nothing is unusual there."""
+    example = example_settings({"stage": "imaging"})
+    assert example.data.image is not None
+    np.save(tmp_path / "tiled.npy", np.tile(np.load(example.data.image), (3, 3)))
+    content = {
+        "stage": "explore",
+        "data": {
+            "image": str(tmp_path / "tiled.npy"),
+            "sampling_nm": example.data.sampling_nm,
+            "mtf": example.data.mtf,
+        },
+        "specimen": {"structure": example.specimen.structure, "scattering": "lobato"},
+        "microscope": {"aberration_convention": "drprobe"},
+        "explore": {
+            "workflow": "atoms_rvae",
+            "epochs": 12,
+            "training_images": 32,
+            "points": 2,
+            "window_px": 24,
+        },
+    }
+    result, arrays = computed(prepared(run_settings(content)), tmp_path / "run")
+    check(result)
+    assert result["cost"]["evaluations"] == 32
+    found = arrays["columns_px"]
+    assert len(found) == result["explore"]["columns"]["number"] > 20
+    assert np.all((found > -0.5) & (found < np.array(arrays["image"].shape) - 0.5))
+    checkpoint = RunFolder(tmp_path / "run").read_checkpoint()
+    assert checkpoint is not None
+    assert {"atom_finder_standing", "autoencoder_standing"} <= set(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("explore", "message"),
+    [
+        ({"window_px": 100}, r"explore\.window_px: found 100, expected at most half.* 80 pixels"),
+        ({"points": 5000}, r"explore\.points: found 5000, expected at most 576, the windows"),
+        ({"components": 5, "component": 7}, r"explore\.component: found 7, expected 0 to 4"),
+        ({"component": 0, "reference": [0, 0, 9, 9]}, r"explore\.component: found one beside"),
+        ({"reference": [0, 0, 2, 2]}, r"explore\.reference: found \[0, 0, 2, 2\]"),
+        ({"kernel": "cosine"}, r"explore\.kernel: found 'cosine', expected one of matern52"),
+        ({"workflow": "atoms_rvae"}, r"data\.sampling_nm: none given"),
+    ],
+)
+def test_what_cannot_be_is_refused(files, tmp_path, explore, message):
+    with pytest.raises(InputError, match=message):
+        computed(prepared(settings(files, **explore)), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (np.zeros((SIDE, SIDE)), "marks no pixel"),
+        (np.ones((SIDE, SIDE)), "marks all pixels"),
+        (np.eye(20), r"has \[20, 20\] pixels, expected the image's \[160, 160\]"),
+        (np.full((SIDE, SIDE), np.nan), "NaN"),
+    ],
+)
+def test_a_truth_that_is_none_is_refused(files, tmp_path, truth, message):
+    np.save(tmp_path / "truth.npy", truth)
+    with pytest.raises(InputError, match=rf"explore\.truth: .*{message}"):
+        prepared(settings(files, truth=str(tmp_path / "truth.npy")))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [(np.ones((80, 80)), "is flat"), (np.eye(20), "expected at least 32 a side")],
+)
+def test_images_without_anything_are_refused(files, tmp_path, image, message):
+    np.save(tmp_path / "image.npy", image)
+    with pytest.raises(InputError, match=rf"data\.image: .*{message}"):
+        prepared(settings(files, data={"image": str(tmp_path / "image.npy")}))
