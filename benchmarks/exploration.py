@@ -1,13 +1,13 @@
-"""How soon a minority phase is found: workflows, kernels, acquisitions (Creange et al., Figures 7, 8).
+"""How soon a minority phase is found: workflows, kernels, acquisitions (Creange et al., Fig. 7, 8).
 
     python -m benchmarks.references.make_phases --out phases.npz
     python -m benchmarks.exploration --phases phases.npz --structure BaTiO3.cif --out RUNS
         [--result JSON]
 
 Each workflow makes its map of each image once; then every acquisition with every kernel, and with a
-cost of the way, explores it. Printed, as means over the images: points after which 90 % of the phase
-lie in windows of points, the share after all points, SSIM, mean standard deviation, the way; and, of
-places at random, how many find 90 %.
+cost of the way, explores it. Printed, as means over the images: points after which 90 % of the
+phase lie in windows of points, the share after all points, SSIM, the way; and, of places at random,
+how many find 90 %.
 """
 
 import argparse
@@ -115,9 +115,7 @@ def main() -> None:
             for way in ways:
                 rows.append(common | tried(problem, target.chosen.map, journal, **way))
                 print(rows[-1], flush=True)
-    print(
-        "| workflow | acquisition | kernel | cost | points to 90 % (at random) | found | SSIM | way |"
-    )
+    print("| workflow | acquisition | kernel | cost | to 90 % (at random) | found | SSIM | way |")
     print("|---|---|---|---|---|---|---|---|")
     keys = ("workflow", "acquisition", "kernel", "path_cost")
     for key in dict.fromkeys(tuple(row[k] for k in keys) for row in rows):

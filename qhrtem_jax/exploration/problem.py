@@ -8,7 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.exploration.settings import ATOMS_RVAE, FFT_NMF, ExplorationSettings
+from qhrtem_jax.exploration.settings import (
+    ATOMS_RVAE,
+    FFT_NMF,
+    ExplorationSettings,
+    ExploreOptions,
+)
 from qhrtem_jax.exploration.windows import SMALLEST, Windows, natural_side, windows_of
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.crystal import load_crystal
@@ -169,3 +174,27 @@ def _truth(settings: ExplorationSettings, shape: tuple[int, int]) -> Bool[np.nda
             "expected some: not 0 where what is looked for is"
         )
     return found
+
+
+def few_columns(found: int, least: int) -> InputError:
+    """An image in which hardly a column of atoms is found."""
+    return InputError(
+        f"data.image: {found} columns of atoms are found, expected at least {least}: do "
+        "specimen.structure, specimen.zone and data.sampling_nm belong to it?"
+    )
+
+
+def unlike_training(why: str) -> str:
+    """What is said of an image that training images are not like."""
+    return (
+        f"the image is unlike those that the atom finder was trained on: {why}; compare the "
+        "crystal, its zone and the sampling, or choose explore.workflow=fft_nmf"
+    )
+
+
+def no_such_map(options: ExploreOptions, maps: int) -> InputError:
+    """A number of a map that the workflow does not make."""
+    return InputError(
+        f"explore.component: found {options.component}, expected 0 to {maps - 1}: "
+        f"{options.workflow} makes {maps} maps"
+    )

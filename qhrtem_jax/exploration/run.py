@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.exploration.campaign import Campaign, Strategy, ask, begin, predict, tell
 from qhrtem_jax.exploration.problem import ExplorationProblem
@@ -131,7 +131,7 @@ _similarity = jax.jit(structural_similarity)
 
 
 def share_found(
-    truth: Bool[np.ndarray, "rows cols"], windows: Windows, measured: np.ndarray
+    truth: Bool[np.ndarray, "rows cols"], windows: Windows, measured: Int[np.ndarray, " m"]
 ) -> float:
     """Share of the truth's pixels that lie in some of the windows."""
     seen = np.zeros(truth.shape, dtype=bool)

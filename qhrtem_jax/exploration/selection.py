@@ -52,7 +52,7 @@ def most_anomalous(maps: Float[np.ndarray, "n rows cols"]) -> Chosen:
 def by_reference(
     maps: Float[np.ndarray, "n rows cols"], inside: Bool[np.ndarray, "rows cols"]
 ) -> Chosen:
-    """The map that tells a reference region best from the rest, turned so that it is large there."""
+    """The map that tells a reference region best from the rest, turned to be large there."""
     apart = []
     for found in maps:
         z = standardised(found)

@@ -6,8 +6,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.vq import kmeans2
 
-from qhrtem_jax.errors import InputError
-from qhrtem_jax.exploration.problem import ExplorationProblem
+from qhrtem_jax.exploration.problem import (
+    ExplorationProblem,
+    few_columns,
+    no_such_map,
+    unlike_training,
+)
 from qhrtem_jax.exploration.selection import Chosen, by_number, by_reference, most_anomalous
 from qhrtem_jax.exploration.settings import ATOMS_RVAE, FFT_NMF
 from qhrtem_jax.exploration.unmixing import UNMIXING
@@ -82,10 +86,7 @@ def make_target(problem: ExplorationProblem, journal: Journal) -> Target:
         chosen = by_reference(maps, inside)
     elif options.component is not None:
         if options.component >= len(maps):
-            raise InputError(
-                f"explore.component: found {options.component}, expected 0 to {len(maps) - 1}: "
-                f"{options.workflow} makes {len(maps)} maps"
-            )
+            raise no_such_map(options, len(maps))
         chosen = by_number(maps, options.component)
     else:
         chosen = most_anomalous(maps)
@@ -136,7 +137,13 @@ def _columns(problem: ExplorationProblem, journal: Journal) -> tuple[Columns, tu
     """(the columns that a network trained for the crystal finds, what is doubtful about them)."""
     from flax import nnx
 
-    from qhrtem_jax.exploration import atom_finder
+    from qhrtem_jax.exploration.atom_finder import (
+        UNet,
+        cross_entropy,
+        find_columns,
+        sureness,
+        unlike,
+    )
     from qhrtem_jax.exploration.simulated import training_images
     from qhrtem_jax.exploration.training import UNSEEN, Schedule, train
 
@@ -155,33 +162,24 @@ def _columns(problem: ExplorationProblem, journal: Journal) -> tuple[Columns, tu
     kept = "atom_finder"
     seen = round((1.0 - UNSEEN) * len(examples.images))
     trained = train(
-        atom_finder.UNet(nnx.Rngs(settings.seed)),
-        atom_finder.cross_entropy,
+        UNet(nnx.Rngs(settings.seed)),
+        cross_entropy,
         (examples.images[:seen], examples.maps[:seen]),
         Schedule(settings.explore.epochs, batch=16, seed=settings.seed),
         journal.tick("training of the atom finder", "epochs"),
         _saved(problem, journal, kept),
         lambda arrays: _keep(journal, kept, arrays),
     )
-    assert isinstance(trained, atom_finder.UNet)
-    found = atom_finder.find_columns(trained, problem.image, examples.radius_px)
+    assert isinstance(trained, UNet)
+    found = find_columns(trained, problem.image, examples.radius_px)
     others = [
-        atom_finder.sureness(atom_finder.find_columns(trained, image, examples.radius_px))
+        sureness(find_columns(trained, image, examples.radius_px))
         for image in np.asarray(examples.images[seen:], float)
     ]
     if len(found.places) < FEWEST:
-        raise InputError(
-            f"data.image: {len(found.places)} columns of atoms are found, expected at least "
-            f"{FEWEST}: do specimen.structure, specimen.zone and data.sampling_nm belong to it?"
-        )
-    why = atom_finder.unlike(found, np.array(others), examples.density)
-    remarks = ()
-    if why is not None:
-        remarks = (
-            f"the image is unlike those that the atom finder was trained on: {why}; compare the "
-            "crystal, its zone and the sampling, or choose explore.workflow=fft_nmf",
-        )
-    return Columns(found.places, found.sure), remarks
+        raise few_columns(len(found.places), FEWEST)
+    why = unlike(found, np.array(others), examples.density)
+    return Columns(found.places, found.sure), () if why is None else (unlike_training(why),)
 
 
 def _by_columns(
