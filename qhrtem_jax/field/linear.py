@@ -50,6 +50,9 @@ class FieldLinear:
     _known: dict[bytes, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
+    _last: dict[bytes, np.ndarray] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def count(self) -> int:
@@ -79,6 +82,17 @@ class FieldLinear:
         return self._known[key]
 
 
+    def curvature(self, held: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "c c"]:
+        """Of the objective by the changes, the nuisances that are not held at their best; the last
+        one is kept, since trials seldom differ in it."""
+        key = held.tobytes()
+        if key not in self._last:
+            self._last.clear()
+            across = self.across
+            self._last[key] = self.among - across.T @ (self.covariance(held) @ across)
+        return self._last[key]
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """Numbers, and a step of the nuisances in units of their widths."""
@@ -90,13 +104,14 @@ class Step:
 @dataclasses.dataclass(frozen=True)
 class Situation:
     """Some points of the field, as if their numbers were those that the vectors start from:
-    chi-square, half its gradients by the changes and by the nuisances (with priors), and the
-    covariance of the nuisances."""
+    chi-square, half its gradients by the changes and by the nuisances (with priors), the covariance
+    of the nuisances, and which of these are held."""
 
     constant: float
     products: Float[np.ndarray, " c"]
     slope: Float[np.ndarray, " n"]
     inverse: Float[np.ndarray, "n n"]
+    held: Bool[np.ndarray, " n"]
 
 
 def linearise(model: FieldModel, state: JointState, journal: Journal) -> FieldLinear:
@@ -159,7 +174,7 @@ def integer_model(linear: FieldLinear, state: JointState, journal: Journal) -> I
         linear.empty,
         constant=float(here.constant - here.slope @ here.inverse @ here.slope),
         linear=here.products - across.T @ (here.inverse @ here.slope),
-        quadratic=linear.among - across.T @ here.inverse @ across,
+        quadratic=linear.curvature(here.held),
     )
 
 
@@ -198,13 +213,14 @@ def situation(
     free = np.any(model.cells.near_unknown, axis=0)[:, None] & unknown_free
     held = _flat(model, np.zeros(places.shape, bool), np.broadcast_to(~free, unknown.shape))
     for _ in range(3):
-        inverse = linear.covariance(held)
+        used = held.copy()
+        inverse = linear.covariance(used)
         step = -inverse @ (slope + linear.across @ made)
         outward = ((unit <= EDGE) & (step < 0.0)) | ((unit >= 1.0 - EDGE) & (step > 0.0))
         if not np.any(outward & ~held):
             break
         held |= outward
-    return Situation(float(constant), products[:count], slope, inverse)
+    return Situation(float(constant), products[:count], slope, inverse, used)
 
 
 def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> bool:

@@ -58,6 +58,15 @@ class Search:
             self._known.update(zip(new, cost.tolist(), strict=True))
         return np.array([self._known[key] for key in keys])
 
+    def beside(self, regions: Int[np.ndarray, " some"]) -> "Search":
+        """The search for the numbers of some regions (ascending), all others as they are. Its
+        objectives differ from those of the whole by a constant."""
+        chains = self.present.shape[1]
+        mine = (regions[:, None] * chains + np.arange(chains)).ravel()
+        here = self.present.ravel()
+        part = self.integers.conditional(here, mine, self.integers.slope(here))
+        return Search(self.model, part, self.present[regions])
+
     def candidates(self) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " k"]]:
         """(states, their objectives) worth a look."""
         here = self.present.ravel()

@@ -432,6 +432,26 @@ def test_changes_cost_what_they_add_to_the_objective(column):
         assert search.penalty(state[None])[0] == pytest.approx(alone)
 
 
+def test_numbers_beside_a_region_are_looked_at_with_all_others_as_they_are(column):
+    search = search_around(column.linear, column.state, column.journal)
+    regions = np.array([1, 2])
+    part = search.beside(regions)
+    states, costs = part.candidates()
+    possible = np.flatnonzero(np.isfinite(costs))
+    assert len(possible) > 100
+    for k in possible[np.argsort(costs[possible])][::40][:20]:
+        numbers = column.numbers.copy()
+        numbers[regions] = states[k].reshape(len(regions), -1)
+        whole = search.integers(numbers.reshape(1, -1)) + search.penalty(numbers.reshape(1, -1))
+        assert whole[0] == pytest.approx(search.cost + costs[k] - part.cost, abs=1e-6 * search.cost)
+    # and the best of them is the best of all that differ there alone
+    every, all_costs = search.candidates()
+    there = every.reshape(-1, *column.numbers.shape) != column.numbers
+    alone = ~np.any(there[:, [0, 3]], axis=(1, 2))
+    best = search.cost + costs[possible].min() - part.cost
+    assert best <= all_costs[alone].min() + 1e-6 * search.cost
+
+
 def test_several_wrong_numbers_are_found_together(column):
     model, journal = column.model, column.journal
     settled, at_truth = settle(column.linear, column.state, journal, "truth")
