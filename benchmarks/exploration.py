@@ -49,7 +49,7 @@ def problem_of(workflow: str, name: str, phases: dict, structure: Path, out: Pat
         },
     }
     if workflow == ATOMS_RVAE:
-        directions = {"zone": [1, 1, 0], "up": [1, -1, 0]}
+        directions = {"zone": [1, 1, 0], "up": [0, 0, 1]}
         content["specimen"] = {"structure": str(structure), **directions}
     return prepare(run_settings(content), Reader())
 

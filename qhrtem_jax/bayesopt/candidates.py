@@ -16,6 +16,10 @@ from qhrtem_jax.bayesopt.gp import Posterior
 
 LEAST_VARIANCE = 1e-12
 
+MARGIN = {"pi": 0.1}
+"""By so much, in deviations of what was measured, a score has to exceed the best: a probability of
+improvement without a margin stays where it is."""
+
 Utility = Callable[
     [Float[Array, " m"], Float[Array, " m"], Float[Array, ""], Float[Array, ""]], Float[Array, " m"]
 ]
@@ -93,7 +97,8 @@ def next_batch(
 
     def pick(carry: tuple, slot: Array) -> tuple[tuple, Array]:
         variance, free, here, best, found = carry
-        value = utility(mean, jnp.sqrt(variance), best, choice.beta)
+        mark = best + MARGIN.get(choice.name, 0.0)
+        value = utility(mean, jnp.sqrt(variance), mark, choice.beta)
         low = jnp.min(jnp.where(free, value, jnp.inf))
         high = jnp.max(jnp.where(free, value, -jnp.inf))
         gain = (value - low) / jnp.maximum(high - low, 1e-300)

@@ -1,7 +1,7 @@
 """A network that finds atomic columns, trained on images of the simulator for the crystal at hand.
 
 A small U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) makes a map that is 1 on columns of atoms;
-its maxima, refined by their centres of mass, are the columns. Nothing is labelled by hand: the
+its maxima, refined to parts of a pixel, are the columns. Nothing is labelled by hand: the
 places of the columns of simulated images are known.
 """
 
@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.ndimage import center_of_mass, gaussian_filter, label, maximum_filter
+from scipy.spatial import KDTree
 
 LEVELS = (8, 16, 32)
 """Channels of the U-Net at each scale."""
@@ -26,11 +27,13 @@ BLOB = 0.18
 FOUND = 0.3
 """Height of a maximum that counts as a column."""
 
-TAIL = 0.01
-"""Share of the simulated images that are less sure than what is taken as like them."""
+NEIGHBOURS, SPACING = 2, 0.1
+"""So many neighbours of a column, and how far (as a share) their distances may be from those in the
+crystal: beyond, the image is of another."""
 
-DENSITY = (0.7, 1.3)
-"""Columns found against those expected on the area of the crystal: beyond, the image is another."""
+TILE, OVERLAP = 256, 32
+"""Pixels of an image that the network sees at once, and by how many such parts overlap: more than
+it looks around a pixel."""
 
 
 class Convolution(nnx.Module):
@@ -120,18 +123,22 @@ class Found:
 
 def find_columns(network: UNet, image: Float[np.ndarray, "rows cols"], radius: float) -> Found:
     """The columns of an image; `radius` of one in pixels."""
-    rows, cols = image.shape
-    padding = [(0, -n % STRIDE) for n in image.shape]
     flat = (image - image.mean()) / max(float(image.std()), 1e-12)
-    padded = jnp.asarray(np.pad(flat, padding, mode="reflect")[None], jnp.float32)
-    found = np.asarray(jax.nn.sigmoid(_map(network, padded))[0], float)[:rows, :cols]
+    found = np.zeros(image.shape)
+    for rows in _tiles(image.shape[0]):
+        for cols in _tiles(image.shape[1]):
+            part = flat[rows[0], cols[0]]
+            padding = [(0, -n % STRIDE) for n in part.shape]
+            padded = jnp.asarray(np.pad(part, padding, mode="reflect")[None], jnp.float32)
+            seen = np.asarray(jax.nn.sigmoid(_map(network, padded))[0], float)
+            found[rows[1], cols[1]] = seen[rows[2], cols[2]]
     smooth = gaussian_filter(found, 0.5 * radius)
     peak = smooth == maximum_filter(smooth, size=2 * max(1, round(1.5 * radius)) + 1)
     peak &= found > FOUND
     labels = np.zeros(peak.shape, dtype=np.int32)
     label(peak, output=labels)
     start = np.array(center_of_mass(peak, labels, np.arange(1, labels.max() + 1))).reshape(-1, 2)
-    places = _centred(found, start, radius)
+    places = _centred(smooth, start)
     at = np.rint(places).astype(int)
     inside = np.all((at >= 0) & (at < image.shape), axis=1)
     places, at = places[inside], at[inside]
@@ -143,20 +150,29 @@ def _map(network: UNet, images: Float[Array, "n rows cols"]) -> Float[Array, "n 
     return network(images)
 
 
+def _tiles(pixels: int) -> list[tuple[slice, slice, slice]]:
+    """Parts of a line: what the network sees, what of it is kept, and where that is in it."""
+    found = []
+    for first in range(0, pixels, TILE - 2 * OVERLAP):
+        last = min(first + TILE - 2 * OVERLAP, pixels)
+        seen = slice(max(first - OVERLAP, 0), min(last + OVERLAP, pixels))
+        found.append((seen, slice(first, last), slice(first - seen.start, last - seen.start)))
+    return found
+
+
 def _centred(
-    found: Float[np.ndarray, "rows cols"], places: Float[np.ndarray, "n 2"], radius: float
+    found: Float[np.ndarray, "rows cols"], places: Float[np.ndarray, "n 2"]
 ) -> Float[np.ndarray, "n 2"]:
-    """Centres of mass of the map around maxima."""
-    reach = max(1, round(1.5 * radius))
-    padded = np.pad(found, reach)
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    moved = []
-    for r, c in places:
-        i, j = round(float(r)), round(float(c))
-        part = padded[i : i + 2 * reach + 1, j : j + 2 * reach + 1]
-        total = part.sum()
-        moved.append((i + (part * y).sum() / total, j + (part * x).sum() / total))
-    return np.array(moved).reshape(-1, 2)
+    """Tops of the parabolas through the logarithm of the map at maxima and beside them: exact for
+    bells."""
+    height = np.log(np.maximum(np.pad(found, 1, mode="edge"), 1e-6))
+    at = np.rint(places).astype(int) + 1
+    moved = places.astype(float).copy()
+    for axis, step in enumerate(np.eye(2, dtype=int)):
+        before, here, behind = (height[tuple((at + k * step).T)] for k in (-1, 0, 1))
+        bend = np.minimum(before - 2.0 * here + behind, -1e-9)
+        moved[:, axis] += np.clip(0.5 * (before - behind) / bend, -0.5, 0.5)
+    return moved
 
 
 def sureness(found: Found) -> float:
@@ -164,25 +180,30 @@ def sureness(found: Found) -> float:
     return float(found.sure.mean()) if len(found.sure) else 0.0
 
 
+def spacings(places: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " neighbours"]:
+    """Median distances of places to their nearest neighbours, the nearest first."""
+    apart, _ = KDTree(places).query(places, k=NEIGHBOURS + 1)
+    return np.median(np.asarray(apart)[:, 1:], axis=0)
+
+
 def unlike(
     found: Found,
     of_simulations: Float[np.ndarray, " images"],
-    expected: float,
-    crystal: Bool[np.ndarray, "rows cols"] | None = None,
+    expected: Float[np.ndarray, " neighbours"],
 ) -> str | None:
     """Why an image is not like those that the network was trained on; None where it is.
 
-    **Arguments:** `of_simulations`, `sureness` of unseen simulated images; `expected` columns per
-    pixel of crystal; `crystal`, where there is some (None: everywhere).
+    **Arguments:** `of_simulations`, `sureness` of unseen simulated images; `expected`, `spacings`
+    of the crystal's columns.
     """
-    area = found.map.size if crystal is None else int(crystal.sum())
-    density = len(found.places) / max(expected * area, 1e-12)
-    least = float(np.quantile(of_simulations, TAIL))
+    least = float(of_simulations.min())
     if sureness(found) < least:
         return (
-            f"its columns are found with {sureness(found):.2f} on the mean, those of "
-            f"{100 * (1 - TAIL):g} % of the simulated images with more than {least:.2f}"
+            f"its columns are found with {sureness(found):.2f} on the mean, those of all "
+            f"{len(of_simulations)} simulated images with more than {least:.2f}"
         )
-    if not DENSITY[0] <= density <= DENSITY[1]:
-        return f"{density:.2f} times as many columns are found as the crystal has there"
+    apart = spacings(found.places)
+    if np.any(np.abs(apart / expected - 1.0) > SPACING):
+        shown, wanted = (", ".join(f"{n:.1f}" for n in each) for each in (apart, expected))
+        return f"columns have neighbours {shown} pixels away, those of the crystal {wanted}"
     return None

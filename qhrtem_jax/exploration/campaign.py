@@ -54,6 +54,9 @@ class Campaign:
     strategy: Strategy
     measured: Int[np.ndarray, " m"]
     values: Float[np.ndarray, " m"]
+    _fit: list[tuple[Posterior, float, float]] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )  # the Gaussian process, once it is asked for
 
     @property
     def way_px(self) -> float:
@@ -108,7 +111,12 @@ def ask(state: Campaign, batch: int) -> Int[np.ndarray, " batch"]:
 def tell(
     state: Campaign, chosen: Int[np.ndarray, " k"], values: Float[np.ndarray, " k"]
 ) -> Campaign:
-    """The state with what was found at some places."""
+    """The state with what was found at some places.
+
+    **Raises:** `ValueError` for values that are not finite, or not one for each place.
+    """
+    if len(chosen) != len(values) or not np.all(np.isfinite(values)):
+        raise ValueError(f"found {values} at {len(chosen)} places, expected a finite value of each")
     return dataclasses.replace(
         state,
         measured=np.concatenate([state.measured, chosen]),
@@ -134,7 +142,9 @@ def _unit(state: Campaign) -> Float[np.ndarray, "n 2"]:
 
 
 def _posterior(state: Campaign) -> tuple[Posterior, float, float]:
-    """(the Gaussian process, shift and scale of its standardised values)."""
+    """(the Gaussian process, shift and scale of its standardised values); kept with the state."""
+    if state._fit:
+        return state._fit[0]
     strategy, count = state.strategy, len(state.measured)
     shift = float(state.values.mean())
     scale = float(state.values.std()) or 1.0
@@ -150,7 +160,8 @@ def _posterior(state: Campaign) -> tuple[Posterior, float, float]:
         kernel=strategy.kernel,
     )
     mask = jnp.arange(rows) < count
-    return _fitted(jnp.asarray(x), jnp.asarray(y), mask, prior), shift, scale
+    state._fit.append((_fitted(jnp.asarray(x), jnp.asarray(y), mask, prior), shift, scale))
+    return state._fit[0]
 
 
 @eqx.filter_jit
@@ -169,15 +180,18 @@ def _shortest(
         away = np.hypot(*(places[left] - places[order[-1]]).T)
         order.append(left.pop(int(np.argmin(away))))
 
-    def length(path: list[int]) -> float:
-        return float(np.hypot(*np.diff(places[path], axis=0).T).sum())
+    def apart(one: int, other: int) -> float:
+        return float(np.hypot(*(places[one] - places[other])))
 
     better = True
     while better:
         better = False
         for i in range(1, len(order) - 1):
             for j in range(i + 1, len(order)):
-                other = order[:i] + order[i : j + 1][::-1] + order[j + 1 :]
-                if length(other) < length(order) - 1e-9:
-                    order, better = other, True
+                gain = apart(order[i - 1], order[i]) - apart(order[i - 1], order[j])
+                if j + 1 < len(order):
+                    gain += apart(order[j], order[j + 1]) - apart(order[i], order[j + 1])
+                if gain > 1e-9:
+                    order[i : j + 1] = order[i : j + 1][::-1]
+                    better = True
     return np.array(order[1:], dtype=int)

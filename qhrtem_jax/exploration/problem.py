@@ -12,7 +12,6 @@ from qhrtem_jax.exploration.settings import (
     ATOMS_RVAE,
     FFT_NMF,
     ExplorationSettings,
-    ExploreOptions,
 )
 from qhrtem_jax.exploration.windows import SMALLEST, Windows, natural_side, windows_of
 from qhrtem_jax.inputs import size
@@ -22,15 +21,33 @@ from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.calibration import file_sampling
-from qhrtem_jax.io.images import crop, read_mask
+from qhrtem_jax.io.images import LEAST_PEAK_TO_PEAK, crop, read_mask
 from qhrtem_jax.micrograph.counts import bad_pixels, without_bad
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.specimen import Crystal
 
-UNUSED = ("roi_shape", "rois", "average", "vacuum", "noise_variance", "noise_correlation")
+CONTENT = 3
+"""Latent numbers of a window besides its pose."""
+
+UNUSED = (
+    "dark",
+    "vacuum_image",
+    "roi_shape",
+    "rois",
+    "average",
+    "vacuum",
+    "noise_variance",
+    "noise_correlation",
+)
 """Options of `data` that say nothing of an image that is looked over."""
 
 SMALLEST_IMAGE = 2 * SMALLEST
+
+SQUARE = 0.002
+"""Share by which the sides of pixels may differ where columns of atoms are looked for."""
+
+MOST_BAD = 0.1
+"""Share of pixels that may be bad or masked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +102,18 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
             f"data.image: {path} has {list(image.shape)} pixels, expected at least "
             f"{SMALLEST_IMAGE} a side"
         )
-    image = without_bad(image, bad_pixels(image))
-    if not image.std() > 0.0:
+    if not np.isfinite(image).any():
+        raise InputError(f"data.image: {path} has no pixel that is a number")
+    bad = bad_pixels(image)
+    if data.mask is not None:
+        bad |= _marked(settings, data.mask, "data.mask", image.shape)
+    if bad.mean() > MOST_BAD:
+        raise InputError(
+            f"data.image: {path} has {bad.sum()} bad or masked pixels of {bad.size}, expected at "
+            f"most {100 * MOST_BAD:g} %"
+        )
+    image = without_bad(image, bad)
+    if not np.ptp(image) > LEAST_PEAK_TO_PEAK * np.abs(image).max():
         raise InputError(f"data.image: {path} is flat, expected an image of something")
     side = options.window_px or natural_side(image)
     if side > min(image.shape) // 2:
@@ -95,6 +122,7 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
             f"{min(image.shape) // 2} pixels"
         )
     windows = windows_of(image.shape, side)
+    settings = _at_most(settings, windows, reader)
     _check_numbers(settings, windows)
     _check_libraries(settings)
     for option in UNUSED:
@@ -108,6 +136,11 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
     if options.workflow == ATOMS_RVAE:
         if sampling is None:
             raise InputError("data.sampling_nm: none given, expected nm per pixel, as 0.00887")
+        if abs(sampling[0] / sampling[1] - 1.0) > SQUARE:
+            raise InputError(
+                f"data.sampling_nm: found {list(sampling)}, expected square pixels: images are "
+                "turned to train the atom finder"
+            )
         simulated = Simulated(
             parameter_space(settings),
             load_crystal(settings, reader),
@@ -115,7 +148,14 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
             sampling,
         )
     size.require(
-        size.exploration(settings, image.shape, side, len(windows.centres), simulated is not None),
+        size.exploration(
+            settings,
+            image.shape,
+            side,
+            len(windows.centres),
+            settings.explore.points,
+            atoms=simulated is not None,
+        ),
         settings,
     )
     problem = ExplorationProblem(
@@ -130,16 +170,31 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
     return problem
 
 
+def _at_most(
+    settings: ExplorationSettings, windows: Windows, reader: Reader
+) -> ExplorationSettings:
+    """The settings with no more points than there are windows."""
+    options, count = settings.explore, len(windows.centres)
+    if options.points <= count:
+        return settings
+    reader.warn(
+        f"explore.points: {options.points} are more than the {count} windows of {windows.side} "
+        "pixels that the image is covered with: all of them are measured"
+    )
+    return dataclasses.replace(settings, explore=dataclasses.replace(options, points=count))
+
+
 def _check_numbers(settings: ExplorationSettings, windows: Windows) -> None:
     options, count = settings.explore, len(windows.centres)
     if options.component is not None and options.reference is not None:
         raise InputError(
             "explore.component: found one beside explore.reference, expected one of the two"
         )
-    if options.points > count:
+    maps = options.components if options.workflow == FFT_NMF else CONTENT + 2
+    if options.component is not None and options.component >= maps:
         raise InputError(
-            f"explore.points: found {options.points}, expected at most {count}, the windows of "
-            f"{windows.side} pixels that the image is covered with"
+            f"explore.component: found {options.component}, expected 0 to {maps - 1}: "
+            f"{options.workflow} makes {maps} maps"
         )
     if options.components >= count:
         raise InputError(
@@ -160,18 +215,25 @@ def _check_libraries(settings: ExplorationSettings) -> None:
 def _truth(settings: ExplorationSettings, shape: tuple[int, int]) -> Bool[np.ndarray, "rows cols"]:
     name = settings.explore.truth
     assert name is not None
-    found = read_mask(Path(name), None, "explore.truth")
-    if settings.data.frame is not None:
-        found = crop(found, settings.data.frame, "explore.truth")
-    if found.shape != shape:
-        raise InputError(
-            f"explore.truth: {name} has {list(found.shape)} pixels, expected the image's "
-            f"{list(shape)}"
-        )
+    found = _marked(settings, name, "explore.truth", shape)
     if not found.any() or found.all():
         raise InputError(
             f"explore.truth: {name} marks {'no pixel' if not found.any() else 'all pixels'}, "
             "expected some: not 0 where what is looked for is"
+        )
+    return found
+
+
+def _marked(
+    settings: ExplorationSettings, name: str, option: str, shape: tuple[int, int]
+) -> Bool[np.ndarray, "rows cols"]:
+    """Pixels of the image that a file marks."""
+    found = read_mask(Path(name), None, option)
+    if settings.data.frame is not None:
+        found = crop(found, settings.data.frame, option)
+    if found.shape != shape:
+        raise InputError(
+            f"{option}: {name} has {list(found.shape)} pixels, expected the image's {list(shape)}"
         )
     return found
 
@@ -189,12 +251,4 @@ def unlike_training(why: str) -> str:
     return (
         f"the image is unlike those that the atom finder was trained on: {why}; compare the "
         "crystal, its zone and the sampling, or choose explore.workflow=fft_nmf"
-    )
-
-
-def no_such_map(options: ExploreOptions, maps: int) -> InputError:
-    """A number of a map that the workflow does not make."""
-    return InputError(
-        f"explore.component: found {options.component}, expected 0 to {maps - 1}: "
-        f"{options.workflow} makes {maps} maps"
     )

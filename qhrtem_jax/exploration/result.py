@@ -11,8 +11,8 @@ from qhrtem_jax.reporting.result import ASIDE, Result
 @dataclasses.dataclass(frozen=True)
 class ExploreStep:
     """After so many `points`: SSIM of the reconstruction with the target; mean standard deviation
-    of the reconstruction; share of the truth's pixels within half a window of a point, along either
-    axis (null where no truth is given); length of the way in pixels."""
+    of the reconstruction; share of the truth's pixels within half a window of a point, along both
+    axes (null where no truth is given); length of the way in pixels."""
 
     points: int
     ssim: float | None

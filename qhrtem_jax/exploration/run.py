@@ -137,5 +137,6 @@ def share_found(
     seen = np.zeros(truth.shape, dtype=bool)
     half = windows.side // 2
     for row, col in windows.centres[measured]:
-        seen[max(row - half, 0) : row + half + 1, max(col - half, 0) : col + half + 1] = True
+        top, left = row - half, col - half
+        seen[top : top + windows.side, left : left + windows.side] = True
     return float(np.mean(seen[truth]))

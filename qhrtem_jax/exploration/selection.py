@@ -12,10 +12,15 @@ FAR = 4.0
 """Standard deviations beyond which a place is no more anomalous."""
 
 
+HIGH = 0.9
+"""Quantile of a reference region that a map is scaled by."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """A map that is large where what is looked for is: 0 at the median, 1 at its largest; `number`
-    of the component it is made of, and `why` this one."""
+    """A map that is large where what is looked for is: 0 at the median, 1 at its largest (with a
+    reference: 0 at the median outside, 1 high up inside); `number` of the component it is made of,
+    and `why` this one."""
 
     map: Map
     number: int
@@ -60,7 +65,9 @@ def by_reference(
     k = int(np.argmax(np.abs(apart)))
     sign = -1.0 if apart[k] < 0.0 else 1.0
     why = f"tells the reference best from the rest ({abs(apart[k]):.2f} standard deviations)"
-    return Chosen(_scaled(sign * maps[k]), k, why)
+    turned = sign * maps[k]
+    low, high = float(np.median(turned[~inside])), float(np.quantile(turned[inside], HIGH))
+    return Chosen((turned - low) / max(high - low, 1e-12), k, why)
 
 
 def by_number(maps: Float[np.ndarray, "n rows cols"], number: int) -> Chosen:

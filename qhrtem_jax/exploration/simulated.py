@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
-from qhrtem_jax.exploration.atom_finder import BLOB, blobs
+from qhrtem_jax.exploration.atom_finder import BLOB, blobs, spacings
 from qhrtem_jax.inputs.instrument import build_simulator, choose_grid
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import Settings
@@ -23,8 +23,12 @@ SIDE = 64
 MARGIN = 1.5
 """Images are simulated so much larger, to be turned and cut."""
 
-NEAR = 0.2
-"""Share of their bounds within which aberrations that break symmetry, and tilts, are drawn."""
+NEAR, NEARER = 0.2, 0.03
+"""Share of their bounds within which aberrations that break symmetry are drawn, and within which
+those and tilts are that move columns in the image: where these are unknown, so is where columns
+are."""
+
+MOVING = ("tilt_x", "tilt_y", "A2_x", "A2_y", "B2_x", "B2_y")
 
 GRID_ERROR = 1e-2
 """Of training images: far below the noise that they get."""
@@ -45,12 +49,12 @@ VARIED = ("C1", "C3", "C5", "image_spread", "focus_spread", "semi_convergence", 
 @dataclasses.dataclass(frozen=True)
 class TrainingImages:
     """Images with mean 0 and deviation 1, and maps of their columns, whose radius is `radius_px`;
-    `density`: columns per pixel."""
+    `spacings`: as `atom_finder.spacings`, of the crystal."""
 
     images: Float[np.ndarray, "n side side"]
     maps: Float[np.ndarray, "n side side"]
     radius_px: float
-    density: float
+    spacings: Float[np.ndarray, " neighbours"]
 
 
 def training_images(
@@ -88,8 +92,8 @@ def training_images(
         turned = turned + NOISIEST * rng.uniform() ** 2 * rng.standard_normal(turned.shape)
         found.append((turned - turned.mean()) / turned.std())
         maps.append(blobs((SIDE, SIDE), where, radius))
-    density = len(cell) / float(np.prod(size / pixel))
-    return TrainingImages(np.array(found, np.float32), np.array(maps, np.float32), radius, density)
+    known = spacings(places[np.all((places > 0.0) & (places < large), axis=1)])
+    return TrainingImages(np.array(found, np.float32), np.array(maps, np.float32), radius, known)
 
 
 def _conditions(
@@ -98,7 +102,8 @@ def _conditions(
     """Random parameters around what is known of them, without an image shift."""
     vectors = np.tile(space.base, (count, 1))
     for name, low, width in zip(space.space.names, space.space.low, space.space.width, strict=True):
-        base, near = vectors[:, INDEX[name]], 1.0 if name in VARIED else NEAR
+        base = vectors[:, INDEX[name]]
+        near = 1.0 if name in VARIED else NEARER if name in MOVING else NEAR
         drawn = low + width * rng.uniform(size=count)
         vectors[:, INDEX[name]] = base + near * (drawn - base)
     vectors[:, [INDEX["A0_x"], INDEX["A0_y"]]] = 0.0

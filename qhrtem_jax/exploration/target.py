@@ -1,15 +1,16 @@
-"""Turns an image into a map of what is looked for, by each of the workflows of 003."""
+"""Turns an image into a map of what is looked for, by each of the workflows."""
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.cluster.vq import kmeans2
+from scipy.spatial import KDTree
 
 from qhrtem_jax.exploration.problem import (
+    CONTENT,
     ExplorationProblem,
     few_columns,
-    no_such_map,
     unlike_training,
 )
 from qhrtem_jax.exploration.selection import Chosen, by_number, by_reference, most_anomalous
@@ -20,14 +21,14 @@ from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.seal import Arrays
 from qhrtem_jax.physics.columns import columns_of
 
-CONTENT = 3
-"""Latent numbers of a window besides its pose."""
-
 SHIFT = 0.02
 """Standard deviation of the shift of windows around columns, in units of their side."""
 
 MOST_SIDE = 32
 """Pixels along a side of the windows that a network sees; larger ones are binned."""
+
+MOST_EXAMPLES = 4096
+"""Windows that a network is trained on."""
 
 FEWEST = 8
 """Columns that an image has to show."""
@@ -85,8 +86,6 @@ def make_target(problem: ExplorationProblem, journal: Journal) -> Target:
     if inside is not None:
         chosen = by_reference(maps, inside)
     elif options.component is not None:
-        if options.component >= len(maps):
-            raise no_such_map(options, len(maps))
         chosen = by_number(maps, options.component)
     else:
         chosen = most_anomalous(maps)
@@ -111,10 +110,11 @@ def _latents(
     shift_px = shift * binned.shape[1]
     network = RotationalAutoencoder(binned.mean(axis=0), CONTENT, shift_px, nnx.Rngs(settings.seed))
     kept = "autoencoder"
+    some = np.random.default_rng(settings.seed).permutation(len(binned))[:MOST_EXAMPLES]
     trained = train(
         network,
         evidence,
-        (binned,),
+        (binned[some],),
         Schedule(settings.explore.epochs, seed=settings.seed),
         journal.tick("training of the autoencoder", "epochs"),
         _saved(problem, journal, kept),
@@ -124,7 +124,7 @@ def _latents(
 
 
 def _binned(windows: Float[np.ndarray, "n side side"]) -> Float[np.ndarray, "n less less"]:
-    """Windows of at most `MOST_SIDE` pixels a side, the middle staying the middle."""
+    """Windows of at most `MOST_SIDE` pixels a side, their middle within a pixel of the middle."""
     side = windows.shape[1]
     factor = -(-side // MOST_SIDE)
     less = side // factor
@@ -176,9 +176,10 @@ def _columns(problem: ExplorationProblem, journal: Journal) -> tuple[Columns, tu
         sureness(find_columns(trained, image, examples.radius_px))
         for image in np.asarray(examples.images[seen:], float)
     ]
-    if len(found.places) < FEWEST:
-        raise few_columns(len(found.places), FEWEST)
-    why = unlike(found, np.array(others), examples.density)
+    known_inside = _inside(problem, found.places)
+    if known_inside.sum() < FEWEST:
+        raise few_columns(int(known_inside.sum()), FEWEST)
+    why = unlike(found, np.array(others), examples.spacings)
     return Columns(found.places, found.sure), () if why is None else (unlike_training(why),)
 
 
@@ -188,9 +189,8 @@ def _by_columns(
     """Latent numbers of the patches around columns, averaged within each window."""
     windows, image = problem.windows, problem.image
     half = windows.side // 2
-    at = np.rint(columns.places).astype(int)
-    inside = np.all((at >= half) & (at < np.array(image.shape) - half), axis=1)
-    squares = patches(image, at[inside], windows.side)
+    at = np.rint(columns.places[_inside(problem, columns.places)]).astype(int)
+    squares = patches(image, at, windows.side)
     assert problem.simulated is not None
     cell = columns_of(problem.simulated.crystal)
     made_of = {
@@ -201,13 +201,22 @@ def _by_columns(
     for kind in np.unique(kinds):  # what differs between kinds of columns is no anomaly
         mine = kinds == kind
         latents[:, mine] -= np.median(latents[:, mine], axis=1, keepdims=True)
-    distance = np.abs(windows.centres[:, None] - at[inside]).max(axis=2)
-    near = distance <= half
-    lonely = ~near.any(axis=1)
-    order = np.argsort(distance[lonely], axis=1)[:, :NEAREST]
-    near[np.flatnonzero(lonely)[:, None], order] = True
-    share = near / near.sum(axis=1, keepdims=True)
-    return (latents @ share.T).reshape(-1, *windows.shape)
+    tree = KDTree(at)
+    _, nearest = tree.query(windows.centres, k=NEAREST, p=np.inf)
+    near = tree.query_ball_point(windows.centres, half, p=np.inf)
+    means = [
+        latents[:, mine or list(others)].mean(axis=1)
+        for mine, others in zip(near, np.asarray(nearest), strict=True)
+    ]
+    return np.array(means).T.reshape(-1, *windows.shape)
+
+
+def _inside(
+    problem: ExplorationProblem, places: Float[np.ndarray, "n 2"]
+) -> Bool[np.ndarray, " n"]:
+    """Whether the patch around a place lies in the image."""
+    half, at = problem.windows.side // 2 + 1, np.rint(places)
+    return np.all((at >= half) & (at < np.array(problem.image.shape) - half), axis=1)
 
 
 def _kinds(
@@ -217,7 +226,8 @@ def _kinds(
     rare to be a kind of the crystal belongs to the nearest that is."""
     flat = _binned(squares).reshape(len(squares), -1)
     flat = flat - flat.mean(axis=0)
-    _, _, axes = np.linalg.svd(flat, full_matrices=False)
+    _, axes = np.linalg.eigh(flat.T @ flat)
+    axes = axes.T[::-1]
     reduced = flat @ axes[:COMPONENTS].T
     centres, labels = kmeans2(reduced, kinds, minit="++", rng=np.random.default_rng(seed))
     often = np.bincount(labels, minlength=kinds) >= RARE / kinds * len(labels)

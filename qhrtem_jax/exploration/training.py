@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.seal import Arrays
 
 UNSEEN = 0.1
@@ -92,14 +93,15 @@ def train(
         optax.cosine_decay_schedule(schedule.rate, schedule.epochs * batches, alpha=0.02)
     )
     device = tuple(jnp.asarray(example) for example in examples)
-    judged = tuple(example[order[:unseen]] for example in device)
     seen = order[unseen:]
 
     def cost(parameters: Any, these: Any, key: PRNGKeyArray) -> Array:
         return loss(nnx.merge(graph, parameters), these, key)
 
     @jax.jit
-    def epoch(parameters: Any, memory: Any, rows: Array, key: PRNGKeyArray) -> tuple:
+    def epoch(
+        device: tuple[Array, ...], parameters: Any, memory: Any, rows: Array, key: PRNGKeyArray
+    ) -> tuple:
         def step(carry: tuple, these: tuple[Array, PRNGKeyArray]) -> tuple[tuple, None]:
             parameters, memory = carry
             which, key = these
@@ -110,6 +112,7 @@ def train(
 
         keys = jax.random.split(key, batches)
         (parameters, memory), _ = jax.lax.scan(step, (parameters, memory), (rows, keys))
+        judged = tuple(example[order[:unseen]] for example in device)
         return parameters, memory, cost(parameters, judged, jax.random.key(0))
 
     here = Standing(0, parameters, adam.init(parameters), parameters, float("inf"), 0)
@@ -120,7 +123,11 @@ def train(
         rng = np.random.default_rng([schedule.seed, here.epoch])
         rows = rng.permutation(seen)[: batches * batch].reshape(batches, batch)
         key = jax.random.fold_in(jax.random.key(schedule.seed), here.epoch)
-        parameters, memory, value = epoch(here.parameters, here.memory, jnp.asarray(rows), key)
+        parameters, memory, value = epoch(
+            device, here.parameters, here.memory, jnp.asarray(rows), key
+        )
+        if not np.isfinite(value):
+            raise NonFiniteError(f"training: the loss is {value} after {here.epoch + 1} epochs")
         better = float(value) < here.best_loss
         here = Standing(
             here.epoch + 1,

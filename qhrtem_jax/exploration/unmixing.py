@@ -1,5 +1,6 @@
 """What windows are mixtures of: linear unmixing, by name."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ ITERATIONS = 500
 def nmf(descriptors: Descriptors, components: int, seed: int) -> Shares:
     """Non-negative matrix factorisation (scikit-learn, coordinate descent from NNDSVD)."""
     from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
 
     model = NMF(
         components,  # type: ignore[arg-type]
@@ -22,7 +24,10 @@ def nmf(descriptors: Descriptors, components: int, seed: int) -> Shares:
         tol=1e-3,
         random_state=seed,
     )
-    return np.asarray(model.fit_transform(np.maximum(descriptors, 0.0)), dtype=float)
+    with warnings.catch_warnings():  # the last digits of the shares do not matter
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = model.fit_transform(np.maximum(descriptors, 0.0))
+    return np.asarray(found, dtype=float)
 
 
 def pca(descriptors: Descriptors, components: int, seed: int) -> Shares:

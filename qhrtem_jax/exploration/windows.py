@@ -64,14 +64,15 @@ def windows_of(shape: tuple[int, int], side: int) -> Windows:
 
 
 def natural_side(image: Float[np.ndarray, "rows cols"]) -> int:
-    """Side of windows that hold `PERIODS` of the image's longest one, an even number."""
+    """Side of windows that hold `PERIODS` of the image's longest one, an odd number, so that there
+    is a pixel in the middle; at most `LARGEST_SHARE` of the image."""
     smaller = min(image.shape)
     power = np.abs(np.fft.rfft2(image - image.mean())) ** 2
     q = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1]))
-    power[q <= PERIODS / (LARGEST_SHARE * smaller)] = 0.0  # such periods fit into no window
+    power[q <= 1.0 / (LARGEST_SHARE * smaller)] = 0.0  # such periods fit into no window
     longest = q[power > A_PERIOD * power.max()].min(initial=1.0)
     side = np.clip(PERIODS / longest, SMALLEST, max(SMALLEST, LARGEST_SHARE * smaller))
-    return 2 * round(float(side) / 2)
+    return 2 * (round(float(side)) // 2) + 1
 
 
 def patches(

@@ -50,9 +50,7 @@ class FieldLinear:
     _known: dict[bytes, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
-    _last: dict[bytes, np.ndarray] = dataclasses.field(
-        default_factory=dict, init=False, repr=False
-    )
+    _last: dict[bytes, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def count(self) -> int:
@@ -80,7 +78,6 @@ class FieldLinear:
             inverse[np.ix_(free, free)] = part
             self._known[key] = inverse
         return self._known[key]
-
 
     def curvature(self, held: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "c c"]:
         """Of the objective by the changes, the nuisances that are not held at their best; the last

@@ -246,11 +246,19 @@ def knife_edge(shape: tuple[int, int], reach_px: float) -> Estimate:
 
 
 def exploration(
-    settings: Settings, shape: tuple[int, int], side: int, windows: int, atoms: bool
+    settings: Settings,
+    shape: tuple[int, int],
+    side: int,
+    windows: int,
+    points: int,
+    *,
+    atoms: bool,
 ) -> Estimate:
-    """Of an image of `shape` in `windows` of `side` pixels; `atoms`: a network looks for these."""
+    """Of an image of `shape` in `windows` of `side` pixels, of which `points` are measured;
+    `atoms`: a network looks for these."""
     pixels = float(shape[0] * shape[1])
     seconds = 20.0 + 2e-6 * windows * side**2 + (180.0 if atoms else 0.0)
+    seconds += points / 10.0 * (0.05 + 5.5 * (points / 1024.0) ** 3)
     window = {"explore.window_px": (side, side / 48.0)}
     frame = {"data.frame": (list(shape), pixels / 1e6)}
     return Estimate(
@@ -258,7 +266,8 @@ def exploration(
         seconds,
         (
             Share(windows * side**2 * 60.0, window),
-            Share(pixels * (600.0 if atoms else 40.0), frame),
+            # a column of atoms takes a hundred pixels and more, and has a patch
+            Share(pixels * (60.0 + (0.16 * side**2 if atoms else 0.0)), frame),
         ),
     )
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.gaussian_process import kernels as sklearn_kernels
 
 from qhrtem_jax.bayesopt import gp
-from qhrtem_jax.bayesopt.candidates import UTILITIES, Choice, next_batch
+from qhrtem_jax.bayesopt.candidates import MARGIN, UTILITIES, Choice, next_batch
 from qhrtem_jax.bayesopt.kernels import KERNELS
 
 CASE = json.loads((Path(__file__).parent / "data" / "botorch_analytic.json").read_text())
@@ -83,7 +83,7 @@ def one_by_one(kernel, name, cost, candidates, free, here, batch):
             UTILITIES[name](
                 jnp.asarray(mean),
                 jnp.sqrt(jnp.asarray(variance)),
-                jnp.asarray(best),
+                jnp.asarray(best + MARGIN.get(name, 0.0)),
                 jnp.asarray(CASE["beta"]),
             )
         )

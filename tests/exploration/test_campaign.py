@@ -28,7 +28,7 @@ def explored(strategy, points=60, batch=6):
     return state
 
 
-STRATEGY = Strategy(length_px=40.0, expected_points=60)
+STRATEGY = Strategy(length_px=40.0, expected_points=150)
 
 
 @pytest.mark.parametrize("acquisition", UTILITIES)
@@ -47,7 +47,7 @@ def test_errors_are_those_of_the_reconstruction():
     mean, std = predict(state)
     unseen = np.setdiff1d(np.arange(len(PLACES)), state.measured)
     pulls = (mean - landscape(PLACES))[unseen] / std[unseen]
-    assert np.sqrt(np.mean(pulls**2)) < 1.5
+    assert 0.3 < np.sqrt(np.mean(pulls**2)) < 1.5
     assert np.all(std[state.measured] < np.median(std[unseen]))
     assert np.sqrt(np.mean((mean - landscape(PLACES)) ** 2)) < 0.06
 
@@ -82,3 +82,21 @@ def test_a_length_that_is_given_is_kept():
     _, std = predict(state)
     unseen = np.setdiff1d(np.arange(len(PLACES)), state.measured)
     assert std[unseen].min() > 0.9 * std[unseen].max()
+
+
+def test_what_was_not_measured_is_refused():
+    state = begin(PLACES, STRATEGY)
+    with pytest.raises(ValueError, match="expected a finite value of each"):
+        tell(state, np.array([0]), np.array([np.nan]))
+
+
+@pytest.mark.parametrize("acquisition", UTILITIES)
+def test_a_small_feature_is_found(acquisition):
+    """One that few places see, in noise."""
+    rng = np.random.default_rng(1)
+    values = (np.hypot(*(PLACES - PEAK).T) < 15.0) + 0.03 * rng.normal(size=len(PLACES))
+    state = begin(PLACES, dataclasses.replace(STRATEGY, acquisition=acquisition))
+    while len(state.measured) < 150:
+        chosen = ask(state, 10)
+        state = tell(state, chosen, values[chosen])
+    assert state.values.max() > 0.8
