@@ -78,6 +78,8 @@ LONG_FIRST = (
     "stages/test_preparation.py",
     "stages/test_shared_errors.py",
     "engines/test_engines.py",
+    "exploration/test_explore.py",
+    "exploration/test_networks.py",
     "test_no_deadlock.py",
     "bayesopt/test_surrogate_gpjax.py",
 )
