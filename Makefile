@@ -32,8 +32,7 @@ check: $(VENV)/.ready  ## what CI runs
 # A short part of the tests with today's releases on the newest Python that the machine has.
 NEWEST_PYTHON := $(shell .ci/newest_python)
 NEWEST := .venv-newest
-SHORT := tests/bayesopt/test_positive_definite.py tests/io/test_run_folder.py \
-	tests/test_no_deadlock.py
+SHORT := tests/bayesopt/test_positive_definite.py tests/io/test_run_folder.py
 
 newest:
 ifeq ($(NEWEST_PYTHON),)

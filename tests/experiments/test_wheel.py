@@ -54,7 +54,17 @@ def test_all_that_is_imported_is_asked_for():
     """Third-party modules of the package, but for those of extras, are requirements of it."""
     import ast
 
-    extras = {"gpjax", "rsciio", "ase", "xarray", "hyperspy", "dask", "distributed"}
+    extras = {
+        "gpjax",
+        "rsciio",
+        "ase",
+        "xarray",
+        "hyperspy",
+        "dask",
+        "distributed",
+        "flax",
+        "sklearn",
+    }
     modules = set()
     for path in [*(ROOT / "qhrtem_jax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -115,14 +115,6 @@ def test_a_reference_region_says_what_is_looked_for(files):
     assert arrays["target"][inside].mean() > arrays["target"][~inside].mean() + 0.3
 
 
-def test_latent_numbers_are_looked_at(files):
-    chosen = settings(files, workflow="fft_rvae", epochs=20, points=2)
-    _, arrays = computed(prepared(chosen), files / "rvae")
-    assert arrays["maps"].shape[0] == 5
-    row, col = np.unravel_index(np.argmax(arrays["target"]), arrays["target"].shape)
-    assert np.hypot(arrays["rows"][row] - 110, arrays["cols"][col] - 45) < 40
-
-
 def test_columns_are_found_and_looked_at(tmp_path):
     """Nine times the embedded example, which is one cell: nothing is unusual there."""
     example = example_settings({"stage": "imaging"})

@@ -20,7 +20,7 @@ from tests.io import digital_micrograph
 from tests.io.reading import read_image
 
 CASES = 100
-FEWER = {"emd": 25, "hspy": 25, "zspy": 25}
+FEWER = {"emd": 12, "hspy": 12, "zspy": 12}
 """Cases of readers that start a process for each."""
 
 READERS = fuzz.readers()
