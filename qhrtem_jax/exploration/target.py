@@ -24,7 +24,7 @@ from qhrtem_jax.physics.columns import columns_of
 SHIFT = 0.02
 """Standard deviation of the shift of windows around columns, in units of their side."""
 
-MOST_SIDE = 32
+MOST_SIDE = 48
 """Pixels along a side of the windows that a network sees; larger ones are binned."""
 
 MOST_EXAMPLES = 4096
