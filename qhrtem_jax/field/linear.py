@@ -23,6 +23,9 @@ REACH = 2
 """Numbers are looked at within so many atoms of those that the vectors were made for; those of
 atoms beside heavier ones in their column, at all."""
 
+KEPT = 8
+"""So many covariances are kept: those of all trials of a large field fill the memory."""
+
 EDGE = 1e-6
 """So near to a bound, in units of its width, a nuisance is at it."""
 
@@ -68,7 +71,7 @@ class FieldLinear:
         return self.gram[: self.count, : self.count]
 
     def covariance(self, held: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
-        """Of the nuisances that are not held; kept, since it seldom changes."""
+        """Of the nuisances that are not held; the last ones are kept, since it seldom changes."""
         key = held.tobytes()
         if key not in self._known:
             free = np.flatnonzero(~held)
@@ -76,6 +79,8 @@ class FieldLinear:
             inverse = np.zeros_like(hessian)
             part = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True)
             inverse[np.ix_(free, free)] = part
+            while len(self._known) >= KEPT:
+                del self._known[next(iter(self._known))]
             self._known[key] = inverse
         return self._known[key]
 
