@@ -9,9 +9,12 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
+from qhrtem_jax.bayesopt.acquisition import (
+    log_expected_improvement,
+    log_probability_of_improvement,
+)
 from qhrtem_jax.bayesopt.gp import Posterior
 
 LEAST_VARIANCE = 1e-12
@@ -25,46 +28,13 @@ Utility = Callable[
 ]
 """Of means and deviations, the best score so far, and how much deviations count."""
 
-
-def expected_improvement(
-    mean: Float[Array, " m"],
-    deviation: Float[Array, " m"],
-    best: Float[Array, ""],
-    beta: Float[Array, ""],
-) -> Float[Array, " m"]:
-    """E[max(score - best, 0)] (Jones, Schonlau, Welch, J. Glob. Optim. 13, 455, 1998)."""
-    del beta
-    z = (mean - best) / deviation
-    return deviation * (norm.pdf(z) + z * norm.cdf(z))
-
-
-def probability_of_improvement(
-    mean: Float[Array, " m"],
-    deviation: Float[Array, " m"],
-    best: Float[Array, ""],
-    beta: Float[Array, ""],
-) -> Float[Array, " m"]:
-    """P(score > best) (Kushner, J. Basic Eng. 86, 97, 1964)."""
-    del beta
-    return norm.cdf((mean - best) / deviation)
-
-
-def upper_confidence_bound(
-    mean: Float[Array, " m"],
-    deviation: Float[Array, " m"],
-    best: Float[Array, ""],
-    beta: Float[Array, ""],
-) -> Float[Array, " m"]:
-    """mean + sqrt(beta) deviation (Srinivas, Krause, Kakade, Seeger, ICML 2010)."""
-    del best
-    return mean + jnp.sqrt(beta) * deviation
-
-
 UTILITIES: dict[str, Utility] = {
-    "ei": expected_improvement,
-    "pi": probability_of_improvement,
-    "ucb": upper_confidence_bound,
+    "ei": lambda mean, std, best, _: jnp.exp(log_expected_improvement(mean, std, best)),
+    "pi": lambda mean, std, best, _: jnp.exp(log_probability_of_improvement(mean, std, best)),
+    "ucb": lambda mean, std, _, beta: mean + jnp.sqrt(beta) * std,
 }
+"""Expected improvement, probability of improvement, upper confidence bound (Srinivas, Krause,
+Kakade, Seeger, ICML 2010)."""
 
 
 class Choice(eqx.Module):

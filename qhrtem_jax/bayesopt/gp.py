@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.bayesopt import lbfgs
-from qhrtem_jax.bayesopt.kernels import KERNELS
+from qhrtem_jax.bayesopt.kernels import KERNELS, MIXED
 from qhrtem_jax.numerics.positive_definite import factorise
 
 Extent = float | Float[Array, ""]
@@ -66,7 +66,7 @@ class Prior:
             jnp.asarray(jnp.log(self.outputscale), jnp.float64),
             jnp.asarray(jnp.log(noise), jnp.float64),
             jnp.zeros((), jnp.float64),
-            jnp.zeros((), jnp.float64) if self.kernel == "rational_quadratic" else None,
+            jnp.zeros((), jnp.float64) if self.kernel in MIXED else None,
             self.kernel,
         )
 

@@ -33,6 +33,9 @@ def rational_quadratic(square: Square, mixture: Float[Array, ""]) -> Square:
     return (1.0 + 0.5 * jnp.maximum(square, 0.0) / mixture) ** -mixture
 
 
+MIXED = ("rational_quadratic",)
+"""Kernels that have a mixture."""
+
 KERNELS: dict[str, Callable[[Square, Float[Array, ""]], Square]] = {
     "matern52": matern52,
     "rbf": rbf,

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.ndimage import center_of_mass, gaussian_filter, label, maximum_filter
 from scipy.spatial import KDTree
 
+from qhrtem_jax.exploration.windows import standardised
+
 LEVELS = (8, 16, 32)
 """Channels of the U-Net at each scale."""
 
@@ -123,7 +125,7 @@ class Found:
 
 def find_columns(network: UNet, image: Float[np.ndarray, "rows cols"], radius: float) -> Found:
     """The columns of an image; `radius` of one in pixels."""
-    flat = (image - image.mean()) / max(float(image.std()), 1e-12)
+    flat = standardised(image)
     found = np.zeros(image.shape)
     for rows in _tiles(image.shape[0]):
         for cols in _tiles(image.shape[1]):

@@ -35,9 +35,9 @@ def draw_target(path: Path, result: ExplorationResult) -> None:
         axis.imshow(arrays["image"], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         _pixels(axis, result)
     axes[0].set_title("image")
-    if result.columns_px is not None:
-        axes[0].plot(*result.columns_px.T[::-1], ".", ms=1.5, color="C1")
-        axes[0].set_title(f"image, {len(result.columns_px)} columns found")
+    if "columns_px" in arrays:
+        axes[0].plot(*arrays["columns_px"].T[::-1], ".", ms=1.5, color="C1")
+        axes[0].set_title(f"image, {len(arrays['columns_px'])} columns found")
     shown = axes[1].imshow(
         arrays["target"], cmap="viridis", extent=_extent(result), alpha=0.75, vmin=0.0, vmax=1.0
     )

@@ -16,7 +16,7 @@ from qhrtem_jax.exploration.settings import (
 from qhrtem_jax.exploration.windows import SMALLEST, Windows, natural_side, windows_of
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.crystal import load_crystal
-from qhrtem_jax.inputs.image import image_file, image_of
+from qhrtem_jax.inputs.image import WHOLE, image_file, image_of, is_square, warn_unused
 from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
@@ -43,16 +43,13 @@ UNUSED = (
 
 SMALLEST_IMAGE = 2 * SMALLEST
 
-SQUARE = 0.002
-"""Share by which the sides of pixels may differ where columns of atoms are looked for."""
-
 MOST_BAD = 0.1
 """Share of pixels that may be bad or masked."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Simulated:
-    """What training images are simulated with."""
+    """What training images are simulated with; `sampling_nm` (row, col) of the experiment."""
 
     space: ParameterSpace
     crystal: Crystal
@@ -64,7 +61,7 @@ class Simulated:
 class ExplorationProblem:
     """The image, in any unit, bad pixels filled from their neighbours; its windows; where what is
     looked for is (`truth`) and a part of it (`reference`), where these are given; what training
-    images are simulated with, where some are; `sampling_nm` (row, col), where it is known."""
+    images are simulated with, where some are."""
 
     settings: ExplorationSettings
     reader: Reader
@@ -72,7 +69,6 @@ class ExplorationProblem:
     windows: Windows
     truth: Bool[np.ndarray, "rows cols"] | None
     simulated: Simulated | None
-    sampling_nm: tuple[float, float] | None
     warnings: tuple[str, ...]
 
     @property
@@ -125,18 +121,16 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
     settings = _at_most(settings, windows, reader)
     _check_numbers(settings, windows)
     _check_libraries(settings)
-    for option in UNUSED:
-        if getattr(data, option) is not None:
-            reader.warn(f"data.{option} is not used: the whole image, or data.frame of it, is")
+    warn_unused(data, UNUSED, WHOLE, reader)
     truth = None
     if options.truth is not None:
         truth = _truth(settings, image.shape)
-    sampling = data.sampling if data.sampling_nm is not None else file_sampling(path)
     simulated = None
     if options.workflow == ATOMS_RVAE:
+        sampling = data.sampling if data.sampling_nm is not None else file_sampling(path)
         if sampling is None:
             raise InputError("data.sampling_nm: none given, expected nm per pixel, as 0.00887")
-        if abs(sampling[0] / sampling[1] - 1.0) > SQUARE:
+        if not is_square(sampling):
             raise InputError(
                 f"data.sampling_nm: found {list(sampling)}, expected square pixels: images are "
                 "turned to train the atom finder"
@@ -159,7 +153,7 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
         settings,
     )
     problem = ExplorationProblem(
-        settings, reader, image, windows, truth, simulated, sampling, reader.warnings()
+        settings, reader, image, windows, truth, simulated, reader.warnings()
     )
     inside = problem.reference
     if inside is not None and (not inside.any() or inside.all()):
@@ -228,7 +222,7 @@ def _marked(
     settings: ExplorationSettings, name: str, option: str, shape: tuple[int, int]
 ) -> Bool[np.ndarray, "rows cols"]:
     """Pixels of the image that a file marks."""
-    found = read_mask(Path(name), None, option)
+    found = read_mask(Path(name), option)
     if settings.data.frame is not None:
         found = crop(found, settings.data.frame, option)
     if found.shape != shape:

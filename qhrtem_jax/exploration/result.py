@@ -60,11 +60,9 @@ class Exploration:
 class ExplorationResult(Result):
     """Arrays, on the grid of windows: `target`, `reconstruction`, `uncertainty`, `maps` (all that
     the target was chosen from); `rows`, `cols` (pixels of the grid); `points_px` (row, col of all
-    points in the order of the way); `image`."""
+    points in the order of the way), perhaps `columns_px`; `image`."""
 
     explore: Exploration
-    sampling_nm: tuple[float, float] | None = dataclasses.field(default=None, metadata=ASIDE)
-    columns_px: Float[np.ndarray, "n 2"] | None = dataclasses.field(default=None, metadata=ASIDE)
     seen_after: tuple[tuple[int, Float[np.ndarray, "rows cols"]], ...] = dataclasses.field(
         default=(), metadata=ASIDE
     )  # reconstructions on the way

@@ -63,8 +63,6 @@ def run(problem: ExplorationProblem, journal: Journal) -> ExplorationResult:
             "points_px": windows.centres[found.state.measured],
         }
         | ({} if columns is None else {"columns_px": columns.places}),
-        sampling_nm=problem.sampling_nm,
-        columns_px=None if columns is None else columns.places,
         seen_after=found.seen_after,
     )
 

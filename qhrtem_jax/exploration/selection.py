@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import uniform_filter
 
+from qhrtem_jax.exploration.windows import standardised
+
 Map = Float[np.ndarray, "rows cols"]
 
 FAR = 4.0
@@ -25,12 +27,6 @@ class Chosen:
     map: Map
     number: int
     why: str
-
-
-def standardised(found: Map) -> Map:
-    """With mean 0 and deviation 1; a flat map stays 0."""
-    deviation = found.std()
-    return (found - found.mean()) / deviation if deviation > 1e-12 else np.zeros_like(found)
 
 
 def anomaly(found: Map) -> float:

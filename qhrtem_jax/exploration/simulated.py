@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import map_coordinates
-from scipy.spatial import KDTree
 
 from qhrtem_jax.exploration.atom_finder import BLOB, blobs, spacings
+from qhrtem_jax.exploration.windows import standardised
 from qhrtem_jax.inputs.instrument import build_simulator, choose_grid
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.settings import Settings
@@ -83,17 +83,15 @@ def training_images(
     repeats = np.ceil((large + 2) * pixel / size).astype(int)
     steps = np.stack(np.meshgrid(*(np.arange(-1, n + 1) for n in repeats), indexing="ij"), -1)
     places = (cell[:, None] + steps.reshape(-1, 2) * size).reshape(-1, 2) / pixel
-    apart, _ = KDTree(places).query(places, k=2)
-    radius = BLOB * float(np.median(apart[:, 1]))
+    apart = spacings(places)
+    radius = BLOB * float(apart[0])
     found, maps = [], []
     for image in images:
         turned, where = _turned(image, places, rng)
-        turned = (turned - turned.mean()) / max(float(turned.std()), 1e-12)
-        turned = turned + NOISIEST * rng.uniform() ** 2 * rng.standard_normal(turned.shape)
-        found.append((turned - turned.mean()) / turned.std())
+        noise = NOISIEST * rng.uniform() ** 2 * rng.standard_normal(turned.shape)
+        found.append(standardised(standardised(turned) + noise))
         maps.append(blobs((SIDE, SIDE), where, radius))
-    known = spacings(places[np.all((places > 0.0) & (places < large), axis=1)])
-    return TrainingImages(np.array(found, np.float32), np.array(maps, np.float32), radius, known)
+    return TrainingImages(np.array(found, np.float32), np.array(maps, np.float32), radius, apart)
 
 
 def _conditions(

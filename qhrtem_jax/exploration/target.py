@@ -16,7 +16,7 @@ from qhrtem_jax.exploration.problem import (
 from qhrtem_jax.exploration.selection import Chosen, by_number, by_reference, most_anomalous
 from qhrtem_jax.exploration.settings import ATOMS_RVAE, FFT_NMF
 from qhrtem_jax.exploration.unmixing import UNMIXING
-from qhrtem_jax.exploration.windows import magnitudes, patches
+from qhrtem_jax.exploration.windows import magnitudes, patches, standardised
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.seal import Arrays
 from qhrtem_jax.physics.columns import columns_of
@@ -105,8 +105,7 @@ def _latents(
     from qhrtem_jax.exploration.training import Schedule, train
 
     settings = problem.settings
-    binned = _binned(windows)
-    binned = ((binned - binned.mean()) / max(float(binned.std()), 1e-12)).astype(np.float32)
+    binned = standardised(_binned(windows)).astype(np.float32)
     shift_px = shift * binned.shape[1]
     network = RotationalAutoencoder(binned.mean(axis=0), CONTENT, shift_px, nnx.Rngs(settings.seed))
     kept = "autoencoder"

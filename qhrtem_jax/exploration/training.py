@@ -49,16 +49,11 @@ class Standing:
     best_loss: float
     waited: int
 
-    @property
-    def _leaves(self) -> list[Array]:
-        return jax.tree.leaves((self.parameters, self.memory, self.best))
-
     def kept(self) -> Arrays:
         """As a checkpoint keeps it."""
         numbers = np.array([self.epoch, self.best_loss, self.waited])
-        return {"standing": numbers} | {
-            f"leaf_{k}": np.asarray(leaf) for k, leaf in enumerate(self._leaves)
-        }
+        leaves = jax.tree.leaves((self.parameters, self.memory, self.best))
+        return {"standing": numbers} | {f"leaf_{k}": np.asarray(v) for k, v in enumerate(leaves)}
 
     def restored(self, saved: Arrays) -> "Standing":
         """Where an interrupted training of the same network stood."""

@@ -75,6 +75,12 @@ def natural_side(image: Float[np.ndarray, "rows cols"]) -> int:
     return 2 * (round(float(side)) // 2) + 1
 
 
+def standardised(image: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """With mean 0 and deviation 1; what is flat becomes 0."""
+    deviation = image.std()
+    return (image - image.mean()) / deviation if deviation > 1e-12 else np.zeros_like(image)
+
+
 def patches(
     image: Float[np.ndarray, "rows cols"], centres: Int[np.ndarray, "n 2"], side: int
 ) -> Float[np.ndarray, "n side side"]:

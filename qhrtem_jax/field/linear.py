@@ -8,6 +8,7 @@ where states are compared, the numbers of cells that no region shows are nuisanc
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -50,10 +51,12 @@ class FieldLinear:
     unknown: Float[np.ndarray, "unknown chains"]
     balance: Float[np.ndarray, "unknown chains"]
     empty: IntegerModel
-    _known: dict[bytes, np.ndarray] = dataclasses.field(
+    _covariances: dict[bytes, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
-    _last: dict[bytes, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _curvatures: dict[bytes, np.ndarray] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def count(self) -> int:
@@ -72,27 +75,26 @@ class FieldLinear:
 
     def covariance(self, held: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
         """Of the nuisances that are not held; the last ones are kept, since it seldom changes."""
-        key = held.tobytes()
-        if key not in self._known:
+
+        def made() -> np.ndarray:
             free = np.flatnonzero(~held)
             hessian = self.gram[self.count :, self.count :] + self.precision
             inverse = np.zeros_like(hessian)
             part = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True)
             inverse[np.ix_(free, free)] = part
-            while len(self._known) >= KEPT:
-                del self._known[next(iter(self._known))]
-            self._known[key] = inverse
-        return self._known[key]
+            return inverse
+
+        return _kept(self._covariances, held.tobytes(), KEPT, made)
 
     def curvature(self, held: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "c c"]:
         """Of the objective by the changes, the nuisances that are not held at their best; the last
         one is kept, since trials seldom differ in it."""
-        key = held.tobytes()
-        if key not in self._last:
-            self._last.clear()
+
+        def made() -> np.ndarray:
             across = self.across
-            self._last[key] = self.among - across.T @ (self.covariance(held) @ across)
-        return self._last[key]
+            return self.among - across.T @ (self.covariance(held) @ across)
+
+        return _kept(self._curvatures, held.tobytes(), 1, made)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,13 +217,13 @@ def situation(
     free = np.any(model.cells.near_unknown, axis=0)[:, None] & unknown_free
     held = _flat(model, np.zeros(places.shape, bool), np.broadcast_to(~free, unknown.shape))
     for _ in range(3):
-        used = held.copy()
+        used = held
         inverse = linear.covariance(used)
         step = -inverse @ (slope + linear.across @ made)
         outward = ((unit <= EDGE) & (step < 0.0)) | ((unit >= 1.0 - EDGE) & (step > 0.0))
         if not np.any(outward & ~held):
             break
-        held |= outward
+        held = held | outward
     return Situation(float(constant), products[:count], slope, inverse, used)
 
 
@@ -231,6 +233,17 @@ def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> b
     lighter = lighter_chains(linear.model)
     narrow = [c for c in range(linear.base.shape[1]) if c not in lighter]
     return bool(np.any(moved[:, narrow] >= REACH))
+
+
+def _kept(
+    kept: dict[bytes, np.ndarray], key: bytes, most: int, make: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """What was made for a key; the last `most` are kept."""
+    if key not in kept:
+        while len(kept) >= most:
+            del kept[next(iter(kept))]
+        kept[key] = make()
+    return kept[key]
 
 
 def _table(

@@ -1,6 +1,7 @@
 """The image of a run: read, cut, averaged, with the noise of its pixels."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,12 @@ from qhrtem_jax.physics.camera import Frame
 
 LIVELY_VACUUM = 6.0
 """In a vacuum no part varies by so many times what others do; noise alone gives about 2."""
+
+SQUARE = 0.002
+"""Share by which the sides of square pixels may differ."""
+
+WHOLE = "the whole image, or data.frame of it, is"
+"""What is used where regions are not."""
 
 Origins = tuple[tuple[int, int], ...]
 
@@ -157,6 +164,18 @@ def frames_of(data: DataSettings, reader: Reader) -> Float[np.ndarray, "frames r
         return np.array([crop(frame, data.frame, "data.frame") for frame in frames])
 
     return reader.once(("frames", path, data.shape, data.frame), read)
+
+
+def is_square(sampling_nm: tuple[float, float]) -> bool:
+    """Whether pixels of such sides are."""
+    return abs(sampling_nm[0] / sampling_nm[1] - 1.0) <= SQUARE
+
+
+def warn_unused(data: DataSettings, options: Sequence[str], instead: str, reader: Reader) -> None:
+    """Says of options that are given, but not used, what is used instead."""
+    for option in options:
+        if getattr(data, option) is not None:
+            reader.warn(f"data.{option} is not used: {instead}")
 
 
 def image_file(data: DataSettings, expected: str) -> Path:

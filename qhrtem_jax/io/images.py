@@ -56,25 +56,28 @@ def read_counts(
 
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
-    frames = read_frames(path, shape, option)
-    if len(frames) > 1:
-        raise InputError(f"{option}: {path} holds a stack of {len(frames)} images, expected one")
+    image = _only(read_frames(path, shape, option), f"{option}: {path}")
     with np.errstate(over="ignore", invalid="ignore"):  # whoever wants finite numbers looks
-        return np.asarray(frames[0], dtype=np.float64)
+        return np.asarray(image, dtype=np.float64)
 
 
-def read_mask(
-    path: Path, shape: tuple[int, int] | None = None, option: str = "mask"
-) -> Bool[np.ndarray, "rows cols"]:
+def read_mask(path: Path, option: str = "mask") -> Bool[np.ndarray, "rows cols"]:
     """Which pixels of a file are not 0; truth values are as good as numbers, NaN is no mask.
 
     **Raises:** `InputError` that names the file, what was found and what was expected.
     """
-    frames = read_frames(path, shape, option, kinds="fiub")
+    mask = _only(read_frames(path, None, option, kinds="fiub"), f"{option}: {path}")
+    _check_finite(mask, f"{option}: {path}")
+    return mask != 0
+
+
+def _only(
+    frames: Shaped[np.ndarray, "frames rows cols"], where: str
+) -> Shaped[np.ndarray, "rows cols"]:
+    """The one image of a file; `where` begins the message."""
     if len(frames) > 1:
-        raise InputError(f"{option}: {path} holds a stack of {len(frames)} images, expected one")
-    _check_finite(frames[0], f"{option}: {path}")
-    return frames[0] != 0
+        raise InputError(f"{where} holds a stack of {len(frames)} images, expected one")
+    return frames[0]
 
 
 def read_frames(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.inputs import size
-from qhrtem_jax.inputs.image import image_file, image_option
+from qhrtem_jax.inputs.image import WHOLE, image_file, image_option, warn_unused
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.images import crop, read_pixels
@@ -51,9 +51,7 @@ def prepare(settings: KnifeEdgeSettings, reader: Reader) -> KnifeEdgeProblem:
     with named(f"data.image: {path}, or data.frame of it"):
         edge = find_edge(image)
         transfer = measure(image, edge, settings.mtf.reach_px)
-    for option in UNUSED:
-        if getattr(data, option) is not None:
-            reader.warn(f"data.{option} is not used: the whole image, or data.frame of it, is")
+    warn_unused(data, UNUSED, WHOLE, reader)
     warnings = (*reader.warnings(), *remarks(image, transfer, settings.mtf.reach_px))
     return KnifeEdgeProblem(settings, reader, image, edge, transfer, warnings)
 

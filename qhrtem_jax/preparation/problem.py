@@ -1,14 +1,22 @@
 """What stage `prepare` reads and checks."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
-from qhrtem_jax.inputs.image import image_file, image_of, warn_of_contrast
+from qhrtem_jax.inputs.image import (
+    SQUARE,
+    image_file,
+    image_of,
+    is_square,
+    warn_of_contrast,
+    warn_unused,
+)
 from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
@@ -31,9 +39,6 @@ from qhrtem_jax.physics.specimen import Crystal
 
 UNUSED = ("roi_shape", "rois", "average", "frame", "noise_variance", "noise_correlation")
 """Options of `data` that say what is to be found."""
-
-SQUARE = 0.002
-"""Share by which the sides of pixels may differ: one scale is looked for."""
 
 MOST_BAD, MOST_MASKED = 0.01, 0.1
 """Shares of pixels of an image that may be found bad, and that may be masked besides."""
@@ -70,9 +75,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
     counts = image_of(data, reader, "an image of a crystal")
     crystal = load_crystal(settings, reader)
     microscope = load_microscope(settings, reader)
-    for option in UNUSED:
-        if getattr(data, option) is not None:
-            reader.warn(f"data.{option} is not used: prepare finds it")
+    warn_unused(data, UNUSED, "prepare finds it", reader)
     bad = bad_pixels(counts)
     if bad.mean() > MOST_BAD:
         raise InputError(
@@ -80,7 +83,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
             f"{100 * MOST_BAD:g} %"
         )
     if data.mask is not None:
-        bad |= _mask(counts, data.mask)
+        bad |= _beside(counts, data.mask, "data.mask", read_mask)
         if bad.mean() > MOST_MASKED:
             raise InputError(
                 f"data.mask: {data.mask} hides {100 * bad.mean():.0f} % of the image, expected at "
@@ -103,7 +106,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
     given = None if data.sampling_nm is None else data.sampling
     of_file = file_sampling(path)
     known = given or of_file
-    if known is not None and abs(known[0] / known[1] - 1.0) > SQUARE:
+    if known is not None and not is_square(known):  # one scale is looked for
         raise InputError(
             f"data.sampling_nm: found {known[0]:.5g} nm along rows and {known[1]:.5g} along columns"
             f" of {path}, expected square pixels (within {100 * SQUARE:g} %): resample the image"
@@ -124,23 +127,17 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
     )
 
 
-def _beside(counts: np.ndarray, name: str, option: str) -> Float[np.ndarray, "rows cols"]:
+def _beside(
+    counts: np.ndarray,
+    name: str,
+    option: str,
+    read: Callable[..., Shaped[np.ndarray, "rows cols"]] = read_counts,
+) -> Shaped[np.ndarray, "rows cols"]:
     """A further image of the same camera."""
-    found = read_counts(Path(name), None, option)
+    found = read(Path(name), option=option)
     if found.shape != counts.shape:
         raise InputError(
             f"{option}: {name} has shape {list(found.shape)}, expected {list(counts.shape)} as "
-            "the image"
-        )
-    return found
-
-
-def _mask(counts: np.ndarray, name: str) -> Bool[np.ndarray, "rows cols"]:
-    """Pixels that a mask marks."""
-    found = read_mask(Path(name), None, "data.mask")
-    if found.shape != counts.shape:
-        raise InputError(
-            f"data.mask: {name} has shape {list(found.shape)}, expected {list(counts.shape)} as "
             "the image"
         )
     return found
