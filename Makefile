@@ -11,7 +11,7 @@ SEED ?= 0
 $(VENV)/.ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock --editable '.[dev]'
 	touch $@
 
 demo: $(VENV)/.ready  ## run the imaging stage on the embedded example
@@ -39,7 +39,7 @@ ifeq ($(NEWEST_PYTHON),)
 	@echo "no Python above 3.11 here: the tests on it are left out"
 else
 	test -d $(NEWEST) || $(NEWEST_PYTHON) -m venv $(NEWEST)
-	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
+	$(NEWEST)/bin/python -m pip install --quiet --no-compile --editable '.[test]'
 	$(NEWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(SHORT)
 endif
 

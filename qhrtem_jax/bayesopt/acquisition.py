@@ -23,6 +23,10 @@ from qhrtem_jax.numerics.positive_definite import factorise
 ACQUISITIONS = ("qucb", "ucb", "logei", "logpi", "thompson")
 
 
+ROUNDING = 1e-7
+"""Part of the prior's variance that conditioning on data may leave wrong."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Effort:
     """How hard the acquisition is maximised."""
@@ -149,7 +153,9 @@ def _greedy(surrogate, key, raw, low, high, best_score, utility, batch, effort) 
         block = gp.kernel(pending, pending) - cross_pending @ gp.inverse @ cross_pending.T
         joint = jnp.where(used, joint, 0.0)
         block = jnp.where(used[:, None] & used, block, 0.0)
-        block = block + jnp.diag(jnp.where(used, jnp.exp(h.log_noise) + 1e-8, 1.0))
+        # where the data leave no variance, differences of the prior's round to less than nothing
+        least = jnp.exp(h.log_noise) + ROUNDING * jnp.exp(h.log_outputscale)
+        block = block + jnp.diag(jnp.where(used, least, 1.0))
         _, inverse = factorise(block)
         gain = jnp.sum((joint @ inverse.T) ** 2, axis=1)
         return jnp.sqrt(jnp.clip(1.0 - gain / before, 1e-6, 1.0))

@@ -110,6 +110,7 @@ def stack_at(model: FieldModel, heights: Int[np.ndarray, " regions"], units: int
         grid_shape=choice.grid,
         image_shape=choice.image,
         scattering=problem.settings.specimen.scattering,
+        thermal_absorption=problem.settings.specimen.thermal_absorption,
         precision=problem.settings.precision,
         source=choice.source,
     )

@@ -133,6 +133,7 @@ def stitched_image(
         image_shape=(shape[0] * choice.image[0], shape[1] * choice.image[1]),
         slices=stitched.crystal.slices,
         scattering=problem.settings.specimen.scattering,
+        thermal_absorption=problem.settings.specimen.thermal_absorption,
         precision=problem.settings.precision,
         source=choice.source,
     )

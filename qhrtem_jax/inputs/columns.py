@@ -64,6 +64,7 @@ class Specimen:
             grid_shape=choice.grid,
             image_shape=choice.image,
             scattering=self.settings.specimen.scattering,
+            thermal_absorption=self.settings.specimen.thermal_absorption,
             precision=self.settings.precision,
             source=choice.source,
         )
@@ -82,6 +83,7 @@ class Specimen:
                 grid_shape=choice.grid,
                 image_shape=choice.image,
                 scattering=self.settings.specimen.scattering,
+                thermal_absorption=self.settings.specimen.thermal_absorption,
                 precision=self.settings.precision,
                 source=choice.source,
                 batch=batch,

@@ -28,6 +28,11 @@ def load_crystal(settings: Settings, reader: Reader) -> Crystal:
     if known.structure is None:
         raise InputError("specimen.structure: none given, expected a .cel, .cif or .xyz file")
     _check_directions(known)
+    if known.phonons == "frozen" and settings.stage != "simulate":
+        raise InputError(
+            f"specimen.phonons: found frozen, expected none or absorptive in {settings.stage}: "
+            "means over displaced lattices are formed by simulate"
+        )
     b_nm2 = tuple((known.b_nm2 or {}).items())
     cut = known.slices, known.entrance
     key = ("crystal", known.structure, known.zone, known.up, known.max_strain, b_nm2, *cut)

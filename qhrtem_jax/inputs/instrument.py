@@ -61,6 +61,7 @@ def choose_grid(
         vectors=vectors,
         slices=slices,
         scattering=settings.specimen.scattering,
+        thermal_absorption=settings.specimen.thermal_absorption,
         error=settings.specimen.grid_error,
         grid=wanted if isinstance(wanted, tuple) else None,
     )
@@ -97,6 +98,7 @@ def build_simulator(
         image_shape=choice.image,
         slices=slices,
         scattering=settings.specimen.scattering,
+        thermal_absorption=settings.specimen.thermal_absorption,
         precision=settings.precision,
         source=choice.source,
         # a CPU works best on one image at a time (its cache), a GPU on many

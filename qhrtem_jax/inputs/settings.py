@@ -103,9 +103,14 @@ class SpecimenSettings:
     max_cells: int = 7
     fill: str = "entrance"
     entrance: int | str = "auto"
+    phonons: str = "none"
+    configurations: int = 32
+    phonon_cells: tuple[int, int] | str = "auto"
+    trajectory: str | None = None
 
-    INPUTS: typing.ClassVar = ("structure",)
+    INPUTS: typing.ClassVar = ("structure", "trajectory")
     CHOICES: typing.ClassVar = {
+        "phonons": ("none", "absorptive", "frozen"),
         "scattering": ("weickenmeier_kohl", "lobato", "kirkland"),
         "fill": FILLS,
     }
@@ -119,7 +124,14 @@ class SpecimenSettings:
         "grid_error": (1e-7, 1.0),
         "max_cells": (1, 10_000),
         "entrance": (0, 1000),
+        "configurations": (2, 100_000),
+        "phonon_cells": (1, 1000),
     }
+
+    @property
+    def thermal_absorption(self) -> bool:
+        """Whether the mean wave loses what vibrating atoms scatter diffusely."""
+        return self.phonons == "absorptive"
 
     @property
     def entrance_sought(self) -> bool:
@@ -348,6 +360,7 @@ def _wrong_words(settings: Settings) -> Iterator[InputError]:
         ("specimen.grid", settings.specimen.grid, "[rows,cols]"),
         ("specimen.slices", settings.specimen.slices, "a number"),
         ("specimen.entrance", settings.specimen.entrance, "a number"),
+        ("specimen.phonon_cells", settings.specimen.phonon_cells, "[rows,cols]"),
         ("data.rois", settings.data.rois, "[[row0,col0],...]"),
         ("data.average", settings.data.average, "[[row0,col0],...]"),
         ("cores", settings.cores, "a number"),

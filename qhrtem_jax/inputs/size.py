@@ -47,6 +47,9 @@ BATCH_S = 0.3
 JACOBIANS = {"structure": 60, "reconstruct": 50, "stitch": 110}
 """Jacobians of one region until its fit has converged, about."""
 
+FROZEN = 2.5
+"""Times that a slice takes whose atoms stand displaced."""
+
 ANGLES = 137
 """Illumination angles of coherence=explicit."""
 
@@ -148,27 +151,35 @@ def simulate(
     shape: tuple[int, int],
     *,
     thick: str,
-    waves: bool,
+    waves: int,
+    tiles: tuple[int, int] = (1, 1),
 ) -> Estimate:
-    """Of `vectors` images of `shape` (and perhaps exit waves) through up to `slices` slices, whose
-    number the option `thick` sets."""
+    """Of `vectors` images of `shape` (and `waves` kinds of waves) through up to `slices` slices,
+    whose number the option `thick` sets, of `tiles` cells side by side."""
     sizes = _Sizes(settings, crystal, slices)
+    cells, known = tiles[0] * tiles[1], settings.specimen
+    frozen = known.phonons == "frozen"
+    repeats = cells * known.configurations * FROZEN if frozen else 1.0
+    tiled = {"specimen.phonon_cells": (list(tiles), cells / 36.0)}
     pixels, name = (
         shape[0] * shape[1],
         "data.roi_shape" if settings.data.roi_shape else "data.shape",
     )
     image = {name: (list(shape), pixels / 4096.0), "simulate.table": (f"{vectors} rows", vectors)}
-    kept = sizes.chosen if waves else 0.0
+    kept = waves * sizes.chosen * cells
     one = slices * sizes.chosen + sizes.foci * sizes.chosen
     camera = shape[0] * shape[1] * np.sqrt(sizes.chosen) * 4e-10
     return Estimate(
         "simulate",
-        COMPILE_S["simulate"] + sizes.choice_s + vectors * (one * POINT_S + camera),
+        COMPILE_S["simulate"]
+        + sizes.choice_s
+        + vectors * (1 + (waves > 0)) * (one * repeats * POINT_S + camera),
         (
             *sizes.shares(thick, slices),
             # what is large lies on disk
             Share(pixels * 150.0 + 2.0 * min(4.0 * pixels * vectors, LARGE_BYTES), image),
             Share(min(8.0 * kept * vectors, LARGE_BYTES), image),
+            Share(cells * sizes.chosen * 200.0 if frozen else 0.0, tiled),
         ),
     )
 

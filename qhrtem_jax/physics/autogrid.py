@@ -60,6 +60,7 @@ def choose_grids(
     vectors: Float[np.ndarray, "n parameters"],
     slices: int,
     scattering: str,
+    thermal_absorption: bool = False,
     error: float,
     grid: tuple[int, int] | None = None,
 ) -> GridChoice:
@@ -72,7 +73,13 @@ def choose_grids(
     **Returns:** the choice, with the error that its own simulator showed against the fine one.
     """
     build = functools.partial(
-        make_simulator, crystal, microscope, frame, slices=slices, scattering=scattering
+        make_simulator,
+        crystal,
+        microscope,
+        frame,
+        slices=slices,
+        scattering=scattering,
+        thermal_absorption=thermal_absorption,
     )
     size = crystal.grid((4, 4)).size_nm
     fine = grid or _shape(size, REFERENCE_NYQUIST)

@@ -11,7 +11,7 @@ import dataclasses
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Float, Int, Num
+from jaxtyping import Array, Bool, Complex, Float, Inexact, Int, Num
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics.grid import Grid
@@ -261,7 +261,7 @@ class ColumnPotential(eqx.Module):
     atoms, so that a slice sums over its own chains only.
     """
 
-    factors: Float[Array, "kinds rows cols"]  # Fourier coefficients of one atom's phase, rad
+    factors: Inexact[Array, "kinds rows cols"]  # Fourier coefficients of one atom's phase, rad
     q_y: Float[Array, " rows"]
     q_x: Float[Array, " cols"]
     base_nm: Float[Array, "columns 2"]  # x, y
@@ -357,8 +357,10 @@ def make_potential(
         for which in range(columns.slices)
     )
     q_y, q_x = grid.axes()
+    factors = np.array([model.atom_phase(symbol, b, grid) for symbol, b in kinds])
+    complex_too = np.iscomplexobj(factors)
     return ColumnPotential(
-        factors=jnp.asarray(np.array([model.atom_phase(s, b, grid) for s, b in kinds]), dtype),
+        factors=jnp.asarray(factors, np.result_type(dtype, np.complex64) if complex_too else dtype),
         q_y=jnp.asarray(q_y, dtype),
         q_x=jnp.asarray(q_x, dtype),
         base_nm=jnp.asarray(columns.xy_nm, dtype),

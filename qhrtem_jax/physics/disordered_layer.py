@@ -93,6 +93,7 @@ def make_layers(
     image_shape: tuple[int, int],
     grid_shape: tuple[int, int],
     scattering: str,
+    thermal_absorption: bool,
     precision: str,
     source: SourceSampling | None,
 ) -> DisorderedLayers:
@@ -114,7 +115,10 @@ def make_layers(
         precision,
         source,
     )
-    model, grid = microscope.potential_model(scattering), whole.grid(times(grid_shape))
+    model, grid = (
+        microscope.potential_model(scattering, thermal_absorption),
+        whole.grid(times(grid_shape)),
+    )
     kinds: dict[tuple[str, float], float] = {}
     for chain in columns.chains:
         kind, number = (chain.symbol, chain.b_nm2), len(chain.slices) * chain.occupancy

@@ -163,6 +163,7 @@ def make_field(
     grid_shape: tuple[int, int],
     image_shape: tuple[int, int],
     scattering: str = "weickenmeier_kohl",
+    thermal_absorption: bool = False,
     precision: str = "float32",
     source: SourceSampling | None = None,
 ) -> FieldSimulator:
@@ -178,7 +179,6 @@ def make_field(
         microscope, grid, (image[0], image[1]), whole.slice_nm, frame, precision, source
     )
     sites = sites_of(whole, stack_cells)
-    potential = make_potential(
-        whole, sites, microscope.potential_model(scattering), grid, formation.dtype
-    )
+    model = microscope.potential_model(scattering, thermal_absorption)
+    potential = make_potential(whole, sites, model, grid, formation.dtype)
     return FieldSimulator(propagation, formation, potential, shape)

@@ -40,8 +40,10 @@ class Microscope:
     def drprobe(self) -> bool:
         return self.compatibility == "drprobe"
 
-    def potential_model(self, scattering: str) -> PotentialModel:
+    def potential_model(self, scattering: str, thermal_absorption: bool = False) -> PotentialModel:
         """Scattering of atoms in this instrument; `compatibility=drprobe` adds celslc's edges."""
         if self.drprobe and scattering == "weickenmeier_kohl":
             scattering = "weickenmeier_kohl_drprobe"
-        return PotentialModel(scattering, self.high_tension_kv, low_pass_edge=self.drprobe)
+        return PotentialModel(
+            scattering, self.high_tension_kv, self.drprobe, thermal_absorption=thermal_absorption
+        )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Array, Complex, Float, Inexact, Int
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.numerics import devices
@@ -32,7 +32,7 @@ class Simulator(eqx.Module):
     parameter, and meant to run under `jit` and `vmap`; `images` does both.
     """
 
-    phases: Float[Array, "unique rows cols"]  # phase shift of each distinct slice, rad
+    phases: Inexact[Array, "unique rows cols"]  # phase shift of each distinct slice, rad
     sequence: Int[Array, " slices"]  # which of them each slice uses
     propagation: Propagation
     formation: ImageFormation
@@ -45,7 +45,7 @@ class Simulator(eqx.Module):
 
     @property
     def dtype(self) -> jnp.dtype:
-        return self.phases.dtype
+        return self.formation.dtype
 
     def typed(self, vector: Float[Array, " parameters"]) -> ImagingParameters:
         """Typed parameters of a vector in the microscope's convention."""
@@ -99,6 +99,15 @@ class Simulator(eqx.Module):
         wave = self.wave_at_thickness(self.waves(parameters), parameters.thickness)
         return jnp.fft.ifft2(wave, norm="forward")
 
+    def diffraction(
+        self, vector: Float[Array, " parameters"]
+    ) -> Float[Array, "image_rows image_cols"]:
+        """Intensities in the diffraction plane, FFT order, incident beam 1."""
+        self._check_thickness(vector)
+        parameters = self.typed(vector)
+        wave = self.wave_at_thickness(self.waves(parameters), parameters.thickness)
+        return wave.real**2 + wave.imag**2
+
     def _check_thickness(self, vectors: Float[Array | np.ndarray, "*batch parameters"]) -> None:
         if isinstance(vectors, Tracer):
             return  # its values are not known
@@ -132,6 +141,7 @@ def make_simulator(
     slices: int | None = None,
     sequence: Sequence[int] | None = None,
     scattering: str = "weickenmeier_kohl",
+    thermal_absorption: bool = False,
     precision: str = "float32",
     source: SourceSampling | None = None,
     batch: int = 4,
@@ -140,7 +150,8 @@ def make_simulator(
 
     **Arguments:** `sequence`, instead of `slices`: the slice of the cell (or `VACUUM`) at each step
     along the beam; `grid_shape`, (rows, cols) of the wave; `image_shape`, (rows, cols) of the image
-    before the camera, at most `grid_shape` (default: the same); `source`, sampling of foci and
+    before the camera, at most `grid_shape` (default: the same); `thermal_absorption`: the waves
+    lose what vibrating atoms scatter diffusely; `source`, sampling of foci and
     angles instead of the microscope's; `batch`, how many parameter vectors
     are computed together.
 
@@ -161,13 +172,14 @@ def make_simulator(
         precision,
         source,
     )
-    phases = slice_phases(crystal, microscope.potential_model(scattering), grid)
+    phases = slice_phases(crystal, microscope.potential_model(scattering, thermal_absorption), grid)
+    dtype = np.result_type(formation.dtype, np.complex64) if thermal_absorption else formation.dtype
     steps = np.asarray(sequence)
     if np.any(steps == VACUUM):
         steps = np.where(steps == VACUUM, len(phases), steps)
         phases = np.concatenate([phases, np.zeros((1, *grid_shape))])
     return Simulator(
-        phases=jnp.asarray(phases, formation.dtype),
+        phases=jnp.asarray(phases, dtype),
         sequence=jnp.asarray(steps, jnp.int32),
         propagation=propagation,
         formation=formation,

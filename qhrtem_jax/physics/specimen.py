@@ -3,12 +3,12 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Inexact, Int64
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.physics.constants import electron_wavelength_nm, relativistic_gamma
 from qhrtem_jax.physics.grid import Grid
-from qhrtem_jax.physics.scattering import atomic_number, scattering_factor
+from qhrtem_jax.physics.scattering import absorptive_factor, atomic_number, scattering_factor
 
 TYPED = 1e-6
 """Coordinates typed with six digits err by less: 1/3 must not fall into the slice before it."""
@@ -168,33 +168,41 @@ class PotentialModel:
 
     `low_pass_edge`: multiply the potential by 0.5 - 0.5 tanh(30 (q / q_Nyquist - 0.9)), as celslc
     does; off in the physical mode, where the band limit alone cuts.
+    `thermal_absorption`: what the mean wave loses to the atoms' vibrations attenuates it.
     """
 
     parametrization: str = "weickenmeier_kohl"
     high_tension_kv: float = 300.0
     low_pass_edge: bool = False
+    thermal_absorption: bool = False
 
-    def atom_phase(self, symbol: str, b_nm2: float, grid: Grid) -> Float64[np.ndarray, "rows cols"]:
+    def atom_phase(self, symbol: str, b_nm2: float, grid: Grid) -> Inexact[np.ndarray, "rows cols"]:
         """Fourier coefficients of one atom's phase shift in rad.
 
         gamma lambda f_e(q) exp(-B q^2 / 4) / area: an unnormalised inverse FFT gives the phase
-        sigma * integral V dz on the grid (Kirkland, section 5.4).
+        sigma * integral V dz on the grid (Kirkland, section 5.4). With thermal absorption they are
+        those of a complex phase, whose imaginary part attenuates: the coefficients of two real
+        functions, one of them times i.
         """
         q_y, q_x = grid.frequencies()
         q = np.hypot(q_y, q_x)
-        factor = scattering_factor(self.parametrization, symbol, q) * np.exp(-b_nm2 * q**2 / 4.0)
-        if self.low_pass_edge:
-            factor = factor * (0.5 - 0.5 * np.tanh(30.0 * (q / grid.nyquist - 0.9)))
         scale = relativistic_gamma(self.high_tension_kv) * electron_wavelength_nm(
             self.high_tension_kv
         )
+        factor = scattering_factor(self.parametrization, symbol, q) * np.exp(-b_nm2 * q**2 / 4.0)
+        if self.thermal_absorption:
+            lost = absorptive_factor(self.parametrization, symbol, q, b_nm2)
+            factor = factor + 1j * scale * lost
+        if self.low_pass_edge:
+            factor = factor * (0.5 - 0.5 * np.tanh(30.0 * (q / grid.nyquist - 0.9)))
         return scale * factor / (grid.size_nm[0] * grid.size_nm[1])
 
 
 def slice_phases(
     crystal: Crystal, model: PotentialModel, grid: Grid
-) -> Float64[np.ndarray, "slices rows cols"]:
-    """Phase shift in rad of every slice of the cell, on the host."""
+) -> Inexact[np.ndarray, "slices rows cols"]:
+    """Phase shift in rad of every slice of the cell, on the host; complex with thermal
+    absorption."""
     q_y, q_x = grid.axes()
     atoms = crystal.atoms
     where = crystal.slice_of_atoms()
@@ -209,4 +217,5 @@ def slice_phases(
             y = atoms.positions[chosen, 1] * crystal.size_nm[1]
             phase_y = np.exp(-2j * np.pi * q_y[:, None] * y) * atoms.occupancy[chosen]
             total[index] += factor * (phase_y @ np.exp(-2j * np.pi * x[:, None] * q_x))
-    return np.fft.ifft2(total, norm="forward").real
+    phases = np.fft.ifft2(total, norm="forward")
+    return phases if model.thermal_absorption else phases.real

@@ -120,6 +120,7 @@ def make_structured(
     grid_shape: tuple[int, int],
     image_shape: tuple[int, int],
     scattering: str = "weickenmeier_kohl",
+    thermal_absorption: bool = False,
     precision: str = "float32",
     source: SourceSampling | None = None,
     batch: int = 1,
@@ -129,8 +130,7 @@ def make_structured(
     propagation, formation = make_instrument(
         microscope, grid, image_shape, columns.slice_nm, frame, precision, source
     )
-    potential = make_potential(
-        columns, sites, microscope.potential_model(scattering), grid, formation.dtype
-    )
+    model = microscope.potential_model(scattering, thermal_absorption)
+    potential = make_potential(columns, sites, model, grid, formation.dtype)
     layout = Layout(len(columns.xy), len(columns.chains))
     return StructuredSimulator(propagation, formation, potential, layout, batch)

@@ -16,12 +16,14 @@ from qhrtem_jax.inputs.instrument import (
     load_microscope,
 )
 from qhrtem_jax.inputs.parameter_space import default_values
+from qhrtem_jax.inputs.phonons import build_frozen, load_vibrations
 from qhrtem_jax.inputs.plausible import implausible
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.image_size import MOST_PIXELS
 from qhrtem_jax.io.tables import read_table
 from qhrtem_jax.physics.autogrid import GridChoice
 from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.frozen import FrozenSimulator
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.simulation.settings import SimulationSettings
@@ -34,8 +36,8 @@ class SimulationProblem:
     settings: SimulationSettings
     reader: Reader
     vectors: Float[np.ndarray, "n parameters"]
-    simulator: Simulator
-    wave_simulator: Simulator | None
+    simulator: Simulator | FrozenSimulator
+    wave_simulator: Simulator | FrozenSimulator | None
     choice: GridChoice
     warnings: tuple[str, ...]
 
@@ -59,6 +61,7 @@ def prepare(settings: SimulationSettings, reader: Reader) -> SimulationProblem:
     microscope = load_microscope(settings, reader)
     slices = int(np.max(vectors[:, INDEX["thickness"]]))
     options = settings.simulate
+    vibrations = load_vibrations(settings, crystal, reader)
     size.require(
         size.simulate(
             settings,
@@ -67,17 +70,22 @@ def prepare(settings: SimulationSettings, reader: Reader) -> SimulationProblem:
             slices,
             shape,
             thick="simulate.table" if options.table else "parameters.thickness.value",
-            waves=options.save_wave,
+            waves=options.save_wave + options.save_diffraction,
+            tiles=(1, 1) if vibrations is None else vibrations.tiles,
         ),
         settings,
     )
     sample = _extremes(vectors)
     choice = choose_grid(settings, crystal, microscope, frame, sample, slices, reduce_image=False)
-    simulator = build_simulator(settings, crystal, microscope, frame, choice, slices)
+
+    def build(choice: GridChoice) -> Simulator | FrozenSimulator:
+        known = settings, crystal, microscope, frame, choice, slices
+        return build_simulator(*known) if vibrations is None else build_frozen(*known, vibrations)
+
     waves = None
-    if options.save_wave:
-        whole = dataclasses.replace(choice, image=choice.grid)
-        waves = build_simulator(settings, crystal, microscope, frame, whole, slices)
+    if options.save_wave or options.save_diffraction:
+        waves = build(dataclasses.replace(choice, image=choice.grid))
+    simulator = build(choice)
     return SimulationProblem(settings, reader, vectors, simulator, waves, choice, reader.warnings())
 
 

@@ -1,36 +1,50 @@
-"""Stage `simulate`: images (and exit waves) of a table of parameter vectors."""
+"""Stage `simulate`: images, exit waves and diffraction patterns of a table of parameter vectors."""
 
 import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.large_arrays import forget, pieces
+from qhrtem_jax.physics.frozen import FrozenSimulator
 from qhrtem_jax.physics.simulator import Simulator
 from qhrtem_jax.reporting.result import grid_sizes, header
 from qhrtem_jax.simulation.problem import SimulationProblem
-from qhrtem_jax.simulation.result import Intensity, SimulationResult
+from qhrtem_jax.simulation.result import Diffraction, Intensity, Phonons, SimulationResult
 
 MOST_ROWS, BLOCK_POINTS = 64, 2**22
 """Rows of the table that a device simulates one after the other before it is asked again: so many
 at most, all devices having some, with fewer points of waves and images than this."""
 
+AnySimulator = Simulator | FrozenSimulator
+
 
 def run(problem: SimulationProblem, journal: Journal) -> SimulationResult:
-    """Simulate; arrays: `image` (n, rows, cols), perhaps `exit_wave`.
+    """Simulate; arrays: `image` (n, rows, cols), with frozen phonons `image_error`; perhaps
+    `exit_wave`, and `diffraction`, with frozen phonons `diffraction_elastic` (middle: no
+    scattering).
 
     **Raises:** `NonFiniteError` if an image is not finite.
     """
-    images = _stack(problem, problem.simulator, block_images, "image", np.float32, journal)
+    options, waves = problem.settings.simulate, problem.wave_simulator
+    arrays = _stacks(problem, problem.simulator, block_images, "images", journal)
+    images = arrays["image"]
     journal.count(evaluations=len(images))
-    arrays: dict[str, np.ndarray] = {"image": images}
-    if problem.wave_simulator is not None:
-        arrays["exit_wave"] = _stack(
-            problem, problem.wave_simulator, block_waves, "exit_wave", np.complex64, journal
+    if waves is not None and options.save_wave:
+        arrays |= _stacks(problem, waves, block_waves, "exit waves", journal)
+    diffraction = None
+    if waves is not None and options.save_diffraction:
+        patterns = _stacks(problem, waves, block_patterns, "patterns", journal)
+        arrays |= patterns
+        total = _mean_sum(patterns["diffraction"])
+        elastic = patterns.get("diffraction_elastic")
+        diffraction = Diffraction(
+            _step(waves), total, total if elastic is None else _mean_sum(elastic)
         )
     return SimulationResult(
         **header(problem.settings, problem.reader),
@@ -38,6 +52,8 @@ def run(problem: SimulationProblem, journal: Journal) -> SimulationResult:
         grid=grid_sizes(problem.choice),
         images=len(images),
         intensity=_intensity(images),
+        phonons=_phonons(problem, arrays.get("image_error")),
+        diffraction=diffraction,
         cost=journal.cost(),
         arrays=arrays,
     )
@@ -51,49 +67,84 @@ def _intensity(images: np.ndarray) -> Intensity:
     return Intensity(float(sum(sums)) / images.size, float(min(lows)), float(max(highs)))
 
 
+def _phonons(problem: SimulationProblem, errors: np.ndarray | None) -> Phonons:
+    model, simulator = problem.settings.specimen.phonons, problem.simulator
+    if errors is None or isinstance(simulator, Simulator):
+        return Phonons(model, None, None, None)
+    squares = max(float(np.mean(np.square(p), axis=(1, 2)).max()) for _, p in pieces(errors))
+    return Phonons(model, simulator.configurations, simulator.tiles, math.sqrt(squares))
+
+
+def _mean_sum(patterns: np.ndarray) -> float:
+    return sum(float(np.sum(part, dtype=float)) for _, part in pieces(patterns)) / len(patterns)
+
+
+def _step(simulator: AnySimulator) -> tuple[float, float]:
+    """Frequencies from one pixel of a pattern to the next, 1/nm, (y, x)."""
+    way = simulator.propagation
+    return float(way.w_y[1] / way.wavelength_nm), float(way.w_x[1] / way.wavelength_nm)
+
+
 def block_images(
-    simulator: Simulator, vectors: Float[Array, "rows parameters"]
-) -> Float[Array, "rows pixel_rows pixel_cols"]:
+    simulator: AnySimulator, vectors: Float[Array, "rows parameters"]
+) -> dict[str, Float[Array, "rows pixel_rows pixel_cols"]]:
     """Images of some rows of the table, on one device."""
-    return jax.lax.map(simulator.image, vectors, batch_size=simulator.batch)
+    if isinstance(simulator, Simulator):
+        return {"image": jax.lax.map(simulator.image, vectors, batch_size=simulator.batch)}
+    both = jax.lax.map(simulator.image_and_error, vectors)
+    return {"image": both[:, 0], "image_error": both[:, 1]}
 
 
 def block_waves(
-    simulator: Simulator, vectors: Float[Array, "rows parameters"]
-) -> Inexact[Array, "rows grid_rows grid_cols"]:
+    simulator: AnySimulator, vectors: Float[Array, "rows parameters"]
+) -> dict[str, Inexact[Array, "rows grid_rows grid_cols"]]:
     """Exit waves of some rows of the table, on one device."""
-    return jax.lax.map(simulator.exit_wave, vectors, batch_size=simulator.batch)
+    batch = simulator.batch if isinstance(simulator, Simulator) else 1
+    return {"exit_wave": jax.lax.map(simulator.exit_wave, vectors, batch_size=batch)}
 
 
-def _stack(
+def block_patterns(
+    simulator: AnySimulator, vectors: Float[Array, "rows parameters"]
+) -> dict[str, Float[Array, "rows grid_rows grid_cols"]]:
+    """Diffraction patterns of some rows of the table, on one device."""
+    if isinstance(simulator, Simulator):
+        found = jax.lax.map(simulator.diffraction, vectors, batch_size=simulator.batch)
+        return {"diffraction": jnp.fft.fftshift(found, axes=(1, 2))}
+    both = jnp.fft.fftshift(jax.lax.map(simulator.diffraction, vectors), axes=(2, 3))
+    return {"diffraction": both[:, 0], "diffraction_elastic": both[:, 1]}
+
+
+def _stacks(
     problem: SimulationProblem,
-    simulator: Simulator,
-    function: Callable[..., Array],
-    name: str,
-    dtype: type[np.generic],
+    simulator: AnySimulator,
+    function: Callable[..., dict[str, Array]],
+    unit: str,
     journal: Journal,
-) -> np.ndarray:
+) -> dict[str, np.ndarray]:
     """What `function` makes of all rows of the table; the memory holds a few blocks of them."""
     count, engine = len(problem.vectors), journal.engine
     points = max(math.prod(simulator.formation.camera.pixels), math.prod(problem.choice.grid))
+    if isinstance(simulator, FrozenSimulator):
+        points *= math.prod(simulator.tiles) * simulator.configurations
     rows = max(1, min(MOST_ROWS, -(-count // engine.width), BLOCK_POINTS // points))
     blocks = -(-count // rows)
     every = np.minimum(np.arange(blocks * rows), count - 1).reshape(blocks, rows)
     vectors = problem.vectors[every].astype(simulator.dtype)
-    tick, done, stack = journal.tick(name.replace("_", " "), "images"), 0, None
-    for here, part in engine.parts(function, (simulator,), (vectors,), 1):
-        found = np.asarray(part)
-        found = found.reshape(-1, *found.shape[2:])
-        if stack is None:
-            stack = journal.folder.room(name, (count, *found.shape[1:]), dtype)
+    tick, done, stacks = journal.tick(unit, unit), 0, dict[str, np.ndarray]()
+    for here, parts in engine.parts(function, (simulator,), (vectors,), 1):
         first = here.start * rows
         last = min(here.stop * rows, count)
-        bad = np.flatnonzero(~np.all(np.isfinite(found[: last - first]), axis=(1, 2)))
-        if bad.size:
-            raise NonFiniteError(f"the image of table row {first + bad[0] + 1} is not finite")
-        stack[first:last] = found[: last - first]
-        forget(stack)
+        for name, part in parts.items():
+            found = np.asarray(part)
+            found = found.reshape(-1, *found.shape[2:])[: last - first]
+            if name not in stacks:
+                kind = np.complex64 if np.iscomplexobj(found) else np.float32
+                stacks[name] = journal.folder.room(name, (count, *found.shape[1:]), kind)
+            bad = np.flatnonzero(~np.all(np.isfinite(found), axis=(1, 2)))
+            if bad.size:
+                raise NonFiniteError(f"the image of table row {first + bad[0] + 1} is not finite")
+            stacks[name][first:last] = found
+            forget(stacks[name])
         done += last - first
         tick(done, count)
-    assert stack is not None
-    return stack
+    return stacks

@@ -13,6 +13,7 @@ class SimulateOptions:
     table: str | None = None
     out: str | None = None
     save_wave: bool = False
+    save_diffraction: bool = False
 
     INPUTS: typing.ClassVar = ("table",)
     OUTPUTS: typing.ClassVar = ("out",)

@@ -9,3 +9,6 @@ from qhrtem_jax.physics.scattering.tables import (
 from qhrtem_jax.physics.scattering.tables import (
     scattering_factor as scattering_factor,
 )
+from qhrtem_jax.physics.scattering.thermal import (
+    absorptive_factor as absorptive_factor,
+)

@@ -1,0 +1,122 @@
+"""How the atoms of a run vibrate."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.naming import named
+from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import Settings
+from qhrtem_jax.io.structures import right_angled
+from qhrtem_jax.io.trajectory import read_trajectory
+from qhrtem_jax.physics.autogrid import GridChoice
+from qhrtem_jax.physics.camera import Frame
+from qhrtem_jax.physics.frozen import FrozenSimulator, make_frozen, tiles_of
+from qhrtem_jax.physics.microscope import Microscope
+from qhrtem_jax.physics.specimen import Atoms, Crystal
+
+SAME_CELL = 0.03
+"""Relative difference between a trajectory's cell and whole cells: crystals expand and are relaxed,
+but by less."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Vibrations:
+    """Cells (rows, cols) that vibrate independently; perhaps displaced lattices of so many."""
+
+    tiles: tuple[int, int]
+    snapshots: tuple[Crystal, ...] | None
+
+
+def load_vibrations(settings: Settings, crystal: Crystal, reader: Reader) -> Vibrations | None:
+    """What `specimen.phonons=frozen` asks for; None without it.
+
+    **Raises:** `InputError` for a trajectory that cannot be used, and one that nothing asks for.
+    """
+    known = settings.specimen
+    if known.phonons != "frozen":
+        if known.trajectory is not None:
+            raise InputError(
+                f"specimen.trajectory: found {known.trajectory} with specimen.phonons="
+                f"{known.phonons}, expected specimen.phonons=frozen"
+            )
+        return None
+    if known.trajectory is not None:
+        return _of_trajectory(settings, crystal, reader)
+    chosen = known.phonon_cells
+    if not np.any(crystal.atoms.b_nm2 > 0.0):
+        reader.warn(
+            "specimen.phonons=frozen: all Debye-Waller factors are 0, so nothing vibrates; "
+            "specimen.b_nm2 sets them"
+        )
+    return Vibrations(chosen if isinstance(chosen, tuple) else tiles_of(crystal), None)
+
+
+def _of_trajectory(settings: Settings, crystal: Crystal, reader: Reader) -> Vibrations:
+    name = settings.specimen.trajectory
+    assert name is not None
+    option = "specimen.trajectory"
+    with named(option):
+        cells = reader.once(("trajectory", name), lambda: read_trajectory(Path(name), option))
+    own = np.array(crystal.size_nm)
+    snapshots, times = [], None
+    for number, cell in enumerate(cells, 1):
+        with named(f"{option}, frame {number}"):
+            right_angled(Path(name), cell)
+        many = np.maximum(np.rint(np.array(cell.lengths_nm) / own), 1.0)
+        times = many if times is None else times
+        off = np.abs(np.array(cell.lengths_nm) / (times * own) - 1.0)
+        if off.max() > SAME_CELL:
+            raise InputError(
+                f"{option}, frame {number}: {name} has a cell of {_nm(cell.lengths_nm)}, expected "
+                f"whole cells of specimen.structure, {_nm(crystal.size_nm)}, as many in all frames"
+            )
+        atoms = cell.atoms
+        still = Atoms(atoms.symbols, atoms.positions, atoms.occupancy, np.zeros_like(atoms.b_nm2))
+        across, down, deep = (int(n) for n in times)
+        size = across * own[0], down * own[1], deep * own[2]
+        snapshots.append(
+            Crystal((float(size[0]), float(size[1]), float(size[2])), still, deep * crystal.slices)
+        )
+    assert times is not None
+    if isinstance(settings.specimen.phonon_cells, tuple):
+        raise InputError(
+            "specimen.phonon_cells: found a number beside specimen.trajectory, whose cell says it"
+        )
+    return Vibrations((int(times[1]), int(times[0])), tuple(snapshots))
+
+
+def _nm(lengths: tuple[float, float, float]) -> str:
+    return " x ".join(f"{length:.4f}" for length in lengths) + " nm"
+
+
+def build_frozen(
+    settings: Settings,
+    crystal: Crystal,
+    microscope: Microscope,
+    frame: Frame,
+    choice: GridChoice,
+    slices: int,
+    vibrations: Vibrations,
+) -> FrozenSimulator:
+    """The simulator of a run whose atoms vibrate."""
+    return make_frozen(
+        crystal,
+        microscope,
+        frame,
+        grid_shape=choice.grid,
+        image_shape=choice.image,
+        slices=slices,
+        configurations=settings.specimen.configurations,
+        seed=settings.seed,
+        tiles=vibrations.tiles,
+        snapshots=vibrations.snapshots,
+        scattering=settings.specimen.scattering,
+        precision=settings.precision,
+        source=choice.source,
+        # a CPU works best on one wave at a time (its cache)
+        batch=1 if jax.default_backend() == "cpu" else 8,
+    )
