@@ -13,6 +13,7 @@ PATHS = (
     "data.mask",
     "data.prepared",
     "specimen.structure",
+    "specimen.trajectory",
     "simulate.table",
     "simulate.out",
     "explore.truth",

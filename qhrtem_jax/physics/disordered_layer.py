@@ -93,9 +93,9 @@ def make_layers(
     image_shape: tuple[int, int],
     grid_shape: tuple[int, int],
     scattering: str,
-    thermal_absorption: bool,
     precision: str,
     source: SourceSampling | None,
+    thermal_absorption: bool = False,
 ) -> DisorderedLayers:
     """Layers on a cell of `columns`; arguments as those of `make_structured`. Images have as many
     times the pixels of `frame` as the cell is repeated."""
