@@ -22,7 +22,6 @@ from qhrtem_jax.numerics.positive_definite import factorise
 
 ACQUISITIONS = ("qucb", "ucb", "logei", "logpi", "thompson")
 
-
 ROUNDING = 1e-7
 """Part of the prior's variance that conditioning on data may leave wrong."""
 

@@ -18,6 +18,7 @@ from qhrtem_jax.field.model import (
     weights,
     whole_numbers,
 )
+from qhrtem_jax.inputs.instrument import simulated_as
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.field import FieldState, make_field
 from qhrtem_jax.physics.parameters import INDEX
@@ -107,12 +108,8 @@ def stack_at(model: FieldModel, heights: Int[np.ndarray, " regions"], units: int
         units,
         problem.specimen.microscope,
         problem.field.frame,
-        grid_shape=choice.grid,
-        image_shape=choice.image,
-        scattering=problem.settings.specimen.scattering,
         thermal_absorption=problem.settings.specimen.thermal_absorption,
-        precision=problem.settings.precision,
-        source=choice.source,
+        **simulated_as(problem.settings, choice),
     )
     return Stack(heights, units, simulator)
 

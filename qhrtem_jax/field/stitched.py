@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.simulate import C1, ends_nm, global_imaging, lattice_offsets
+from qhrtem_jax.inputs.instrument import simulated_as
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.simulator import Simulator, make_simulator
@@ -129,13 +130,9 @@ def stitched_image(
         stitched.crystal,
         problem.specimen.microscope,
         problem.field.frame,
-        grid_shape=(shape[0] * choice.grid[0], shape[1] * choice.grid[1]),
-        image_shape=(shape[0] * choice.image[0], shape[1] * choice.image[1]),
         slices=stitched.crystal.slices,
-        scattering=problem.settings.specimen.scattering,
         thermal_absorption=problem.settings.specimen.thermal_absorption,
-        precision=problem.settings.precision,
-        source=choice.source,
+        **simulated_as(problem.settings, choice, shape),
     )
     vector = jnp.asarray(stitched.vector, simulator.dtype)
     return np.asarray(_image(simulator, vector), float)

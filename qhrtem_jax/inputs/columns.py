@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.inputs.crystal import load_crystal
-from qhrtem_jax.inputs.instrument import choose_grid, load_microscope
+from qhrtem_jax.inputs.instrument import choose_grid, load_microscope, simulated_as
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace
 from qhrtem_jax.inputs.reader import Reader
@@ -61,12 +61,8 @@ class Specimen:
             self.columns,
             self.microscope,
             frame,
-            grid_shape=choice.grid,
-            image_shape=choice.image,
-            scattering=self.settings.specimen.scattering,
             thermal_absorption=self.settings.specimen.thermal_absorption,
-            precision=self.settings.precision,
-            source=choice.source,
+            **simulated_as(self.settings, choice),
         )
 
     def simulator(
@@ -80,13 +76,9 @@ class Specimen:
                 sites,
                 self.microscope,
                 frame,
-                grid_shape=choice.grid,
-                image_shape=choice.image,
-                scattering=self.settings.specimen.scattering,
                 thermal_absorption=self.settings.specimen.thermal_absorption,
-                precision=self.settings.precision,
-                source=choice.source,
                 batch=batch,
+                **simulated_as(self.settings, choice),
             )
 
         alone = build(1)

@@ -28,11 +28,7 @@ def load_crystal(settings: Settings, reader: Reader) -> Crystal:
     if known.structure is None:
         raise InputError("specimen.structure: none given, expected a .cel, .cif or .xyz file")
     _check_directions(known)
-    if known.phonons == "frozen" and settings.stage != "simulate":
-        raise InputError(
-            f"specimen.phonons: found frozen, expected none or absorptive in {settings.stage}: "
-            "means over displaced lattices are formed by simulate"
-        )
+    _check_phonons(settings)
     b_nm2 = tuple((known.b_nm2 or {}).items())
     cut = known.slices, known.entrance
     key = ("crystal", known.structure, known.zone, known.up, known.max_strain, b_nm2, *cut)
@@ -45,6 +41,20 @@ def _check_directions(known: SpecimenSettings) -> None:
     for name, found, other in (("zone", known.zone, known.up), ("up", known.up, known.zone)):
         if found is None and other is not None:
             raise InputError(f"specimen.{name}: none given, expected [u,v,w] beside the other one")
+
+
+def _check_phonons(settings: Settings) -> None:
+    known = settings.specimen
+    if known.phonons == "frozen" and settings.stage != "simulate":
+        raise InputError(
+            f"specimen.phonons: found frozen, expected none or absorptive in {settings.stage}: "
+            "means over displaced lattices are formed by simulate"
+        )
+    if known.phonons != "frozen" and known.trajectory is not None:
+        raise InputError(
+            f"specimen.trajectory: found {known.trajectory} with specimen.phonons="
+            f"{known.phonons}, expected specimen.phonons=frozen"
+        )
 
 
 def _read(known: SpecimenSettings, reader: Reader) -> Crystal:

@@ -1,6 +1,7 @@
 """The microscope and the grids of a run."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -81,6 +82,20 @@ def spanning_vectors(
     return vectors
 
 
+def simulated_as(
+    settings: Settings, choice: GridChoice, cells: tuple[int, int] = (1, 1)
+) -> dict[str, Any]:
+    """What every simulator is told alike, of `cells` (rows, cols) taken as one."""
+    (rows, cols), grid, image = cells, choice.grid, choice.image
+    return {
+        "grid_shape": (rows * grid[0], cols * grid[1]),
+        "image_shape": (rows * image[0], cols * image[1]),
+        "scattering": settings.specimen.scattering,
+        "precision": settings.precision,
+        "source": choice.source,
+    }
+
+
 def build_simulator(
     settings: Settings,
     crystal: Crystal,
@@ -94,13 +109,9 @@ def build_simulator(
         crystal,
         microscope,
         frame,
-        grid_shape=choice.grid,
-        image_shape=choice.image,
         slices=slices,
-        scattering=settings.specimen.scattering,
         thermal_absorption=settings.specimen.thermal_absorption,
-        precision=settings.precision,
-        source=choice.source,
         # a CPU works best on one image at a time (its cache), a GPU on many
         batch=1 if jax.default_backend() == "cpu" else 32,
+        **simulated_as(settings, choice),
     )

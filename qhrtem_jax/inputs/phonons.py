@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.instrument import simulated_as
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
@@ -34,15 +35,10 @@ class Vibrations:
 def load_vibrations(settings: Settings, crystal: Crystal, reader: Reader) -> Vibrations | None:
     """What `specimen.phonons=frozen` asks for; None without it.
 
-    **Raises:** `InputError` for a trajectory that cannot be used, and one that nothing asks for.
+    **Raises:** `InputError` for a trajectory that cannot be used.
     """
     known = settings.specimen
     if known.phonons != "frozen":
-        if known.trajectory is not None:
-            raise InputError(
-                f"specimen.trajectory: found {known.trajectory} with specimen.phonons="
-                f"{known.phonons}, expected specimen.phonons=frozen"
-            )
         return None
     if known.trajectory is not None:
         return _of_trajectory(settings, crystal, reader)
@@ -59,6 +55,11 @@ def _of_trajectory(settings: Settings, crystal: Crystal, reader: Reader) -> Vibr
     name = settings.specimen.trajectory
     assert name is not None
     option = "specimen.trajectory"
+    if isinstance(settings.specimen.phonon_cells, tuple):
+        raise InputError(
+            f"specimen.phonon_cells: found {list(settings.specimen.phonon_cells)} beside "
+            "specimen.trajectory, whose cell says it"
+        )
     with named(option):
         cells = reader.once(("trajectory", name), lambda: read_trajectory(Path(name), option))
     own = np.array(crystal.size_nm)
@@ -76,16 +77,9 @@ def _of_trajectory(settings: Settings, crystal: Crystal, reader: Reader) -> Vibr
             )
         atoms = cell.atoms
         still = Atoms(atoms.symbols, atoms.positions, atoms.occupancy, np.zeros_like(atoms.b_nm2))
-        across, down, deep = (int(n) for n in times)
-        size = across * own[0], down * own[1], deep * own[2]
-        snapshots.append(
-            Crystal((float(size[0]), float(size[1]), float(size[2])), still, deep * crystal.slices)
-        )
+        width, height, depth = (float(n) for n in times * own)
+        snapshots.append(Crystal((width, height, depth), still, int(times[2]) * crystal.slices))
     assert times is not None
-    if isinstance(settings.specimen.phonon_cells, tuple):
-        raise InputError(
-            "specimen.phonon_cells: found a number beside specimen.trajectory, whose cell says it"
-        )
     return Vibrations((int(times[1]), int(times[0])), tuple(snapshots))
 
 
@@ -107,16 +101,12 @@ def build_frozen(
         crystal,
         microscope,
         frame,
-        grid_shape=choice.grid,
-        image_shape=choice.image,
         slices=slices,
         configurations=settings.specimen.configurations,
         seed=settings.seed,
         tiles=vibrations.tiles,
         snapshots=vibrations.snapshots,
-        scattering=settings.specimen.scattering,
-        precision=settings.precision,
-        source=choice.source,
         # a CPU works best on one wave at a time (its cache)
         batch=1 if jax.default_backend() == "cpu" else 8,
+        **simulated_as(settings, choice),
     )

@@ -42,7 +42,7 @@ class Lattice(eqx.Module):
     q_x: Float[Array, " cols"]
     xy_nm: Float[Array, "snapshots unit kinds most 2"]
     weight: Float[Array, "snapshots unit kinds most"]  # occupancy
-    rms_nm: Float[Array, "unit kinds most"]  # of the displacements along each axis
+    rms_nm: Float[Array, "snapshots unit kinds most"]  # of the displacements along each axis
 
     def phase(
         self, snapshot: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray
@@ -50,7 +50,7 @@ class Lattice(eqx.Module):
         """Phase shift in rad of slice `number`, whose atoms are displaced as `key` says."""
         here = number % self.xy_nm.shape[1]
         drawn = jax.random.normal(key, self.xy_nm.shape[2:], self.xy_nm.dtype)
-        xy = self.xy_nm[snapshot, here] + self.rms_nm[here][..., None] * drawn
+        xy = self.xy_nm[snapshot, here] + self.rms_nm[snapshot, here][..., None] * drawn
         along_y = jnp.exp(-2j * jnp.pi * xy[..., 1, None] * self.q_y)
         along_x = jnp.exp(-2j * jnp.pi * xy[..., 0, None] * self.q_x)
         weighted = self.weight[snapshot, here][..., None] * along_y
@@ -90,7 +90,7 @@ class FrozenSimulator(eqx.Module):
         propagate = self.propagation.over_a_slice(parameters.tilt_rad)
         number = jnp.round(parameters.thickness)
 
-        @jax.checkpoint  # a reverse pass keeps the wave before each slice only
+        @jax.checkpoint  # of each configuration, a reverse pass keeps the waves before slices
         def cross(wave: Array, k: Array) -> Array:
             phase = self.lattice.phase(snapshot, k, jax.random.fold_in(key, k))
             grating = transmission(
@@ -154,24 +154,18 @@ class FrozenSimulator(eqx.Module):
         (wave, square), _ = jax.lax.scan(add, start, jnp.arange(self.configurations))
         return wave / self.configurations, square / self.configurations
 
-    def exit_wave(
+    def wave_and_patterns(
         self, vector: Float[Array, " parameters"]
-    ) -> Complex[Array, "cell_rows cell_cols"]:
-        """The elastic wave behind a cell in real space, vacuum amplitude 1."""
-        wave = self.mean_wave(vector)[0][:: self.tiles[0], :: self.tiles[1]]
-        return jnp.fft.ifft2(wave, norm="forward")
-
-    def diffraction(
-        self, vector: Float[Array, " parameters"]
-    ) -> Float[Array, "2 image_rows image_cols"]:
-        """Intensities in the diffraction plane, FFT order, incident beam 1: all, and the elastic
-        ones, without what the mean of so few configurations holds of the diffuse ones."""
-        wave, square = self.mean_wave(vector)
-        many = self.configurations
+    ) -> tuple[Complex[Array, "cell_rows cell_cols"], Float[Array, "2 image_rows image_cols"]]:
+        """The elastic wave behind a cell in real space, vacuum amplitude 1; and intensities in the
+        diffraction plane, FFT order, incident beam 1: all, and the elastic ones, without what the
+        mean of so few configurations holds of the diffuse ones."""
+        (wave, square), many = self.mean_wave(vector), self.configurations
         elastic = (many * jnp.abs(wave) ** 2 - square) / (many - 1)
         down, along = self.tiles  # elsewhere is nothing that all cells have in common
         beams = jnp.zeros_like(elastic).at[::down, ::along].set(elastic[::down, ::along])
-        return jnp.stack([square, beams])
+        of_a_cell = jnp.fft.ifft2(wave[::down, ::along], norm="forward")
+        return of_a_cell, jnp.stack([square, beams])
 
 
 def tiles_of(crystal: Crystal) -> tuple[int, int]:
@@ -240,7 +234,7 @@ def make_lattice(
         q_x=jnp.asarray(q_x, dtype),
         xy_nm=jnp.asarray(xy.reshape(-1, *by_slice, 2), dtype),
         weight=jnp.asarray(weight.reshape(-1, *by_slice), dtype),
-        rms_nm=jnp.asarray(rms[0].reshape(by_slice), dtype),
+        rms_nm=jnp.asarray(rms.reshape(-1, *by_slice), dtype),
     )
 
 

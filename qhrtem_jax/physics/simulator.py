@@ -94,19 +94,19 @@ class Simulator(eqx.Module):
 
         **Raises:** `InputError` as `image` does.
         """
-        self._check_thickness(vector)
-        parameters = self.typed(vector)
-        wave = self.wave_at_thickness(self.waves(parameters), parameters.thickness)
-        return jnp.fft.ifft2(wave, norm="forward")
+        return self.wave_and_patterns(vector)[0]
 
-    def diffraction(
+    def wave_and_patterns(
         self, vector: Float[Array, " parameters"]
-    ) -> Float[Array, "image_rows image_cols"]:
-        """Intensities in the diffraction plane, FFT order, incident beam 1."""
+    ) -> tuple[Complex[Array, "rows cols"], Float[Array, "1 rows cols"]]:
+        """The exit wave, and its intensities in the diffraction plane, FFT order, incident beam 1.
+
+        **Raises:** `InputError` as `image` does.
+        """
         self._check_thickness(vector)
         parameters = self.typed(vector)
         wave = self.wave_at_thickness(self.waves(parameters), parameters.thickness)
-        return wave.real**2 + wave.imag**2
+        return jnp.fft.ifft2(wave, norm="forward"), (wave.real**2 + wave.imag**2)[None]
 
     def _check_thickness(self, vectors: Float[Array | np.ndarray, "*batch parameters"]) -> None:
         if isinstance(vectors, Tracer):

@@ -21,6 +21,8 @@ MOST_ROWS, BLOCK_POINTS = 64, 2**22
 """Rows of the table that a device simulates one after the other before it is asked again: so many
 at most, all devices having some, with fewer points of waves and images than this."""
 
+PATTERNS = ("diffraction", "diffraction_elastic")
+
 AnySimulator = Simulator | FrozenSimulator
 
 
@@ -35,14 +37,14 @@ def run(problem: SimulationProblem, journal: Journal) -> SimulationResult:
     arrays = _stacks(problem, problem.simulator, block_images, "images", journal)
     images = arrays["image"]
     journal.count(evaluations=len(images))
-    if waves is not None and options.save_wave:
-        arrays |= _stacks(problem, waves, block_waves, "exit waves", journal)
+    if waves is not None:
+        left = () if options.save_diffraction else PATTERNS
+        left = left if options.save_wave else (*left, "exit_wave")
+        arrays |= _stacks(problem, waves, block_waves, "waves", journal, left)
     diffraction = None
     if waves is not None and options.save_diffraction:
-        patterns = _stacks(problem, waves, block_patterns, "patterns", journal)
-        arrays |= patterns
-        total = _mean_sum(patterns["diffraction"])
-        elastic = patterns.get("diffraction_elastic")
+        total = _mean_sum(arrays["diffraction"])
+        elastic = arrays.get("diffraction_elastic")
         diffraction = Diffraction(
             _step(waves), total, total if elastic is None else _mean_sum(elastic)
         )
@@ -98,20 +100,11 @@ def block_images(
 def block_waves(
     simulator: AnySimulator, vectors: Float[Array, "rows parameters"]
 ) -> dict[str, Inexact[Array, "rows grid_rows grid_cols"]]:
-    """Exit waves of some rows of the table, on one device."""
+    """Exit waves and diffraction patterns of some rows of the table, on one device."""
     batch = simulator.batch if isinstance(simulator, Simulator) else 1
-    return {"exit_wave": jax.lax.map(simulator.exit_wave, vectors, batch_size=batch)}
-
-
-def block_patterns(
-    simulator: AnySimulator, vectors: Float[Array, "rows parameters"]
-) -> dict[str, Float[Array, "rows grid_rows grid_cols"]]:
-    """Diffraction patterns of some rows of the table, on one device."""
-    if isinstance(simulator, Simulator):
-        found = jax.lax.map(simulator.diffraction, vectors, batch_size=simulator.batch)
-        return {"diffraction": jnp.fft.fftshift(found, axes=(1, 2))}
-    both = jnp.fft.fftshift(jax.lax.map(simulator.diffraction, vectors), axes=(2, 3))
-    return {"diffraction": both[:, 0], "diffraction_elastic": both[:, 1]}
+    waves, patterns = jax.lax.map(simulator.wave_and_patterns, vectors, batch_size=batch)
+    kinds = jnp.moveaxis(jnp.fft.fftshift(patterns, axes=(2, 3)), 1, 0)
+    return {"exit_wave": waves, **dict(zip(PATTERNS, kinds, strict=False))}
 
 
 def _stacks(
@@ -120,8 +113,10 @@ def _stacks(
     function: Callable[..., dict[str, Array]],
     unit: str,
     journal: Journal,
+    left_out: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
-    """What `function` makes of all rows of the table; the memory holds a few blocks of them."""
+    """What `function` makes of all rows of the table, but for what is `left_out`; the memory holds
+    a few blocks of them."""
     count, engine = len(problem.vectors), journal.engine
     points = max(math.prod(simulator.formation.camera.pixels), math.prod(problem.choice.grid))
     if isinstance(simulator, FrozenSimulator):
@@ -135,6 +130,8 @@ def _stacks(
         first = here.start * rows
         last = min(here.stop * rows, count)
         for name, part in parts.items():
+            if name in left_out:
+                continue
             found = np.asarray(part)
             found = found.reshape(-1, *found.shape[2:])[: last - first]
             if name not in stacks:

@@ -6,6 +6,8 @@ potential and an absorption that belongs to it (the integral of C. R. Hall and P
 R. Soc. A286, 158, 1965; as a form factor: D. M. Bird and Q. A. King, Acta Cryst. A46, 202, 1990).
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import Float64
 from scipy.interpolate import CubicSpline
@@ -16,7 +18,7 @@ REACH_PER_NM = 4.0
 """Half of the radii at which the integrand is looked at lie below."""
 
 RADII, ANGLES = 40, 24
-"""Points of Gauss and Legendre; twice as many change the factors by less than 1e-5."""
+"""Points of Gauss and Legendre; twice as many change the factors by 1e-4 of their largest."""
 
 TABULATED = 120
 """Frequencies between which the factors are interpolated."""
@@ -37,9 +39,16 @@ def absorptive_factor(
     """
     if b_nm2 == 0.0:
         return np.zeros(np.shape(q_per_nm))
+    end = float(np.max(q_per_nm, initial=1.0))
+    return _tabulated(parametrization, symbol, b_nm2, end)(q_per_nm)
+
+
+@functools.lru_cache(256)
+def _tabulated(parametrization: str, symbol: str, b: float, end: float) -> CubicSpline:
+    """Up to the frequency `end`; the same grid is made several times."""
     # dense where the factors bend: near the middle
-    table = float(np.max(q_per_nm, initial=1.0)) * np.linspace(0.0, 1.0, TABULATED) ** 2
-    return CubicSpline(table, _integral(parametrization, symbol, table, b_nm2))(q_per_nm)
+    table = end * np.linspace(0.0, 1.0, TABULATED) ** 2
+    return CubicSpline(table, _integral(parametrization, symbol, table, b))
 
 
 def _integral(
