@@ -17,6 +17,7 @@ from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.scattering import absorptive_factor, scattering_factor
 from qhrtem_jax.physics.simulator import make_simulator
+from qhrtem_jax.physics.specimen import PotentialModel, slice_phases
 from qhrtem_jax.physics.structured import make_structured
 from tests.physics import crystal as sto
 
@@ -72,10 +73,10 @@ def test_a_lattice_at_rest_scatters_as_ever():
         image, error = simulator.image_and_error(vector(**values))
         np.testing.assert_allclose(image, plain.image(vector(**values)), atol=1e-9)
         assert float(jnp.max(error)) < 1e-9
-    total, elastic = simulator.diffraction(vector())
+    wave, (total, elastic) = simulator.wave_and_patterns(vector())
     np.testing.assert_allclose(elastic, total, atol=1e-12)
     np.testing.assert_allclose(
-        simulator.exit_wave(vector()),
+        wave,
         np.fft.ifft2(
             plain.wave_at_thickness(plain.waves(plain.typed(vector())), jnp.asarray(5.0)),
             norm="forward",
@@ -118,13 +119,13 @@ def test_what_absorption_takes_is_what_frozen_lattices_scatter_diffusely():
     options = {"grid_shape": (32, 44), "image_shape": (32, 44), "slices": 8}
     simulator = frozen(configurations=24, tiles=(3, 2), **options)
     alone = vector(thickness=8, tilt_x=0.0, absorption=0.0)
-    total, elastic = simulator.diffraction(alone)
+    _, (total, elastic) = simulator.wave_and_patterns(alone)
     patterns = {}
     for thermal in (False, True):
         plain = make_simulator(
             sto.crystal(), MICROSCOPE, SMALL, thermal_absorption=thermal, **options
         )
-        patterns[thermal] = np.asarray(plain.diffraction(alone))
+        patterns[thermal] = np.asarray(plain.wave_and_patterns(alone)[1][0])
     diffuse = float(jnp.sum(total - elastic))
     lost = patterns[False].sum() - patterns[True].sum()
     assert lost > 0.004
@@ -196,3 +197,41 @@ def test_columns_and_fields_absorb_alike():
     )
     np.testing.assert_allclose(field.image(state), of_crystal, atol=1e-9)
     assert float(jnp.max(jnp.abs(of_crystal - of_nothing))) > 2e-3
+
+
+def test_the_mean_phase_is_that_of_the_debye_waller_factor():
+    """Of two kinds, with unlike displacements, at frequencies where the factor is far from 1."""
+    simulator = frozen(tiles=(1, 1))
+    lattice, grid = simulator.lattice, sto.crystal().grid((20, 28))
+    keys = jax.random.split(jax.random.key(5), 6000)
+    here = jnp.asarray(0), jnp.asarray(0)
+    phases = eqx.filter_jit(lambda k: jax.lax.map(lambda key: lattice.phase(*here, key), k))(keys)
+    found = np.fft.fft2(np.mean(phases, axis=0), norm="forward")
+    expected = np.fft.fft2(slice_phases(sto.crystal(), PotentialModel(), grid)[0], norm="forward")
+    resting = slice_phases(at_rest(sto.crystal()), PotentialModel(), grid)[0]
+    far = np.hypot(*grid.frequencies()) > 14.0
+    missed = np.linalg.norm((found - expected)[far])
+    assert missed < 0.05 * np.linalg.norm((np.fft.fft2(resting, norm="forward") - expected)[far])
+
+
+def test_errors_and_beams_are_those_of_the_drawn_waves():
+    """The standard error of a mean; beams as products of different configurations' waves, in which
+    nothing diffuse is left on average."""
+    simulator = frozen(configurations=5, tiles=(2, 1))
+    _, error = simulator.image_and_error(vector())
+    images = np.asarray(simulator.images(vector()))
+    np.testing.assert_allclose(error, np.std(images, axis=0, ddof=1) / 5**0.5, rtol=1e-9)
+    parameters = simulator.formation.typed(vector())
+    waves = np.array([simulator.wave(parameters, jnp.asarray(k)) for k in range(5)])[:, ::2]
+    pairs = [(waves[i] * waves[j].conj()).real for i in range(5) for j in range(5) if i != j]
+    _, (_, elastic) = simulator.wave_and_patterns(vector())
+    np.testing.assert_allclose(np.asarray(elastic)[::2], np.mean(pairs, axis=0), atol=1e-12)
+
+
+def test_partly_occupied_sites_scatter_in_part():
+    still = at_rest(sto.crystal())
+    share = np.linspace(0.3, 1.0, len(still.atoms.symbols))
+    half = dataclasses.replace(still, atoms=dataclasses.replace(still.atoms, occupancy=share))
+    options = {"grid_shape": (20, 28), "image_shape": (16, 20), "slices": 6}
+    plain = make_simulator(half, MICROSCOPE, SMALL, precision="float64", **options)
+    np.testing.assert_allclose(frozen(half).image(vector()), plain.image(vector()), atol=1e-9)

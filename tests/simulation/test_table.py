@@ -1,6 +1,7 @@
 """Tables that are simulated a block of rows at a time, by whoever computes."""
 
 import dataclasses
+import json
 import sys
 from importlib import resources
 
@@ -14,9 +15,10 @@ from qhrtem_jax.inputs.identity import fingerprint
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
+from qhrtem_jax.pipeline import run as run_stage
 from qhrtem_jax.simulation.run import run
 from qhrtem_jax.stages import run_settings
-from tests.runs import prepared
+from tests.runs import Quiet, prepared
 
 ROWS = 11
 CELL = str(resources.files("qhrtem_jax") / "example/SrTiO3_110.cel")
@@ -70,6 +72,18 @@ def test_a_row_that_is_not_finite_is_named(tmp_path, monkeypatch):
     problem.vectors[6, 3] = np.nan
     with pytest.raises(NonFiniteError, match="table row 7 is not finite"):
         run(problem, Journal(RunFolder(tmp_path / "run"), lambda now: None))
+
+
+def test_other_processes_simulate_the_same(tmp_path):
+    results = {}
+    for name in ("none", "local"):
+        chosen = settings(tmp_path, engine={"name": name, "workers": 2})
+        folder = RunFolder(tmp_path / name)
+        run_stage(chosen, folder, Quiet())
+        results[name] = folder.read_arrays()
+        assert json.loads((tmp_path / name / "result.json").read_text())["images"] == ROWS
+    for name, array in results["none"].items():
+        np.testing.assert_allclose(results["local"][name], array, atol=1e-6)
 
 
 def test_who_computes_is_no_part_of_what_a_run_is(tmp_path):
