@@ -22,6 +22,16 @@ from qhrtem_jax.reporting.page import Page, Table, write_page
 from qhrtem_jax.reporting.result import FitResult, Result, as_json, header
 from qhrtem_jax.reporting.verdict import said, with_verdict
 from qhrtem_jax.stages import CHAIN, PIPELINE, STAGES, RunSettings
+from qhrtem_jax.structure.candidates import (
+    FittedCandidate,
+    compared,
+    comparison,
+    remarks,
+    told_apart,
+)
+from qhrtem_jax.structure.candidates_page import page_of
+from qhrtem_jax.structure.problem import check_one_cell
+from qhrtem_jax.structure.settings import check_candidates
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +75,16 @@ def run(
     """
     reader = Reader()
     check_inputs(settings)
+    check_candidates(settings)
     if settings.stage in (*CHAIN, PIPELINE) and wants_preparation(settings, reader):
         problem = STAGES["prepare"].prepare(dataclasses.replace(settings, stage="prepare"), reader)
         with opened(settings.engine, settings.cores, settings.device) as engine:
             means = _Means(reader, terminal, engine)
             _prepared_first(settings, problem, folder, means, started)
+        return
+    if settings.specimen.candidates is not None:
+        with opened(settings.engine, settings.cores, settings.device) as engine:
+            _compare(settings, folder, _Means(reader, terminal, engine), started)
         return
     stage = STAGES[_last(settings)]
     stage.before(settings, folder)
@@ -296,6 +311,41 @@ def _with(settings: RunSettings, group: str, result: Path) -> RunSettings:
     """Settings to which the option `group`.result hands over a folder."""
     known = dataclasses.replace(getattr(settings, group), result=str(result))
     return dataclasses.replace(settings, **{group: known})
+
+
+def _compare(
+    settings: RunSettings, folder: RunFolder, means: _Means, started: Callable[[], None]
+) -> None:
+    """Imaging and structure of each candidate, in a folder of its own, and how probable each is."""
+    reader, names = means.reader, settings.specimen.candidates or ()
+    todo = []
+    for name in names:
+        specimen = dataclasses.replace(settings.specimen, structure=name, candidates=None)
+        one = dataclasses.replace(settings, specimen=specimen)
+        check_one_cell(one, reader)
+        todo.append(_checked(_on_cells(one, reader), reader))
+    if not folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
+        return
+    started()
+    means.terminal.begin()
+    fitted = []
+    for number, (name, one) in enumerate(zip(told_apart(names), todo, strict=True), 1):
+        log.info("candidates: %s (%d of %d)", name, number, len(names))
+        part = f"candidate{number}"
+        here = folder.sub(part)
+        if here.prepare(fingerprint(one.settings, reader), settings.resume, settings.overwrite):
+            _do(one, here, means, _Told(one.settings))
+        imaging = read_json(here.path / "imaging" / RESULT)
+        found = here.read_result(), here.read_arrays()
+        fitted.append(FittedCandidate(name, part, *found, imaging))
+    candidates = compared(fitted)
+    content, arrays = comparison(as_json(header(settings, reader)), candidates, fitted)
+    page = page_of(candidates, fitted)
+    folder.write_arrays(arrays)
+    write_page(folder, page, content)
+    folder.write_result(content)
+    for line in (*remarks(candidates), *page.said):
+        means.terminal.say(line)
 
 
 def _write_chain(

@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "preparation": MIDDLE,
     "exploration": MIDDLE,
     "stages": MIDDLE | STAGE_ROOMS,
-    "pipeline": MIDDLE | {"stages", "field"},
+    "pipeline": MIDDLE | {"stages", "field", "structure"},
     "api": MIDDLE | {"stages", "pipeline"},
 }
 """What each package, and each module beside them, may import; others are unknown here and fail."""

@@ -6,7 +6,8 @@ As `make_experiments` and `make_field`, whose conventions hold here. A wedge is 
 many as `--shown` says; more crystal stands below and on both sides. Depth, roughness, tilt, imaging parameters and noise are drawn. Eight wedges are
 as the cell and the camera say that come with them; four are not, and four lie between amorphous layers (`OTHERWISE`).
 The file has `noisy` (n, rows, cols);
-`truth`, a JSON each, with the names of `synthetic_field.npz`; `cel`, `mtf`,
+`truth`, a JSON each, with the names of `synthetic_field.npz`, and `displaced_pm`: how much further titanium lies
+towards smaller y (upwards) from row to row, on average; `cel`, `mtf`,
 `noise_correlation` by lag, `sampling_nm`.
 """
 
@@ -73,6 +74,7 @@ class Wedge:
     regions: dict[tuple[int, int], Region]
     noise_variance: float
     shown: tuple[int, int]
+    displaced_pm: float
     mtf_scale: float = 1.0
     b_scale: float = 1.0
 
@@ -112,9 +114,8 @@ def draw(generator: np.random.Generator, kind: str, shown: tuple[int, int] = SHO
                 along = displaced * row if ("Ti", x, y) in CHAINS else 0.0
                 shifts[x, y] = (float(dx), float(dy - along))
             regions[row, col] = Region(entrance, counts, shifts)
-    wedge = Wedge(
-        kind, truth, regions, float(np.exp(generator.uniform(*np.log(NOISE_VARIANCE)))), shown
-    )
+    noise_variance = float(np.exp(generator.uniform(*np.log(NOISE_VARIANCE))))
+    wedge = Wedge(kind, truth, regions, noise_variance, shown, float(displaced))
     aberrations = {**truth.aberrations, "A0": 0j}
     return dataclasses.replace(
         wedge,
@@ -206,6 +207,7 @@ def description(wedge: Wedge) -> dict:
         "aberration_convention": "drprobe",
         "parameters": wedge.truth.named_parameters(),
         "noise_variance": wedge.noise_variance,
+        "displaced_pm": wedge.displaced_pm,
         "mtf_scale": wedge.mtf_scale,
         "b_scale": wedge.b_scale,
         "exit_reference_slice": wedge.slices,

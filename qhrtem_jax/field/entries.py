@@ -64,8 +64,9 @@ def refined_entries(
     std_shared = determined_std(deviation_shared, known_before[local:]) * width[local:]
     every = point_names(model.columns, layout)
     names = [every[index] for index in free[local:]]
+    of_regions = region_scales(model, state, simulations)
     entries = []
-    for k, region in enumerate(model.problem.regions):
+    for k in range(len(model.problem.regions)):
         std = np.full(layout.size, np.nan)
         # what is held at a bound has no error of its own, and moves nothing else
         scaled = np.nan_to_num(own_covariance[k])
@@ -78,8 +79,7 @@ def refined_entries(
         for index, error in zip(free[local:], std_shared, strict=True):
             if index == INDEX["C1"] or index in model.regions.bounds.camera:
                 std[index] = error
-        chi2 = float(state.weights.fit.likelihood.objective(simulations[k], region.image))
-        chi2 = chi2 / max(region.image.size - local, 1)
+        chi2, known = of_regions[k]
         entry = region_entry(
             model.regions,
             counted,
@@ -93,13 +93,6 @@ def refined_entries(
         )
         displacement = polar = None
         if at.size:
-            known = error_scale(
-                noise,
-                model.given_noise,
-                region.image,
-                simulations[k] - region.image,
-                chi2,
-            )
             scale = known.noise * known.misfit
             shifts = state.points[k, layout.shifts].reshape(-1, 2)
             spread = covariance[np.ix_(at, at)]
@@ -134,3 +127,18 @@ def refined_entries(
     determined = np.array([s is not None for s in std_noise.values()])
     correlations = strong_correlations(shared_covariance, names, determined)
     return tuple(entries), SharedErrors(std_noise, std, correlations_of(correlations), known)
+
+
+def region_scales(
+    model: FieldModel, state: JointState, simulations: Float[np.ndarray, "regions rows cols"]
+) -> list[tuple[float, ErrorScale]]:
+    """Of each region, its reduced chi-square against the weights of pixels, and what makes errors
+    of the normal equations those of what is its own."""
+    local, scales = free_coordinates(model, state).own, []
+    for simulation, region in zip(simulations, model.problem.regions, strict=True):
+        chi2 = float(state.weights.fit.likelihood.objective(simulation, region.image))
+        chi2 = chi2 / max(region.image.size - local, 1)
+        missed = simulation - region.image
+        known = error_scale(state.weights.noise, model.given_noise, region.image, missed, chi2)
+        scales.append((chi2, known))
+    return scales

@@ -8,6 +8,7 @@ from qhrtem_jax.field.drawings import (
     property_maps,
 )
 from qhrtem_jax.field.result import FieldResult
+from qhrtem_jax.field.trend_drawings import draw_trends, trend_table
 from qhrtem_jax.regions.closely import marked
 from qhrtem_jax.regions.drawings import intensities_table, regions_table
 from qhrtem_jax.reporting import figures
@@ -32,6 +33,11 @@ def page(result: FieldResult) -> Page:
     model = result.structures["field"]
     few = len(model.atoms.symbols) <= MOST_ATOMS
     drawings, tables = spectrum_page(result.noise)
+    trends = result.field.trends or ()
+    slopes = trend_table(trends)
+    if slopes is not None:
+        caption = "Displacements and layers over thickness and distance from the edge"
+        drawings = (Drawing("trends", caption, lambda path: draw_trends(path, trends)), *drawings)
     return Page(
         "The field in three dimensions",
         " ".join(f"{line[0].upper()}{line[1:]}." for line in lines),
@@ -67,6 +73,7 @@ def page(result: FieldResult) -> Page:
             regions_table(rois),
             intensities_table(rois),
             *([] if moved is None else [moved]),
+            *([] if slopes is None else [slopes]),
             *tables,
         ),
         said=tuple(lines),

@@ -95,6 +95,27 @@ def displaced_species(columns: Columns) -> str | None:
     return others[0] if others else None
 
 
+def _alone(columns: Columns, species: str) -> list[int]:
+    """Columns of nothing but `species`."""
+    single = [c for c in columns.chains if sum(d.column == c.column for d in columns.chains) == 1]
+    return [c.column for c in single if c.symbol == species]
+
+
+def cation_weights(columns: Columns, species: str) -> Float[np.ndarray, "cations columns"]:
+    """What of the columns' shifts makes up the displacement of each pure column of `species`
+    against the mean of its nearest pure oxygen columns."""
+    anions, cations = np.array(_alone(columns, ANION)), _alone(columns, species)
+    size = np.array(columns.size_nm[:2])
+    weights = np.zeros((len(cations), len(columns.xy)))
+    for row, cation in zip(weights, cations, strict=True):
+        apart = columns.xy[anions] - columns.xy[cation]
+        distance = np.hypot(*((apart - np.rint(apart)) * size).T)
+        near = anions[distance < 1.1 * distance.min()]
+        row[cation] = 1.0
+        row[near] -= 1.0 / len(near)
+    return weights
+
+
 def displacements(
     columns: Columns,
     shifts_nm: Float[np.ndarray, "columns 2"],
@@ -112,24 +133,14 @@ def displacements(
     species = displaced_species(columns)
     if species is None:
         return None
-    single = [c for c in columns.chains if sum(d.column == c.column for d in columns.chains) == 1]
-    anions = np.array([c.column for c in single if c.symbol == ANION])
-    cations = [c.column for c in single if c.symbol == species]
-    size = np.array(columns.size_nm[:2])
-    weights = np.zeros((len(cations), len(columns.xy)))
-    for row, cation in zip(weights, cations, strict=True):
-        apart = columns.xy[anions] - columns.xy[cation]
-        distance = np.hypot(*((apart - np.rint(apart)) * size).T)
-        near = anions[distance < 1.1 * distance.min()]
-        row[cation] = 1.0
-        row[near] -= 1.0 / len(near)
+    weights = cation_weights(columns, species)
     entries = tuple(
         ColumnShift(
             **_vector(row, shifts_nm, covariance_nm2, scale),
             x=float(columns.xy[cation, 0]),
             y=float(columns.xy[cation, 1]),
         )
-        for cation, row in zip(cations, weights, strict=True)
+        for cation, row in zip(_alone(columns, species), weights, strict=True)
     )
     mean = Shift(**_vector(weights.mean(axis=0), shifts_nm, covariance_nm2, scale))
     return Displacement(species, ANION, entries, mean)

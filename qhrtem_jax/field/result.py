@@ -56,6 +56,34 @@ class Polarisation:
     std_Py: float
 
 
+@dataclasses.dataclass(frozen=True)
+class TrendLine:
+    """A line through the values of all regions (pm over nm): its slope with its standard error and
+    how probable one as steep is by chance; the mean with its error; how much the values scatter
+    about the line beyond their errors (standard deviation)."""
+
+    slope_pm_per_nm: float
+    std_slope_pm_per_nm: float
+    p_value: float
+    mean_pm: float
+    std_mean_pm: float
+    scatter_pm: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """A quantity of each region's cell (pm, against the ideal cell; null errors: not fitted), over
+    the region's thickness and its distance from the nearest vacuum (null: none in the image)."""
+
+    quantity: str
+    values_pm: tuple[float, ...]
+    std_pm: tuple[float | None, ...]
+    thickness_nm: tuple[float, ...]
+    edge_nm: tuple[float, ...] | None
+    over_thickness: TrendLine | None
+    over_edge: TrendLine | None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FieldEntry(RegionEntry):
     """A region after the joint refinement: its height in cells, its shift as a whole against the
@@ -74,7 +102,8 @@ class Integrated:
     refined model, both over the union of the regions, and over the whole image, vacuum and all (as
     the paper gives it); the C1 (at the deepest exit plane) and the absorption that the stitched
     image was simulated with; how many slices each region lies above that plane; the regions'
-    heights in cells; the slice of the cell that the crystal begins with."""
+    heights in cells; the slice of the cell that the crystal begins with; how displacements and
+    distances of layers go with thickness and with the distance from the edge."""
 
     fit: Fit
     fit_image: Fit
@@ -86,6 +115,7 @@ class Integrated:
     C1_global_refined_nm: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
     heights_cells: tuple[int, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
     entrance_slice: int | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    trends: tuple[Trend, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

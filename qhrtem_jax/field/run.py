@@ -21,6 +21,7 @@ from qhrtem_jax.field.simulate import (
     plane_vector,
 )
 from qhrtem_jax.field.stitched import stitch, stitched_image
+from qhrtem_jax.field.trends import trends
 from qhrtem_jax.inputs.conversion import typed
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.models import AtomModel
@@ -91,6 +92,12 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
             C1_global_refined_nm=float(vector[INDEX["C1"]]),
             heights_cells=tuple(int(n) for n in state.stack.heights),
             entrance_slice=_entrance(model),
+            trends=trends(
+                model,
+                state,
+                np.array([entry.thickness_nm for entry in entries], dtype=float),
+                cut(model, found),
+            ),
         )
     else:
         if problem.counted is None:

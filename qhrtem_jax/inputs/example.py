@@ -7,6 +7,14 @@ from typing import Any
 
 _GROUPS = ("data", "specimen", "microscope", "simulate", "optimizer")
 
+NAMED = (
+    ("data", "image"),
+    ("specimen", "structure"),
+    ("specimen", "candidates"),
+    ("simulate", "table"),
+)
+"""Where one of these is given, nothing of the example remains."""
+
 
 def with_example(content: dict[str, Any], given: Collection[str]) -> tuple[dict[str, Any], bool]:
     """Settings with the embedded example's data where none are named, and whether that was so.
@@ -16,10 +24,7 @@ def with_example(content: dict[str, Any], given: Collection[str]) -> tuple[dict[
     """
     if any(not isinstance(content.get(name) or {}, Mapping) for name in _GROUPS):
         return content, False  # settings that are refused
-    named = any(
-        (content.get(group) or {}).get(key) is not None
-        for group, key in (("data", "image"), ("specimen", "structure"), ("simulate", "table"))
-    )
+    named = any((content.get(group) or {}).get(key) is not None for group, key in NAMED)
     if named:
         return content, False
     folder = resources.files("qhrtem_jax").joinpath("example")

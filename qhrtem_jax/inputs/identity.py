@@ -28,7 +28,9 @@ def input_paths(settings: Settings) -> dict[str, Path]:
         group = getattr(settings, field.name)
         for name in getattr(group, "INPUTS", ()):
             path = getattr(group, name)
-            if path is not None:
+            if isinstance(path, tuple):
+                paths |= {f"{field.name}.{name}[{k}]": Path(one) for k, one in enumerate(path)}
+            elif path is not None:
                 paths[f"{field.name}.{name}"] = Path(path)
     return paths
 

@@ -26,9 +26,11 @@ but by less."""
 
 @dataclasses.dataclass(frozen=True)
 class Vibrations:
-    """Cells (rows, cols) that vibrate independently; perhaps displaced lattices of so many."""
+    """Cells (rows, cols) that vibrate independently; how many displaced lattices the mean is over;
+    perhaps these."""
 
     tiles: tuple[int, int]
+    configurations: int
     snapshots: tuple[Crystal, ...] | None
 
 
@@ -48,7 +50,8 @@ def load_vibrations(settings: Settings, crystal: Crystal, reader: Reader) -> Vib
             "specimen.phonons=frozen: all Debye-Waller factors are 0, so nothing vibrates; "
             "specimen.b_nm2 sets them"
         )
-    return Vibrations(chosen if isinstance(chosen, tuple) else tiles_of(crystal), None)
+    tiles = chosen if isinstance(chosen, tuple) else tiles_of(crystal)
+    return Vibrations(tiles, known.configurations, None)
 
 
 def _of_trajectory(settings: Settings, crystal: Crystal, reader: Reader) -> Vibrations:
@@ -62,13 +65,25 @@ def _of_trajectory(settings: Settings, crystal: Crystal, reader: Reader) -> Vibr
         )
     with named(option):
         cells = reader.once(("trajectory", name), lambda: read_trajectory(Path(name), option))
+    if len(cells) < 2:
+        raise InputError(
+            f"{option}: {name} has {len(cells)} frame, expected two or more to average"
+        )
+    # neighbouring frames are alike: as far apart as possible
+    many = min(settings.specimen.configurations, len(cells))
+    chosen = np.rint(np.linspace(0, len(cells) - 1, many)).astype(int)
+    if many < settings.specimen.configurations:
+        reader.warn(
+            f"{option}: {name} has {many} frames, which are the configurations "
+            f"(specimen.configurations={settings.specimen.configurations})"
+        )
     own = np.array(crystal.size_nm)
     snapshots, times = [], None
-    for number, cell in enumerate(cells, 1):
+    for number, cell in ((int(k) + 1, cells[k]) for k in chosen):
         with named(f"{option}, frame {number}"):
             right_angled(Path(name), cell)
-        many = np.maximum(np.rint(np.array(cell.lengths_nm) / own), 1.0)
-        times = many if times is None else times
+        found = np.maximum(np.rint(np.array(cell.lengths_nm) / own), 1.0)
+        times = found if times is None else times
         off = np.abs(np.array(cell.lengths_nm) / (times * own) - 1.0)
         if off.max() > SAME_CELL:
             raise InputError(
@@ -80,7 +95,7 @@ def _of_trajectory(settings: Settings, crystal: Crystal, reader: Reader) -> Vibr
         width, height, depth = (float(n) for n in times * own)
         snapshots.append(Crystal((width, height, depth), still, int(times[2]) * crystal.slices))
     assert times is not None
-    return Vibrations((int(times[1]), int(times[0])), tuple(snapshots))
+    return Vibrations((int(times[1]), int(times[0])), many, tuple(snapshots))
 
 
 def _nm(lengths: tuple[float, float, float]) -> str:
@@ -102,7 +117,7 @@ def build_frozen(
         microscope,
         frame,
         slices=slices,
-        configurations=settings.specimen.configurations,
+        configurations=vibrations.configurations,
         seed=settings.seed,
         tiles=vibrations.tiles,
         snapshots=vibrations.snapshots,

@@ -92,6 +92,7 @@ class SpecimenSettings:
     """The crystal and how it is sampled."""
 
     structure: str | None = None
+    candidates: tuple[str, ...] | None = None
     zone: tuple[int, int, int] | None = None
     up: tuple[int, int, int] | None = None
     max_strain: float = 0.005
@@ -108,7 +109,7 @@ class SpecimenSettings:
     phonon_cells: tuple[int, int] | str = "auto"
     trajectory: str | None = None
 
-    INPUTS: typing.ClassVar = ("structure", "trajectory")
+    INPUTS: typing.ClassVar = ("structure", "candidates", "trajectory")
     CHOICES: typing.ClassVar = {
         "phonons": ("none", "absorptive", "frozen"),
         "scattering": ("weickenmeier_kohl", "lobato", "kirkland"),

@@ -86,12 +86,12 @@ class FrozenSimulator(eqx.Module):
         """Fourier coefficients, on the image grid, of the wave behind the specimen; NaN for a
         thickness beyond the slices."""
         key = jax.random.fold_in(jax.random.key(self.seed), configuration)
-        snapshot = configuration % len(self.lattice.xy_nm)
         propagate = self.propagation.over_a_slice(parameters.tilt_rad)
         number = jnp.round(parameters.thickness)
 
         @jax.checkpoint  # of each configuration, a reverse pass keeps the waves before slices
         def cross(wave: Array, k: Array) -> Array:
+            snapshot = self._snapshot(configuration, k, key)
             phase = self.lattice.phase(snapshot, k, jax.random.fold_in(key, k))
             grating = transmission(
                 phase * (1.0 + 1j * parameters.absorption), self.propagation.band_mask
@@ -105,6 +105,20 @@ class FrozenSimulator(eqx.Module):
         wave, _ = jax.lax.scan(step, start, jnp.arange(self.slices))
         behind = lowest_frequencies(jnp.fft.fft2(wave, norm="forward"), self.propagation.kept)
         return jnp.where((number >= 1) & (number <= self.slices), behind, jnp.nan)
+
+    def _snapshot(
+        self, configuration: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray
+    ) -> Int[Array, ""]:
+        """Which displaced lattice slice `number` is of: one after the other; below its last slice
+        another, as long as there are some, since a lattice that begins again would be displaced
+        alike, and scatter more."""
+        snapshots, unit = self.lattice.xy_nm.shape[:2]
+        first = configuration % snapshots
+        if snapshots == 1 or unit >= self.slices:
+            return first
+        others = jax.random.permutation(jax.random.fold_in(key, self.slices), snapshots - 1) + 1
+        further = jnp.append(0, others)[number // unit % snapshots]
+        return (first + further.astype(first.dtype)) % snapshots
 
     def pixels(
         self, wave: Complex[Array, "image_rows image_cols"], parameters: ImagingParameters

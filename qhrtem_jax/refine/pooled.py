@@ -62,6 +62,17 @@ class ArrowSystem:
         shared_still = ~np.logical_and.outer(self.shared_active, self.shared_active)
         return np.where(still, np.nan, own), np.where(shared_still, np.nan, shared)
 
+    def covariance_between(
+        self, weights: Float[np.ndarray, " local"]
+    ) -> Float[np.ndarray, "regions regions"]:
+        """Covariance, between regions, of one linear combination of each one's own coordinates,
+        those that do not move left out: what the shared ones leave open moves all together."""
+        inverses, through, schur = self._factors(0.0)
+        mine = self.active * weights
+        alone = np.einsum("rl,rlm,rm->r", mine, inverses, mine)
+        together = np.einsum("rl,rls->rs", mine, through)
+        return np.diag(alone) + together @ np.linalg.pinv(schur, hermitian=True) @ together.T
+
     def of_shared(
         self,
     ) -> tuple[Float[np.ndarray, "shared shared"], Float[np.ndarray, " shared"]]:

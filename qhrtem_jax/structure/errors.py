@@ -27,6 +27,7 @@ class StructureErrors:
     chi2_reduced: float | None
     correlations: list[dict[str, Any]]
     remarks: list[str]
+    around: dict[str, Float[np.ndarray, "..."]]  # the fit around its best point, as arrays
 
     def of_imaging(
         self, names: list[str]
@@ -47,8 +48,16 @@ def structure_errors(model: StructureModel, state: StructureState) -> StructureE
     """Errors of what was fitted, with all of it free together."""
     coordinates = model.structure if model.mode == "fixed" else model.everything
     layout, image, noise = model.layout, model.image, state.noise
-    lin = fitter(model, noise).linearise(coordinates, state.point[None], image[None])
-    free, width = coordinates.index, coordinates.host().width
+    fit, known_here = fitter(model, noise), coordinates.host()
+    lin = fit.linearise(coordinates, state.point[None], image[None])
+    free, width = coordinates.index, known_here.width
+    around = {
+        "jacobian": np.asarray(fit.jacobians(coordinates, state.point[None])[0], np.float32),
+        "unit": known_here.to_unit(state.point),
+        "prior_mean": known_here.prior_mean,
+        "prior_std": known_here.prior_std,
+        "places": np.isin(free, np.arange(layout.shifts.start, layout.shifts.stop)),
+    }
     known = known_without_image(coordinates)
     covariance = np.linalg.inv(lin.hessian[0] + np.diag(1.0 / known**2))
     chi2 = float(lin.cost[0]) / max(image.size - len(free), 1)
@@ -74,4 +83,5 @@ def structure_errors(model: StructureModel, state: StructureState) -> StructureE
         None if noise.source == "residual" else scale.chi2,
         correlations,
         remarks,
+        around,
     )

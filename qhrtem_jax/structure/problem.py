@@ -2,11 +2,13 @@
 
 import dataclasses
 
+from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.columns import Specimen, load_specimen
 from qhrtem_jax.inputs.handover import HandedImaging, handed_imaging
 from qhrtem_jax.inputs.image import Experiment, load_experiment
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
+from qhrtem_jax.inputs.prepared import wants_preparation
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.structure.settings import StructureSettings
 
@@ -25,6 +27,16 @@ class StructureProblem:
     specimen: Specimen
     imaging: HandedImaging | None
     warnings: tuple[str, ...]
+
+
+def check_one_cell(settings: StructureSettings, reader: Reader) -> None:
+    """**Raises:** `InputError` where the image is still to be cut into cells, which differ from one
+    candidate to the next: all have to see the same pixels."""
+    if wants_preparation(settings, reader):
+        raise InputError(
+            "specimen.candidates: found an image that has to be prepared, expected the region of "
+            "one cell (data.roi_shape, data.average), or data.prepared"
+        )
 
 
 def prepare(settings: StructureSettings, reader: Reader) -> StructureProblem:

@@ -58,6 +58,7 @@ def run(problem: StructureProblem, journal: Journal) -> StructureResult:
             "experiment": image.astype(np.float32),
             "simulation": simulation.astype(np.float32),
             "difference": (simulation - image).astype(np.float32),
+            **errors.around,
         },
         structures={"structure": cell_model(columns, cell, shifts)},
         history=tuple(journal.rows),

@@ -17,7 +17,7 @@ from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.physics.scattering import absorptive_factor, scattering_factor
 from qhrtem_jax.physics.simulator import make_simulator
-from qhrtem_jax.physics.specimen import PotentialModel, slice_phases
+from qhrtem_jax.physics.specimen import Atoms, Crystal, PotentialModel, slice_phases
 from qhrtem_jax.physics.structured import make_structured
 from tests.physics import crystal as sto
 
@@ -95,7 +95,8 @@ def test_an_image_is_the_mean_of_all_cells_and_lattices():
         moved.append(
             dataclasses.replace(whole, atoms=dataclasses.replace(whole.atoms, positions=places))
         )
-    found = frozen(snapshots=moved).image(vector())
+    deep = whole.slices  # thicker ones are of several lattices
+    found = frozen(snapshots=moved, slices=deep).image(vector(thickness=deep))
     a, b, _ = sto.crystal().size_nm
     every = []
     for crystal in moved:
@@ -107,12 +108,43 @@ def test_an_image_is_the_mean_of_all_cells_and_lattices():
                 dataclasses.replace(SMALL, origin_nm=origin),
                 grid_shape=(40, 56),
                 image_shape=(32, 40),
-                slices=6,
+                slices=deep,
                 precision="float64",
             )
-            every.append(simulator.image(vector()))
+            every.append(simulator.image(vector(thickness=deep)))
     assert np.std(np.array(every), axis=0).max() > 0.01
     np.testing.assert_allclose(found, np.mean(every, axis=0), atol=1e-9)
+
+
+def test_below_a_lattice_another_one_follows():
+    """One that began again would be displaced alike: what it scatters adds up in amplitude."""
+    cell, rng, times = at_rest(repeated(sto.crystal(), (2, 2))), np.random.default_rng(4), 4
+
+    def displaced(depth):
+        """`depth` cells, one below the other, displaced independently."""
+        one, shape = cell.atoms, (depth, *cell.atoms.positions.shape)
+        places = one.positions + rng.normal(size=shape) * [0.008, 0.008, 0.0]
+        places[..., 2] = (one.positions[:, 2] + np.arange(depth)[:, None]) / depth
+        atoms = Atoms(
+            one.symbols * depth,
+            places.reshape(-1, 3),
+            np.tile(one.occupancy, depth),
+            np.tile(one.b_nm2, depth),
+        )
+        width, height, thickness = cell.size_nm
+        return Crystal((width, height, depth * thickness), atoms, depth * cell.slices)
+
+    thick = vector(thickness=times * cell.slices, tilt_x=0.0, absorption=0.0)
+    diffuse = []
+    for depth in (1, times):
+        simulator = frozen(
+            snapshots=[displaced(depth) for _ in range(24)],
+            slices=times * cell.slices,
+            configurations=24,
+        )
+        _, (total, elastic) = simulator.wave_and_patterns(thick)
+        diffuse.append(float(jnp.sum(total - elastic)))
+    assert diffuse[0] == pytest.approx(diffuse[1], rel=0.1)
 
 
 def test_what_absorption_takes_is_what_frozen_lattices_scatter_diffusely():

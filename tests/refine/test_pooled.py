@@ -82,3 +82,20 @@ def test_what_is_shared_alone_leads_to_the_same_step():
     np.testing.assert_allclose(step, arrow.step(0.0)[1], rtol=1e-9)
     held, _ = system(active, np.array([True, False])).of_shared()
     np.testing.assert_allclose(held, hessian * [[1, 0], [0, 0]], atol=1e-9)
+
+
+def test_covariance_of_one_combination_between_regions_is_that_of_the_dense_inverse():
+    active = np.ones((REGIONS, OWN), bool)
+    active[1, 2] = False
+    arrow, weights = system(active), np.array([0.3, -1.2, 0.8])
+    hessian, _ = dense(arrow)
+    still = 1 * OWN + 2
+    keep = np.delete(np.arange(len(hessian)), still)
+    inverse = np.zeros_like(hessian)
+    inverse[np.ix_(keep, keep)] = np.linalg.inv(hessian[np.ix_(keep, keep)])
+    combine = np.zeros((REGIONS, len(hessian)))
+    for r in range(REGIONS):
+        combine[r, r * OWN : (r + 1) * OWN] = weights
+    np.testing.assert_allclose(
+        arrow.covariance_between(weights), combine @ inverse @ combine.T, rtol=1e-9
+    )

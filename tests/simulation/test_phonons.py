@@ -103,18 +103,20 @@ def test_absorption_takes_intensity_from_images(tmp_path):
 def test_a_trajectory_is_simulated_frame_by_frame(tmp_path):
     cell = read_structure(Path(CELL), 4)
     rng = np.random.default_rng(2)
-    moved = rng.normal(size=(3, 20, 3)) * [0.1, 0.1, 0.0]
-    trajectory(tmp_path / "md.xyz", cell, moved, (1, 2, 1))
+    moved = rng.normal(size=(3, 60, 3)) * [0.1, 0.1, 0.0]
+    trajectory(tmp_path / "md.xyz", cell, moved, (1, 2, 3))
     known = {"phonons": "frozen", "phonon_cells": "auto", "trajectory": str(tmp_path / "md.xyz")}
-    chosen = settings(tmp_path, known | {"configurations": 3, "slices": 4})
+    chosen = settings(tmp_path, known | {"configurations": 7, "slices": 4})
     result, arrays = computed(prepared(chosen), tmp_path / "run")
     assert result["phonons"]["cells"] == [2, 1]
+    assert result["phonons"]["configurations"] == 3  # no frame counts twice
+    assert any("has 3 frames" in warning for warning in result["warnings"])
     every = []
     for k in range(3):  # each frame alone, as often as there are to be configurations
-        trajectory(tmp_path / f"{k}.xyz", cell, moved[k : k + 1], (1, 2, 1))
+        trajectory(tmp_path / f"{k}.xyz", cell, moved[[k, k]], (1, 2, 3))
         alone = known | {"trajectory": str(tmp_path / f"{k}.xyz"), "configurations": 2, "slices": 4}
         one, images = computed(prepared(settings(tmp_path, alone)), tmp_path / str(k))
-        assert one["phonons"]["standard_error"] == 0.0
+        assert one["phonons"]["standard_error"] < 1e-7
         every.append(images["image"])
     np.testing.assert_allclose(arrays["image"], np.mean(every, axis=0), atol=2e-6)
     assert np.std(every, axis=0).max() > 0.01
@@ -132,8 +134,13 @@ def test_a_trajectory_is_simulated_frame_by_frame(tmp_path):
         ),
         (
             {"phonons": "frozen"},
-            '1\nLattice="7 0 0 0 3.9 0 0 0 5.5"\nSr 0 0 0\n',
+            2 * '1\nLattice="7 0 0 0 3.9 0 0 0 5.5"\nSr 0 0 0\n',
             "frame 1: .* has a cell of 0.7000 x 0.3900 x 0.5500 nm, expected whole cells",
+        ),
+        (
+            {"phonons": "frozen"},
+            '1\nLattice="5.5 0 0 0 3.9 0 0 0 5.5"\nSr 0 0 0\n',
+            "specimen.trajectory: .* has 1 frame, expected two or more",
         ),
         ({"phonons": "frozen", "phonon_cells": [2, 2]}, None, "specimen.phonon_cells: found"),
     ],
@@ -142,7 +149,7 @@ def test_what_is_wrong_with_a_trajectory_is_said(tmp_path, specimen, text, messa
     path = tmp_path / "md.xyz"
     if text is None:
         cell = read_structure(Path(CELL), 4)
-        trajectory(path, cell, np.zeros((1, 10, 3)))
+        trajectory(path, cell, np.zeros((2, 10, 3)))
     else:
         path.write_text(text)
     known = {"phonon_cells": "auto"} | specimen | {"trajectory": str(path)}

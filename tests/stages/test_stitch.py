@@ -113,3 +113,26 @@ def test_titanium_is_displaced_as_it_was(refined):
             error = mean[f"d{axis}_pm"] - value
             assert abs(error) < 4.0 * mean[f"std_d{axis}_pm"]
             assert abs(error) < 3.0
+
+
+def test_trends_are_of_what_the_regions_show_and_of_the_truth(refined):
+    places = wedge.TRUTH["columns"]
+    field, rois = refined.result["field"], refined.result["rois"]
+    found = {trend["quantity"]: trend for trend in field["trends"]}
+    assert len(found) == len(field["trends"])
+    along_y = found["Ti against O, along y"]
+    means = [roi["displacement"]["mean"] for roi in rois]
+    assert along_y["values_pm"] == pytest.approx([mean["dy_pm"] for mean in means])
+    assert along_y["std_pm"] == pytest.approx([mean["std_dy_pm"] for mean in means], rel=1e-6)
+    assert along_y["thickness_nm"] == [roi["thickness_nm"] for roi in rois]
+    # the vacuum lies above: the middle of the first row is half a cell away, and so on
+    size = refined.columns.size_nm[1]
+    assert along_y["edge_nm"] == pytest.approx([0.5 * size, 1.5 * size])
+    assert along_y["over_thickness"] is None  # two regions make no line
+    layer = found["distance of the layers at y = 0.250 and 0.750"]
+    for k, region in enumerate(refined.truth):
+        shifts = np.array(region["shift_pm"])[:, 1]
+        lower = [places.index(place) for place in places if place[1] == 0.75]
+        upper = [places.index(place) for place in places if place[1] == 0.25]
+        error = layer["values_pm"][k] - (shifts[lower].mean() - shifts[upper].mean())
+        assert abs(error) < 4.0 * layer["std_pm"][k]
