@@ -26,7 +26,7 @@ PATHS = (
 """Options that are file names: whatever characters are in them, they are meant literally."""
 
 LISTS = ("specimen.candidates",)
-"""Options that are lists of file names, which are read as Hydra has them: unusual ones in quotes."""
+"""Options that are lists of file names, read as Hydra has them: unusual ones in quotes."""
 
 _KEY = re.compile(r"[+~]{0,2}([\w.]+)=(.*)", re.DOTALL)
 _SWEEPS = ("choice(", "glob(", "sort(", "shuffle(")

@@ -11,6 +11,7 @@ from qhrtem_jax.field import FieldResult
 from qhrtem_jax.inputs.advice import by_consequence
 from qhrtem_jax.inputs.identity import check_inputs, fingerprint
 from qhrtem_jax.inputs.image import averaged_data
+from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.prepared import wants_preparation, with_prepared
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.journal import Journal, Progress
@@ -322,8 +323,9 @@ def _compare(
     for name in names:
         specimen = dataclasses.replace(settings.specimen, structure=name, candidates=None)
         one = dataclasses.replace(settings, specimen=specimen)
-        check_one_cell(one, reader)
-        todo.append(_checked(_on_cells(one, reader), reader))
+        with named(name):
+            check_one_cell(one, reader)
+            todo.append(_checked(_on_cells(one, reader), reader))
     if not folder.prepare(fingerprint(settings, reader), settings.resume, settings.overwrite):
         return
     started()

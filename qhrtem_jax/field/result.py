@@ -59,21 +59,23 @@ class Polarisation:
 @dataclasses.dataclass(frozen=True)
 class TrendLine:
     """A line through the values of all regions (pm over nm): its slope with its standard error and
-    how probable one as steep is by chance; the mean with its error; how much the values scatter
-    about the line beyond their errors (standard deviation)."""
+    how probable one as steep is by chance; the mean with its error; the covariance of slope and
+    mean; how much the values scatter about the line beyond their errors (standard deviation)."""
 
     slope_pm_per_nm: float
     std_slope_pm_per_nm: float
     p_value: float
     mean_pm: float
     std_mean_pm: float
+    covariance_pm2_per_nm: float
     scatter_pm: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Trend:
-    """A quantity of each region's cell (pm, against the ideal cell; null errors: not fitted), over
-    the region's thickness and its distance from the nearest vacuum (null: none in the image)."""
+    """A quantity of each region's cell (pm, against the ideal cell; null errors: the image does not
+    determine it), over the region's thickness and its distance from the nearest vacuum (null: none
+    in the image)."""
 
     quantity: str
     values_pm: tuple[float, ...]

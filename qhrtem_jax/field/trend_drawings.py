@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 
 from qhrtem_jax.field.result import Trend, TrendLine
 from qhrtem_jax.reporting.figures import save
@@ -64,7 +65,9 @@ def _panel(axis: Axes, trend: Trend, at: Sequence[float], line: TrendLine | None
     along = np.linspace(x.min(), x.max(), 50)
     off = along - x.mean()
     mean = line.mean_pm + line.slope_pm_per_nm * off
-    band = 2.0 * np.hypot(line.std_mean_pm, line.std_slope_pm_per_nm * off)
+    variance = line.std_mean_pm**2 + 2.0 * off * line.covariance_pm2_per_nm
+    variance = variance + (off * line.std_slope_pm_per_nm) ** 2
+    band = student.ppf(0.975, len(x) - 2) * np.sqrt(np.maximum(variance, 0.0))
     axis.plot(along, mean, color="C3", lw=1.2)
     axis.fill_between(along, mean - band, mean + band, color="C3", alpha=0.15, lw=0)
     slope = with_error(line.slope_pm_per_nm, line.std_slope_pm_per_nm)

@@ -5,6 +5,7 @@ the regions have in common through the imaging parameters that they share.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +17,7 @@ from qhrtem_jax.field.properties import ANION, cation_weights, displaced_species
 from qhrtem_jax.field.result import Trend, TrendLine
 from qhrtem_jax.physics.columns import Columns
 from qhrtem_jax.refine.regression import line_through
+from qhrtem_jax.refine.uncertainty import UNDETERMINED, known_without_image
 
 PM = 1e3
 SAME_LAYER_NM = 0.03
@@ -44,29 +46,35 @@ def quantities(columns: Columns) -> Iterator[Quantity]:
     anions = np.array([kind == {ANION} for kind in kinds])
     cations = np.array([ANION not in kind for kind in kinds])
     for axis, name in ((1, "y"), (0, "x")):
-        layers = _layers(columns.xy[:, axis] * columns.size_nm[axis])
+        layers = _layers(columns, axis)
         if len(layers) == 1:
             continue
-        places = [float(np.mean(columns.xy[layer, axis])) for layer in layers]
-        for layer, place in zip(layers, places, strict=True):
+        for place, layer in layers:
             here = np.isin(np.arange(count), layer)
             above, below = here & cations, here & anions
             if above.any() and below.any():
                 weights = above / above.sum() - below / below.sum()
                 yield Quantity(f"rumpling of the layer at {name} = {place:.3f}", axis, weights)
-        for k in range(len(layers) - 1):
+        for (low, one), (high, other) in itertools.pairwise(layers):
             weights = np.zeros(count)
-            weights[layers[k + 1]] += 1.0 / len(layers[k + 1])
-            weights[layers[k]] -= 1.0 / len(layers[k])
-            between = f"{name} = {places[k]:.3f} and {places[k + 1]:.3f}"
+            weights[other] += 1.0 / len(other)
+            weights[one] -= 1.0 / len(one)
+            between = f"{name} = {low:.3f} and {high:.3f}"
             yield Quantity(f"distance of the layers at {between}", axis, weights)
 
 
-def _layers(at_nm: np.ndarray) -> list[np.ndarray]:
-    """Columns by layer, along an axis."""
-    order = np.argsort(at_nm, kind="stable")
-    borders = np.flatnonzero(np.diff(at_nm[order]) > SAME_LAYER_NM) + 1
-    return np.split(order, borders)
+def _layers(columns: Columns, axis: int) -> list[tuple[float, list[int]]]:
+    """(place, columns) of each layer along an axis, of a cell that is repeated: its border parts no
+    layer."""
+    at, size = np.mod(columns.xy[:, axis], 1.0), columns.size_nm[axis]
+    order = np.argsort(at, kind="stable")
+    gaps = np.diff(at[order], append=at[order[0]] + 1.0)
+    first = (int(np.argmax(gaps)) + 1) % len(at)
+    order = np.roll(order, -first)
+    at = at[order[0]] + np.mod(at - at[order[0]], 1.0)  # from the widest gap on
+    borders = np.flatnonzero(np.diff(at[order]) * size > SAME_LAYER_NM) + 1
+    layers = [(float(np.mean(at[layer]) % 1.0), layer) for layer in np.split(order, borders)]
+    return sorted((place, [int(k) for k in layer]) for place, layer in layers)
 
 
 def trends(
@@ -82,6 +90,7 @@ def trends(
     found = free_coordinates(model, state)
     free = found.coordinates.index[: found.own]
     width = found.coordinates.host().width[: found.own]
+    prior_std = known_without_image(found.coordinates)[: found.own]
     edge = from_edge_nm(model)
     shifts = state.points[:, layout.shifts].reshape(len(state.points), -1, 2)
     every = []
@@ -90,19 +99,23 @@ def trends(
         whole[:, quantity.axis] = quantity.weights
         place = np.zeros(layout.size)
         place[layout.shifts] = whole.ravel()
-        covariance = state.normal_equations.covariance_between(place[free] * width)
-        covariance = covariance * np.outer(scale, scale) * PM**2
-        values = PM * shifts[:, :, quantity.axis] @ quantity.weights
-        known = np.diagonal(covariance) > 0.0
+        mine = place[free] * width
+        covariance = state.normal_equations.covariance_between(mine)
+        # what priors or bounds hold is no measurement, and would flatten or steepen the line
+        before = np.sqrt(np.sum((mine * prior_std) ** 2))
+        known = np.sqrt(np.diagonal(covariance)) < UNDETERMINED * before
+        known &= np.all(state.normal_equations.active[:, mine != 0.0], axis=1)
         if not known.any():
             continue
-
+        covariance = covariance * np.outer(scale, scale) * PM**2
+        values = PM * shifts[:, :, quantity.axis] @ quantity.weights
+        std = np.sqrt(np.diagonal(covariance))
         fitted = values[known], covariance[np.ix_(known, known)]
         every.append(
             Trend(
                 quantity.name,
                 tuple(float(v) for v in values),
-                tuple(float(s) if s > 0.0 else None for s in np.sqrt(np.diagonal(covariance))),
+                tuple(float(s) if k else None for s, k in zip(std, known, strict=True)),
                 tuple(float(t) for t in thickness_nm),
                 None if edge is None else tuple(float(e) for e in edge),
                 _line(thickness_nm[known], *fitted),
@@ -114,7 +127,17 @@ def trends(
 
 def _line(at: np.ndarray, values: np.ndarray, covariance: np.ndarray) -> TrendLine | None:
     found = line_through(at, values, covariance)
-    return None if found is None else TrendLine(*dataclasses.astuple(found))
+    if found is None:
+        return None
+    return TrendLine(
+        slope_pm_per_nm=found.slope,
+        std_slope_pm_per_nm=found.std_slope,
+        p_value=found.p_value,
+        mean_pm=found.mean,
+        std_mean_pm=found.std_mean,
+        covariance_pm2_per_nm=found.covariance,
+        scatter_pm=found.scatter,
+    )
 
 
 def from_edge_nm(model: FieldModel) -> Float[np.ndarray, " regions"] | None:

@@ -91,7 +91,7 @@ class FrozenSimulator(eqx.Module):
 
         @jax.checkpoint  # of each configuration, a reverse pass keeps the waves before slices
         def cross(wave: Array, k: Array) -> Array:
-            snapshot = self._snapshot(configuration, k, key)
+            snapshot = self._snapshot(configuration, k)
             phase = self.lattice.phase(snapshot, k, jax.random.fold_in(key, k))
             grating = transmission(
                 phase * (1.0 + 1j * parameters.absorption), self.propagation.band_mask
@@ -106,17 +106,16 @@ class FrozenSimulator(eqx.Module):
         behind = lowest_frequencies(jnp.fft.fft2(wave, norm="forward"), self.propagation.kept)
         return jnp.where((number >= 1) & (number <= self.slices), behind, jnp.nan)
 
-    def _snapshot(
-        self, configuration: Int[Array, ""], number: Int[Array, ""], key: PRNGKeyArray
-    ) -> Int[Array, ""]:
+    def _snapshot(self, configuration: Int[Array, ""], number: Int[Array, ""]) -> Int[Array, ""]:
         """Which displaced lattice slice `number` is of: one after the other; below its last slice
         another, as long as there are some, since a lattice that begins again would be displaced
-        alike, and scatter more."""
+        alike, and scatter more. At each depth, every configuration has one of its own."""
         snapshots, unit = self.lattice.xy_nm.shape[:2]
         first = configuration % snapshots
         if snapshots == 1 or unit >= self.slices:
             return first
-        others = jax.random.permutation(jax.random.fold_in(key, self.slices), snapshots - 1) + 1
+        key = jax.random.fold_in(jax.random.key(self.seed), self.configurations)
+        others = jax.random.permutation(key, snapshots - 1) + 1
         further = jnp.append(0, others)[number // unit % snapshots]
         return (first + further.astype(first.dtype)) % snapshots
 

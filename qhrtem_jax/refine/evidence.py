@@ -5,13 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.optimize import lsq_linear
 
 from qhrtem_jax.matching.likelihood import make_likelihood
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.refine.uncertainty import least_known
-
-AT_BOUND = 1e-3
-"""Coordinates within this share of their range from a bound are held there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,26 +53,25 @@ def laplace(fit: LinearFit, noise: NoiseModel) -> Evidence:
     1992, eq. 2.4).
 
     With A = J^T J + 1 / s^2 over the free coordinates u of the unit cube, whose priors are
-    Gaussians of deviation s (that of a uniform distribution where there are bounds alone):
-    -2 log Z = |r|^2 + sum ((u - m) / s)^2 + log det A + sum log s^2, all at the minimum, to which a
-    step of Newton leads from where the fit has ended.
+    Gaussians of deviation s (in the volume at most that of a uniform distribution, which there is
+    with bounds alone): -2 log Z = |r|^2 + sum ((u - m) / s)^2 + log det A + sum log s^2, all at the
+    minimum within the bounds of the linear model around where the fit has ended.
     """
     likelihood = make_likelihood(noise, fit.residual.shape, jnp.dtype(float))
     r = np.asarray(likelihood.residual(fit.residual, np.zeros_like(fit.residual)), float)
     slopes = np.asarray(likelihood.slopes(jnp.asarray(fit.jacobian)), float)
-    has_prior = np.isfinite(fit.prior_std)
-    deviation = least_known(fit.prior_std)
-    away = np.where(has_prior, fit.unit - fit.prior_mean, 0.0)
-    curvature = slopes.T @ slopes + np.diag(deviation**-2)
-    gradient = slopes.T @ r + away * np.where(has_prior, deviation**-2, 0.0)
-    free = (fit.unit > AT_BOUND) & (fit.unit < 1.0 - AT_BOUND)
-    step = np.zeros(len(fit.unit))
-    step[free] = -np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
-    step = np.clip(fit.unit + step, 0.0, 1.0) - fit.unit
+    pull = 1.0 / fit.prior_std  # 0 where there are bounds alone
+    away = np.where(pull > 0.0, fit.unit - fit.prior_mean, 0.0)
+    system = np.concatenate([slopes, np.diag(pull)])
+    # a little beyond, where the fit has ended at a bound but for rounding
+    low, high = np.minimum(-fit.unit, -1e-9), np.maximum(1.0 - fit.unit, 1e-9)
+    step = lsq_linear(system, -np.concatenate([r, pull * away]), (low, high), method="bvls").x
     left = r + slopes @ step
+    deviation = least_known(fit.prior_std)
+    curvature = slopes.T @ slopes + np.diag(deviation**-2)
     return Evidence(
         float(left @ left),
-        float(np.sum(np.where(has_prior, (away + step) / deviation, 0.0) ** 2)),
+        float(np.sum((pull * (away + step)) ** 2)),
         float(np.linalg.slogdet(curvature)[1] + 2.0 * np.sum(np.log(deviation))),
     )
 

@@ -14,14 +14,15 @@ LEAST_POINTS = 4
 @dataclasses.dataclass(frozen=True)
 class Line:
     """`slope` and its standard error; `p_value`: how probable a slope as steep is where there is
-    none (two-sided); the value at the mean place and its error; `scatter`: standard deviation of
-    the values about the line beyond what their errors explain."""
+    none (two-sided); the value at the mean place and its error; their `covariance`; `scatter`:
+    standard deviation of the values about the line beyond what their errors explain."""
 
     slope: float
     std_slope: float
     p_value: float
     mean: float
     std_mean: float
+    covariance: float
     scatter: float
 
 
@@ -63,4 +64,12 @@ def line_through(
     std = np.sqrt(np.diagonal(spread))
     p_value = 2.0 * float(student.sf(abs(found[1]) / std[1], n - 2))
     known = 0.0 if scatter == least else float(np.sqrt(scatter))
-    return Line(float(found[1]), float(std[1]), p_value, float(found[0]), float(std[0]), known)
+    return Line(
+        slope=float(found[1]),
+        std_slope=float(std[1]),
+        p_value=p_value,
+        mean=float(found[0]),
+        std_mean=float(std[0]),
+        covariance=float(spread[0, 1]),
+        scatter=known,
+    )

@@ -19,6 +19,9 @@ from qhrtem_jax.structure.result import Candidate
 SURE = 0.95
 """A candidate that is less probable is not the only one."""
 
+LIKELY = 0.05
+"""Others that are spoken of then."""
+
 NOT_ITS_OWN = (CHECKSUM, FINGERPRINT, "files")
 """Keys of a result that are those of its folder."""
 
@@ -46,12 +49,6 @@ class FittedCandidate:
         arrays = {name: np.asarray(array, float) for name, array in known.items()}
         return LinearFit(**arrays, places=self.arrays[_PLACES].astype(bool))
 
-    @property
-    def thickness_share(self) -> float:
-        """Probability of the thickness that was fitted, among all."""
-        best = str(self.result["parameters"]["thickness"]["value"])
-        return (self.imaging.get("thickness_probability") or {}).get(best, 1.0)
-
 
 def told_apart(files: Sequence[str]) -> list[str]:
     """Names of files without their folders, where these differ."""
@@ -76,14 +73,11 @@ def probabilities(
 
 
 def compared(fitted: Sequence[FittedCandidate]) -> tuple[Candidate, ...]:
-    """Each candidate's probability, in the order that they were given in.
-
-    The evidence at the thickness that was fitted, divided by how probable that is among all
-    thicknesses, is that of all of them.
-    """
+    """Each candidate's probability, in the order that they were given in; each at the thickness
+    that explains the image best with it."""
     noise = common_noise(fitted)
     known = [over_places(candidate.fit, noise) for candidate in fitted]
-    logs = np.array([e.log - np.log(c.thickness_share) for e, c in zip(known, fitted, strict=True)])
+    logs = np.array([evidence.log for evidence in known])
     chances = probabilities(logs)
     best = int(np.argmax(logs))
     return tuple(
@@ -141,12 +135,7 @@ def remarks(candidates: Sequence[Candidate]) -> list[str]:
     best = max(candidates, key=lambda c: c.probability)
     if best.probability >= SURE:
         return []
-    others = [
-        f"{c.file} ({c.probability:.2f})"
-        for c in candidates
-        if c is not best and c.probability > 1.0 - SURE
-    ]
-    return [
-        f"the image does not decide between {best.file} ({best.probability:.2f}) and "
-        + " and ".join(others)
-    ]
+    ordered = sorted(candidates, key=lambda c: -c.probability)
+    others = [c for c in ordered[1:] if c.probability > LIKELY] or ordered[1:2]
+    said = " and ".join(f"{c.file} ({c.probability:.2f})" for c in others)
+    return [f"the image does not decide between {best.file} ({best.probability:.2f}) and {said}"]

@@ -49,18 +49,21 @@ def structure_errors(model: StructureModel, state: StructureState) -> StructureE
     coordinates = model.structure if model.mode == "fixed" else model.everything
     layout, image, noise = model.layout, model.image, state.noise
     fit, known_here = fitter(model, noise), coordinates.host()
-    lin = fit.linearise(coordinates, state.point[None], image[None])
+    jacobian = fit.jacobians(coordinates, state.point[None])[0]
+    residual = np.asarray(fit.images(state.point[None])[0], float) - image
+    slopes = np.asarray(fit.likelihood.slopes(jacobian), float)
     free, width = coordinates.index, known_here.width
     around = {
-        "jacobian": np.asarray(fit.jacobians(coordinates, state.point[None])[0], np.float32),
+        "jacobian": np.asarray(jacobian, np.float32),
         "unit": known_here.to_unit(state.point),
         "prior_mean": known_here.prior_mean,
         "prior_std": known_here.prior_std,
         "places": np.isin(free, np.arange(layout.shifts.start, layout.shifts.stop)),
     }
     known = known_without_image(coordinates)
-    covariance = np.linalg.inv(lin.hessian[0] + np.diag(1.0 / known**2))
-    chi2 = float(lin.cost[0]) / max(image.size - len(free), 1)
+    covariance = np.linalg.inv(slopes.T @ slopes + np.diag(1.0 / known**2))
+    missed = float(fit.likelihood.objective(residual, np.zeros_like(residual)))
+    chi2 = missed / max(image.size - len(free), 1)
     if model.mode != "fixed":
         covariance = without_mean_shift(covariance, free, layout, width)
     deviation = np.sqrt(np.diagonal(covariance))
@@ -70,7 +73,6 @@ def structure_errors(model: StructureModel, state: StructureState) -> StructureE
     names = point_names(model.problem.specimen.columns, layout)
     remarks = [f"{names[k]} is not determined by this image" for k in free[undetermined]]
     correlations = strong_correlations(covariance, [names[k] for k in free], ~undetermined)
-    residual = np.asarray(lin.image[0]) - image
     scale = error_scale(noise, model.problem.experiment.noise, image, residual, chi2)
     if not noise.is_noise:
         remarks.append(

@@ -108,6 +108,10 @@ def _bounds(
     for name in (*SHIFT, "C1"):
         # bounds are of the exit face, points of a plane behind it
         bounds = bounds.with_offset(name, float(start[INDEX[name]] - vector[INDEX[name]]))
+    for name in SHIFT:  # of a cell that begins elsewhere: as far around where it was found
+        low, high = (getattr(bounds, end)[INDEX[name]] for end in ("low", "high"))
+        if not low <= start[INDEX[name]] <= high:
+            bounds = bounds.with_offset(name, float(start[INDEX[name]] - 0.5 * (low + high)))
     if chosen.imaging != "fixed":  # which says that the camera is known too
         bounds = bounds.with_mtf_stretch(problem.specimen.mtf_scale_std)
     return bounds.with_vector(start)

@@ -30,8 +30,16 @@ class StructureProblem:
 
 
 def check_one_cell(settings: StructureSettings, reader: Reader) -> None:
-    """**Raises:** `InputError` where the image is still to be cut into cells, which differ from one
-    candidate to the next: all have to see the same pixels."""
+    """Refuse what candidates cannot be compared by: several means, of which `structure` sees one,
+    or an image that is still to be cut into cells, which differ from one candidate to the next.
+
+    **Raises:** `InputError` that says so.
+    """
+    average = settings.data.average
+    if isinstance(average, tuple) and average and isinstance(average[0][0], tuple):
+        raise InputError(
+            f"data.average: found {len(average)} means beside specimen.candidates, expected one"
+        )
     if wants_preparation(settings, reader):
         raise InputError(
             "specimen.candidates: found an image that has to be prepared, expected the region of "

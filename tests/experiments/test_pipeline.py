@@ -9,10 +9,9 @@ import pytest
 
 import qhrtem_jax
 from qhrtem_jax.io.structures import read_unit_cell
-from qhrtem_jax.pipeline import IMAGING_FIRST
 from qhrtem_jax.reporting.progress import ProgressLine
 from tests import browser, crash
-from tests.experiments.commands import commanded, finish
+from tests.experiments.commands import finish
 from tests.schema import check
 
 
@@ -140,21 +139,3 @@ def test_an_interrupted_pipeline_goes_on_to_the_same_result(whole, truth, tmp_pa
             entry["value"], rel=1e-3, abs=1e-6
         )
     assert one["fit"]["mse"] == pytest.approx(other["fit"]["mse"], rel=1e-3)
-
-
-def test_a_stage_without_imaging_parameters_finds_them_first(truth, tmp_path):
-    folder = tmp_path / "run"
-    _, _, _, *arguments = crash.arguments("structure", folder, truth)
-    arguments = [a for a in arguments if not a.startswith("imaging.result")]
-    status, error = commanded(*arguments, "optimizer=lm")
-    assert status == 0, error
-    found, first = result(folder), result(folder / "imaging")
-    assert first["stage"] == "imaging"
-    assert (folder / "imaging" / "report.html").is_file()
-    assert IMAGING_FIRST in found["warnings"]
-    assert found["settings"]["imaging"]["result"] is None
-    fixed = [name for name, entry in found["parameters"].items() if not entry["free"]]
-    assert "A2_x" in fixed
-    for name in fixed:
-        assert found["parameters"][name]["value"] == first["parameters"][name]["value"]
-    assert found["fit"]["mse"] < 1.02 * first["fit"]["mse"]

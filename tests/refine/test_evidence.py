@@ -1,11 +1,13 @@
 """The evidence of fits against the integral that it stands for."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
 from qhrtem_jax.matching.noise import NoiseModel
-from qhrtem_jax.refine.evidence import LinearFit, laplace, over_places
+from qhrtem_jax.refine.evidence import CLOSEST, STEPS, LinearFit, laplace, over_places
 
 SHAPE, VARIANCE = (5, 6), 0.3
 NOISE = NoiseModel(VARIANCE, (), "given")
@@ -55,13 +57,54 @@ def test_a_parameter_that_does_nothing_costs_nothing():
     assert laplace(idle, NOISE).log == pytest.approx(laplace(fit, NOISE).log, abs=1e-6)
 
 
-def test_what_lies_at_a_bound_stays_there():
-    """A gradient that leads out of the bounds is no gain."""
-    fit, _ = linear(5, 3)
-    free = np.full(3, np.inf)
-    unit, none = np.array([0.0, 1.0, 0.0]), np.zeros(3, bool)
-    held = LinearFit(fit.residual, 1e-3 * fit.jacobian, unit, free, free, none)
-    assert laplace(held, NOISE).image == pytest.approx(np.sum(fit.residual**2) / VARIANCE)
+def test_a_parameter_with_bounds_alone_is_integrated_over_them():
+    """Determined by the image, its share of the unit cube remains; a prior far wider than the
+    bounds changes nothing."""
+    fit, _ = linear(5, 2, off=0.5)
+    alone = dataclasses.replace(
+        fit, jacobian=10.0 * fit.jacobian, unit=np.array([0.4, 0.7]), prior_std=np.full(2, np.inf)
+    )
+    at = np.linspace(0.0, 1.0, 401)
+    u = np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1)
+    missed = fit.residual + np.tensordot(u - alone.unit, alone.jacobian, 1)
+    chi2 = np.sum(missed**2, axis=(-2, -1)) / VARIANCE
+    whole = np.log(np.mean(np.exp(-0.5 * (chi2 - chi2.min())))) - 0.5 * chi2.min()
+    # 2 pi / 12 for each: a Gaussian as wide as the bounds stands for these in the volume
+    assert laplace(alone, NOISE).log + np.log(2.0 * np.pi / 12.0) == pytest.approx(whole, abs=0.1)
+    wide = dataclasses.replace(alone, prior_mean=np.array([-20.0, 30.0]), prior_std=np.full(2, 1e6))
+    assert laplace(wide, NOISE).log == pytest.approx(laplace(alone, NOISE).log, abs=1e-6)
+
+
+@pytest.mark.parametrize("beside", [0.0, 1e-3, 0.02])
+def test_the_minimum_lies_within_the_bounds(beside):
+    """Of two parameters that do nearly the same, one at or near its bound: what one cannot do, the
+    other does, and no more."""
+    rng = np.random.default_rng(8)
+    one, other = rng.normal(size=(2, *SHAPE))
+    jacobian = 300.0 * np.stack([one, one + 1e-3 * other])
+    unit, free = np.array([beside, 0.5]), np.full(2, np.inf)
+    residual = np.tensordot([0.05, -0.03], jacobian, 1) + 0.5 * rng.normal(size=SHAPE)
+    fit = LinearFit(residual, jacobian, unit, free, free, np.zeros(2, bool))
+    steps = np.linspace(-beside, 0.1, 4001)
+    flat = jacobian.reshape(2, -1)
+    least = np.inf
+    for step in steps:  # the best of the second for each of the first
+        left = residual.ravel() + step * flat[0]
+        second = np.clip(-left @ flat[1] / (flat[1] @ flat[1]), -0.5, 0.5)
+        least = min(least, float(np.sum((left + second * flat[1]) ** 2)) / VARIANCE)
+    assert laplace(fit, NOISE).image == pytest.approx(least, rel=1e-4)
+
+
+def test_the_mean_is_over_how_closely_columns_are_held():
+    """Against the mean of exact integrals, a factor apart each."""
+    fit, image = linear(7, 4)
+    shares = CLOSEST ** np.linspace(1.0, 0.0, STEPS)
+    exact = [integral(fit.held(float(share)), image) for share in shares]
+    common = 0.5 * np.prod(SHAPE) * np.log(2.0 * np.pi * VARIANCE)
+    expected = np.log(np.mean(np.exp(exact))) + common
+    found = over_places(fit, NOISE)
+    assert found.log == pytest.approx(expected, abs=1e-4)
+    assert found.share == pytest.approx(shares[int(np.argmax(exact))])
 
 
 def test_columns_at_their_places_speak_for_a_model():

@@ -78,15 +78,14 @@ def test_positions_and_occupancies(reference_dir, bto_dir, tmp_path, mode, bound
             assert abs(entry["value"] - occupancy[k]) < (0.04 if shared else 0.025)
 
 
-@pytest.mark.parametrize("index", [1, 2])
-def test_numbers_of_atoms(reference_dir, bto_dir, tmp_path, index):
+def test_numbers_of_atoms(reference_dir, bto_dir, tmp_path):
     chosen, experiments, known = settings(
         "reconstruct",
         reference_dir,
         bto_dir,
         tmp_path,
         "columns",
-        index,
+        2,
         reconstruct={"surface_rule": False, "max_evaluations": 16},
     )
     task = prepared(chosen)
