@@ -201,7 +201,10 @@ def test_several_means_and_raw_images_are_refused(tmp_path):
     one = dataclasses.replace(several.specimen, candidates=None, structure="a.cel")
     with pytest.raises(InputError, match=r"data\.average: found 2 means"):
         check_one_cell(dataclasses.replace(several, specimen=one), Reader())
-    raw = settings(tmp_path, data={"roi_shape": None, "average": None, "dark": "dark.npy"})
+    raw = settings(
+        tmp_path,
+        data={**dict.fromkeys(("roi_shape", "average", "rois", "frame")), "dark": "dark.npy"},
+    )
     crystal = dataclasses.replace(raw.specimen, candidates=None, structure="a.cel")
     with pytest.raises(InputError, match="an image that has to be prepared"):
         check_one_cell(dataclasses.replace(raw, specimen=crystal), Reader())
