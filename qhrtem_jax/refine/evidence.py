@@ -62,15 +62,18 @@ def laplace(fit: LinearFit, noise: NoiseModel) -> Evidence:
     slopes = np.asarray(likelihood.slopes(jnp.asarray(fit.jacobian)), float)
     pull = 1.0 / fit.prior_std  # 0 where there are bounds alone
     away = np.where(pull > 0.0, fit.unit - fit.prior_mean, 0.0)
+    # of pixels only what the parameters can change; the rest is the same wherever they are
+    basis, slopes = np.linalg.qr(slopes)
+    inside = basis.T @ r
     system = np.concatenate([slopes, np.diag(pull)])
     # a little beyond, where the fit has ended at a bound but for rounding
     low, high = np.minimum(-fit.unit, -1e-9), np.maximum(1.0 - fit.unit, 1e-9)
-    step = lsq_linear(system, -np.concatenate([r, pull * away]), (low, high), method="bvls").x
-    left = r + slopes @ step
+    step = lsq_linear(system, -np.concatenate([inside, pull * away]), (low, high), "bvls").x
+    left = inside + slopes @ step
     deviation = least_known(fit.prior_std)
     curvature = slopes.T @ slopes + np.diag(deviation**-2)
     return Evidence(
-        float(left @ left),
+        float(r @ r - inside @ inside + left @ left),
         float(np.sum((pull * (away + step)) ** 2)),
         float(np.linalg.slogdet(curvature)[1] + 2.0 * np.sum(np.log(deviation))),
     )

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -51,7 +52,7 @@ def structure_errors(model: StructureModel, state: StructureState) -> StructureE
     fit, known_here = fitter(model, noise), coordinates.host()
     jacobian = fit.jacobians(coordinates, state.point[None])[0]
     residual = np.asarray(fit.images(state.point[None])[0], float) - image
-    slopes = np.asarray(fit.likelihood.slopes(jacobian), float)
+    slopes = np.asarray(fit.likelihood.slopes(jnp.asarray(jacobian)), float)
     free, width = coordinates.index, known_here.width
     around = {
         "jacobian": np.asarray(jacobian, np.float32),
