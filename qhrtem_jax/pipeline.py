@@ -342,7 +342,7 @@ def _compare(
         fitted.append(FittedCandidate(name, part, *found, imaging))
     candidates = compared(fitted)
     content, arrays = comparison(as_json(header(settings, reader)), candidates, fitted)
-    page = page_of(candidates, fitted)
+    page = page_of(candidates, fitted, todo[0].settings.data.sampling)
     folder.write_arrays(arrays)
     write_page(folder, page, content)
     folder.write_result(content)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 
 import abtem
@@ -21,7 +20,7 @@ import numpy as np
 
 from benchmarks.references import make_example as sto
 from benchmarks.references import make_experiments as bto
-from benchmarks.references.abtem_exit_wave import DETERMINISTIC, HARD_APERTURE, read_cel
+from benchmarks.references.abtem_exit_wave import DETERMINISTIC, HARD_APERTURE
 
 NAMES = ("cubic", "tetragonal")
 TETRAGONAL_NM = (0.39910, 0.40352)
@@ -55,12 +54,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     texts = [cel_text(name) for name in NAMES]
-    cells = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for number, text in enumerate(texts):
-            path = Path(scratch) / f"{number}.cel"
-            path.write_text(text, encoding="utf-8")
-            cells.append(read_cel(path, sto.SLICES_PER_CELL))
+    cells = [bto.cell_of(text) for text in texts]
     *seeds, of_sets = np.random.SeedSequence(options.seed).spawn(options.count + 1)
     generator = np.random.default_rng(of_sets)
     sets = [bto.draw(generator, wide=False) for _ in range(options.sets)]

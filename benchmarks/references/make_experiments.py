@@ -43,6 +43,14 @@ def cel_text() -> str:
     return "\n".join([*lines, "*", ""])
 
 
+def cell_of(text: str) -> Cell:
+    """The cell that a .cel describes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "cell.cel"
+        path.write_text(text, encoding="utf-8")
+        return read_cel(path, sto.SLICES_PER_CELL)
+
+
 def draw(generator: np.random.Generator, wide: bool) -> sto.Truth:
     """Parameters of one experiment."""
 
@@ -83,10 +91,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--wide", action="store_true", help="nearly all of the default bounds")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "cell.cel"
-        path.write_text(cel_text(), encoding="utf-8")
-        cell = read_cel(path, sto.SLICES_PER_CELL)
+    cell = cell_of(cel_text())
     images, truths = [], []
     for child in np.random.SeedSequence(options.seed).spawn(options.count):
         generator = np.random.default_rng(child)

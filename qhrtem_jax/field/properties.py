@@ -9,7 +9,7 @@ from qhrtem_jax.field.model import FieldModel, JointState
 from qhrtem_jax.field.result import ColumnShift, Displacement, Polarisation, Shift, Surface
 from qhrtem_jax.field.simulate import lattice_offsets
 from qhrtem_jax.io.models import AtomModel
-from qhrtem_jax.physics.columns import Columns
+from qhrtem_jax.physics.columns import Chain, Columns
 from qhrtem_jax.physics.specimen import Atoms
 from qhrtem_jax.regions.entry import RegionEntry
 from qhrtem_jax.reporting.column_tables import PM, place_errors
@@ -88,23 +88,27 @@ def surfaces(model: FieldModel, state: JointState, k: int) -> tuple[Surface, ...
 def displaced_species(columns: Columns) -> str | None:
     """The species whose displacement against oxygen is reported: the first (of the cell) that has
     columns of its own besides oxygen; None where there is no oxygen in columns of its own."""
-    alone = [c for c in columns.chains if sum(d.column == c.column for d in columns.chains) == 1]
+    alone = _alone(columns)
     if not any(c.symbol == ANION for c in alone):
         return None
     others = [c.symbol for c in alone if c.symbol != ANION]
     return others[0] if others else None
 
 
-def _alone(columns: Columns, species: str) -> list[int]:
+def _alone(columns: Columns) -> list[Chain]:
+    """Chains that have a column of their own."""
+    return [c for c in columns.chains if sum(d.column == c.column for d in columns.chains) == 1]
+
+
+def _columns_of(columns: Columns, species: str) -> list[int]:
     """Columns of nothing but `species`."""
-    single = [c for c in columns.chains if sum(d.column == c.column for d in columns.chains) == 1]
-    return [c.column for c in single if c.symbol == species]
+    return [c.column for c in _alone(columns) if c.symbol == species]
 
 
 def cation_weights(columns: Columns, species: str) -> Float[np.ndarray, "cations columns"]:
     """What of the columns' shifts makes up the displacement of each pure column of `species`
     against the mean of its nearest pure oxygen columns."""
-    anions, cations = np.array(_alone(columns, ANION)), _alone(columns, species)
+    anions, cations = np.array(_columns_of(columns, ANION)), _columns_of(columns, species)
     size = np.array(columns.size_nm[:2])
     weights = np.zeros((len(cations), len(columns.xy)))
     for row, cation in zip(weights, cations, strict=True):
@@ -140,7 +144,7 @@ def displacements(
             x=float(columns.xy[cation, 0]),
             y=float(columns.xy[cation, 1]),
         )
-        for cation, row in zip(_alone(columns, species), weights, strict=True)
+        for cation, row in zip(_columns_of(columns, species), weights, strict=True)
     )
     mean = Shift(**_vector(weights.mean(axis=0), shifts_nm, covariance_nm2, scale))
     return Displacement(species, ANION, entries, mean)

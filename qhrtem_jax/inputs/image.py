@@ -200,6 +200,14 @@ def _of_noise(data: DataSettings) -> tuple:
     return data.vacuum, data.noise_variance, data.noise_correlation
 
 
+def of_several(data: DataSettings) -> bool:
+    """Whether `data.average` asks for several means, as a list of lists."""
+    average = data.average
+    if not isinstance(average, tuple) or not average:
+        return False
+    return not average[0] or isinstance(average[0][0], tuple)
+
+
 def averages(data: DataSettings, field: Experiment, reader: Reader) -> list[Origins]:
     """Origins of the ROIs of each mean that `data.average` asks for; none: the image itself."""
     if data.average is None:
@@ -219,8 +227,7 @@ def averages(data: DataSettings, field: Experiment, reader: Reader) -> list[Orig
         return [reader.once(key, lambda: choose_average(regions))]
     if not data.average:
         raise InputError("data.average: found an empty list, expected [[row0,col0],...]")
-    nested = isinstance(data.average[0][0], tuple) if data.average[0] else True
-    groups = data.average if nested else (data.average,)
+    groups = data.average if of_several(data) else (data.average,)
     if not all(groups):
         raise InputError("data.average: found an empty list, expected [[row0,col0],...]")
     # nor in two means: they are fitted together as independent measurements

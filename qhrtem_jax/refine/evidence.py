@@ -1,6 +1,7 @@
 """How probable a model is that was fitted: its evidence, by Laplace's approximation."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +49,23 @@ class Evidence:
         return -0.5 * (self.image + self.priors + self.volume)
 
 
+class _Seen(NamedTuple):
+    """A linear model in units of the noise, of pixels only what the parameters can change; `rest`:
+    chi-square of what they cannot."""
+
+    residual: Float[np.ndarray, " k"]
+    slopes: Float[np.ndarray, "k p"]
+    rest: float
+
+
+def _seen(fit: LinearFit, noise: NoiseModel) -> _Seen:
+    likelihood = make_likelihood(noise, fit.residual.shape, jnp.dtype(float))
+    r = np.asarray(likelihood.residual(fit.residual, np.zeros_like(fit.residual)), float)
+    basis, slopes = np.linalg.qr(np.asarray(likelihood.slopes(jnp.asarray(fit.jacobian)), float))
+    inside = basis.T @ r
+    return _Seen(inside, slopes, float(r @ r - inside @ inside))
+
+
 def laplace(fit: LinearFit, noise: NoiseModel) -> Evidence:
     """Evidence of a model whose image has `noise` (D. J. C. MacKay, Neural Computation 4, 415,
     1992, eq. 2.4).
@@ -57,23 +75,21 @@ def laplace(fit: LinearFit, noise: NoiseModel) -> Evidence:
     with bounds alone): -2 log Z = |r|^2 + sum ((u - m) / s)^2 + log det A + sum log s^2, all at the
     minimum within the bounds of the linear model around where the fit has ended.
     """
-    likelihood = make_likelihood(noise, fit.residual.shape, jnp.dtype(float))
-    r = np.asarray(likelihood.residual(fit.residual, np.zeros_like(fit.residual)), float)
-    slopes = np.asarray(likelihood.slopes(jnp.asarray(fit.jacobian)), float)
+    return _of_seen(fit, _seen(fit, noise))
+
+
+def _of_seen(fit: LinearFit, seen: _Seen) -> Evidence:
     pull = 1.0 / fit.prior_std  # 0 where there are bounds alone
     away = np.where(pull > 0.0, fit.unit - fit.prior_mean, 0.0)
-    # of pixels only what the parameters can change; the rest is the same wherever they are
-    basis, slopes = np.linalg.qr(slopes)
-    inside = basis.T @ r
-    system = np.concatenate([slopes, np.diag(pull)])
+    system = np.concatenate([seen.slopes, np.diag(pull)])
     # a little beyond, where the fit has ended at a bound but for rounding
     low, high = np.minimum(-fit.unit, -1e-9), np.maximum(1.0 - fit.unit, 1e-9)
-    step = lsq_linear(system, -np.concatenate([inside, pull * away]), (low, high), "bvls").x
-    left = inside + slopes @ step
+    step = lsq_linear(system, -np.concatenate([seen.residual, pull * away]), (low, high), "bvls").x
+    left = seen.residual + seen.slopes @ step
     deviation = least_known(fit.prior_std)
-    curvature = slopes.T @ slopes + np.diag(deviation**-2)
+    curvature = seen.slopes.T @ seen.slopes + np.diag(deviation**-2)
     return Evidence(
-        float(r @ r - inside @ inside + left @ left),
+        seen.rest + float(left @ left),
         float(np.sum((pull * (away + step)) ** 2)),
         float(np.linalg.slogdet(curvature)[1] + 2.0 * np.sum(np.log(deviation))),
     )
@@ -99,7 +115,8 @@ def over_places(fit: LinearFit, noise: NoiseModel) -> OverPlaces:
     its columns where it says, up to what strain and the model's faults move them by, which is not
     known before (a hyperparameter, as in MacKay's paper)."""
     shares = np.geomspace(CLOSEST, 1.0, STEPS)
-    every = [laplace(fit.held(float(share)), noise) for share in shares]
+    seen = _seen(fit, noise)
+    every = [_of_seen(fit.held(float(share)), seen) for share in shares]
     logs = np.array([evidence.log for evidence in every])
     best = int(np.argmax(logs))
     mean = logs[best] + np.log(np.mean(np.exp(logs - logs[best])))

@@ -209,10 +209,18 @@ def ncc(
 
 
 def montage(
-    path: Path, images: Float[np.ndarray, "n rows cols"], sampling_nm: tuple[float, float]
+    path: Path,
+    images: Float[np.ndarray, "n rows cols"],
+    sampling_nm: tuple[float, float],
+    titles: Sequence[str],
+    *,
+    label: str = "intensity (vacuum = 1)",
+    cmap: str = "gray",
+    limits: tuple[float, float] | None = None,
 ) -> None:
-    """Up to 12 images on one grey scale."""
+    """Up to 12 images on one scale: from `limits`, or from their least to their largest value."""
     shown = images[:12]
+    low, high = limits or (float(shown.min()), float(shown.max()))
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     height, width = images.shape[1] * sampling_nm[0], images.shape[2] * sampling_nm[1]
@@ -220,18 +228,11 @@ def montage(
     figure = Figure(figsize=size, layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     drawn = []
-    for number, axis in enumerate(axes):
+    for axis in axes:
         axis.set_axis_off()
-        if number < len(shown):
-            drawn.append(
-                axis.imshow(
-                    shown[number],
-                    cmap="gray",
-                    vmin=float(shown.min()),
-                    vmax=float(shown.max()),
-                    extent=(0.0, width, height, 0.0),
-                )
-            )
-            axis.set_title(f"row {number + 1}", fontsize=8)
-    figure.colorbar(drawn[0], ax=axes.tolist(), label="intensity (vacuum = 1)", shrink=0.8)
+    for axis, one, title in zip(axes, shown, titles, strict=False):
+        extent = (0.0, width, height, 0.0)
+        drawn.append(axis.imshow(one, cmap=cmap, vmin=low, vmax=high, extent=extent))
+        axis.set_title(title, fontsize=8)
+    figure.colorbar(drawn[0], ax=axes.tolist(), label=label, shrink=0.8)
     save(figure, path)

@@ -13,8 +13,13 @@ SHOWN = 12
 def page(result: SimulationResult) -> Page:
     """The first images, and diffraction patterns where there are some."""
     images, sampling = result.arrays["image"], result.settings.data.sampling
+    titles = [f"row {number}" for number in range(1, len(images[:SHOWN]) + 1)]
     drawings = [
-        Drawing("images", "The first images", lambda path: figures.montage(path, images, sampling))
+        Drawing(
+            "images",
+            "The first images",
+            lambda path: figures.montage(path, images, sampling, titles),
+        )
     ]
     patterns = result.diffraction
     if patterns is not None:

@@ -1,11 +1,8 @@
 """The page of a comparison of candidates."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from qhrtem_jax.reporting import figures
 from qhrtem_jax.reporting.page import Drawing, Page, Table
@@ -15,15 +12,21 @@ from qhrtem_jax.structure.result import Candidate
 RANGE_SIGMAS = 5.0
 
 
-def page_of(candidates: Sequence[Candidate], fitted: Sequence[FittedCandidate]) -> Page:
+def page_of(
+    candidates: Sequence[Candidate],
+    fitted: Sequence[FittedCandidate],
+    sampling_nm: tuple[float, float],
+) -> Page:
     """Probabilities and what they rest on."""
     misses = np.stack([one.arrays["difference"].astype(float) for one in fitted])
     misses /= np.sqrt(common_noise(fitted).variance)
-    sampling = fitted[0].result["settings"]["data"]["sampling_nm"]
-    sampling = tuple(sampling) if isinstance(sampling, list) else (sampling, sampling)
     best = max(candidates, key=lambda c: c.probability)
-    head = ["candidate", "probability", "log evidence", "chi-square of the image", "of priors"]
-    head += [
+    head = [
+        "candidate",
+        "probability",
+        "log evidence",
+        "chi-square of the image",
+        "of priors",
         "log volume",
         "columns within (pm)",
         "MSE",
@@ -55,7 +58,15 @@ def page_of(candidates: Sequence[Candidate], fitted: Sequence[FittedCandidate]) 
             Drawing(
                 "candidates",
                 "What each candidate misses of the image, in standard deviations of the noise",
-                lambda path: draw(path, candidates, misses, sampling),
+                lambda path: figures.montage(
+                    path,
+                    misses,
+                    sampling_nm,
+                    [f"{c.file}: p = {c.probability:.3f}" for c in candidates],
+                    label="simulation - experiment (sigma)",
+                    cmap="RdBu_r",
+                    limits=(-RANGE_SIGMAS, RANGE_SIGMAS),
+                ),
             ),
         ),
         tables=(Table("Candidates", head, rows),),
@@ -69,31 +80,3 @@ def page_of(candidates: Sequence[Candidate], fitted: Sequence[FittedCandidate]) 
         ),
         said=(said,),
     )
-
-
-def draw(
-    path: Path,
-    candidates: Sequence[Candidate],
-    misses: Float[np.ndarray, "candidates rows cols"],
-    sampling_nm: tuple[float, float],
-) -> None:
-    """Residuals of all candidates on one scale."""
-    columns = min(4, len(misses))
-    rows = -(-len(misses) // columns)
-    height, width = (n * s for n, s in zip(misses.shape[1:], sampling_nm, strict=True))
-    size = (2.8 * columns + 0.8, 2.8 * rows * height / width + 0.5 * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, candidate, missed in zip(axes, candidates, misses, strict=False):
-        drawn = axis.imshow(
-            missed,
-            cmap="RdBu_r",
-            vmin=-RANGE_SIGMAS,
-            vmax=RANGE_SIGMAS,
-            extent=(0.0, width, height, 0.0),
-        )
-        axis.set_title(f"{candidate.file}: p = {candidate.probability:.3f}", fontsize=8)
-    figure.colorbar(drawn, ax=axes.tolist(), label="simulation - experiment (sigma)", shrink=0.8)
-    figures.save(figure, path)

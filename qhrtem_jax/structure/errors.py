@@ -45,13 +45,14 @@ class StructureErrors:
         return std_noise, std
 
 
-def structure_errors(model: StructureModel, state: StructureState) -> StructureErrors:
-    """Errors of what was fitted, with all of it free together."""
+def structure_errors(
+    model: StructureModel, state: StructureState, simulation: Float[np.ndarray, "rows cols"]
+) -> StructureErrors:
+    """Errors of what was fitted and looks like `simulation`, with all of it free together."""
     coordinates = model.structure if model.mode == "fixed" else model.everything
     layout, image, noise = model.layout, model.image, state.noise
     fit, known_here = fitter(model, noise), coordinates.host()
     jacobian = fit.jacobians(coordinates, state.point[None])[0]
-    residual = np.asarray(fit.images(state.point[None])[0], float) - image
     slopes = np.asarray(fit.likelihood.slopes(jnp.asarray(jacobian)), float)
     free, width = coordinates.index, known_here.width
     around = {
@@ -63,7 +64,7 @@ def structure_errors(model: StructureModel, state: StructureState) -> StructureE
     }
     known = known_without_image(coordinates)
     covariance = np.linalg.inv(slopes.T @ slopes + np.diag(1.0 / known**2))
-    missed = float(fit.likelihood.objective(residual, np.zeros_like(residual)))
+    missed = float(fit.likelihood.objective(simulation, image))
     chi2 = missed / max(image.size - len(free), 1)
     if model.mode != "fixed":
         covariance = without_mean_shift(covariance, free, layout, width)
@@ -74,7 +75,7 @@ def structure_errors(model: StructureModel, state: StructureState) -> StructureE
     names = point_names(model.problem.specimen.columns, layout)
     remarks = [f"{names[k]} is not determined by this image" for k in free[undetermined]]
     correlations = strong_correlations(covariance, [names[k] for k in free], ~undetermined)
-    scale = error_scale(noise, model.problem.experiment.noise, image, residual, chi2)
+    scale = error_scale(noise, model.problem.experiment.noise, image, simulation - image, chi2)
     if not noise.is_noise:
         remarks.append(
             f"the misfit is {scale.chi2:.1f} times what the noise explains: `std` is scaled "

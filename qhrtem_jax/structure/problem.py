@@ -6,7 +6,7 @@ from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.columns import Specimen, load_specimen
 from qhrtem_jax.inputs.handover import HandedImaging, handed_imaging
-from qhrtem_jax.inputs.image import Experiment, load_experiment
+from qhrtem_jax.inputs.image import Experiment, load_experiment, of_several
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.prepared import wants_preparation
 from qhrtem_jax.inputs.reader import Reader
@@ -35,10 +35,10 @@ def check_one_cell(settings: StructureSettings, reader: Reader) -> None:
 
     **Raises:** `InputError` that says so.
     """
-    average = settings.data.average
-    if isinstance(average, tuple) and average and isinstance(average[0][0], tuple):
+    if of_several(settings.data):
         raise InputError(
-            f"data.average: found {len(average)} means beside specimen.candidates, expected one"
+            f"data.average: found {len(settings.data.average or ())} means beside "
+            "specimen.candidates, expected one"
         )
     if wants_preparation(settings, reader):
         raise InputError(

@@ -32,7 +32,7 @@ def run(problem: StructureProblem, journal: Journal) -> StructureResult:
     model = structure_model(problem, problem.imaging.vector)
     state = solve(model, journal)
     simulation = fitter(model, state.noise).images(state.point[None])[0]
-    errors = structure_errors(model, state)
+    errors = structure_errors(model, state, simulation)
     fitted = model.fitted_imaging
     table = state.point, errors.std_noise, errors.scale
     scales = None
