@@ -9,9 +9,11 @@ import dataclasses
 import logging
 
 import numpy as np
+from jaxtyping import Int
 
+from qhrtem_jax.field.layout import apart
 from qhrtem_jax.field.model import FieldModel, JointState
-from qhrtem_jax.field.simulate import C1, objective, residuals, snapped, stack_of
+from qhrtem_jax.field.simulate import C1, region_objectives, residuals, snapped, stack_of
 from qhrtem_jax.field.sweep import Fixed, active_coordinates, deferred_targets
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.pooled import pooled_fit
@@ -42,33 +44,45 @@ def better_heights(
         here = state
         chi2 = np.sum(residuals(model, state, journal) ** 2, axis=1)
         suspects = np.flatnonzero(chi2 > SUSPECT * np.median(chi2))
-        for k in suspects[np.argsort(-chi2[suspects])]:
-            state = _better_height(model, state, journal, int(k), fixed)
+        suspects = suspects[np.argsort(-chi2[suspects])]
+        for group in apart(model.cells.near, suspects):
+            state = _at_better_heights(model, state, journal, np.array(group), fixed)
         if state is here:
             break
     return state, state is not before
 
 
-def _better_height(
-    model: FieldModel, state: JointState, journal: Journal, k: int, fixed: Fixed
+def _at_better_heights(
+    model: FieldModel,
+    state: JointState,
+    journal: Journal,
+    regions: Int[np.ndarray, " some"],
+    fixed: Fixed,
 ) -> JointState:
-    """The state with region `k` a unit deeper or higher, where that is better than where it stands,
-    its own parameters at their best at either height."""
-    trials = [
-        (0, state),
-        *((units, at_other_height(model, state, [k], units)) for units in (1, -1)),
-    ]
-    found = []
-    for units, trial in trials:
+    """The state with each of some regions, of which none sees two, a unit deeper or higher where
+    that is better than where it stands, its own parameters at their best at each height."""
+    found, near = [], model.cells.near[:, regions]
+    for units in (0, 1, -1):
+        trial = at_other_height(model, state, regions.tolist(), units) if units else state
         for _ in range(ROUNDS):
-            trial = _fitted_alone(model, trial, k, journal, fixed)
-        found.append((objective(model, trial, journal), units, trial))
-    here, (value, units, best) = found[0][0], min(found, key=lambda one: one[0])
-    if units == 0 or value > here - LEAST_GAIN:
+            trial = _fitted_alone(model, trial, regions, journal, fixed)
+        values = region_objectives(model, trial, journal)
+        found.append((units, trial, values @ near))
+    stays, others = found[0], found[1:]
+    points, best = snapped(model, state), np.zeros(len(regions), int)
+    for units, trial, values in others:
+        rivals = np.min([v for u, _, v in others if u != units], axis=0)
+        mine = (values < stays[2] - LEAST_GAIN) & (values <= rivals)
+        best[mine] = units
+        points[regions[mine]] = trial.points[regions[mine]]
+    if not best.any():
         return state
-    name = model.problem.regions[k].name
-    log.info("%s: %+d repeating units, chi-square %.1f after %.1f", name, units, value, here)
-    return best
+    for k, units in zip(regions, best, strict=True):
+        if units:
+            name = model.problem.regions[k].name
+            log.info("%s: %+d repeating units", name, units)
+    stack = stack_of(model, points, state.stack)
+    return dataclasses.replace(state, points=points, stack=stack)
 
 
 def at_other_height(
@@ -81,24 +95,27 @@ def at_other_height(
 
 
 def _fitted_alone(
-    model: FieldModel, state: JointState, k: int, journal: Journal, fixed: Fixed
+    model: FieldModel,
+    state: JointState,
+    regions: Int[np.ndarray, " some"],
+    journal: Journal,
+    fixed: Fixed,
 ) -> JointState:
-    """The own parameters of region `k` at their best for its pixels, all others held."""
-    alone = slice(k, k + 1)
-    targets, _ = deferred_targets(model, state, journal, alone)
+    """The own parameters of some regions at their best for the pixels of each, all else held."""
+    targets, _ = deferred_targets(model, state, journal, regions)
     coordinates, own = model.joint.coordinates, model.joint.own
-    active = np.zeros((1, len(coordinates.free)), dtype=bool)
-    active[:, :own] = active_coordinates(model, model.joint, fixed[alone])
+    active = np.zeros((len(regions), len(coordinates.free)), dtype=bool)
+    active[:, :own] = active_coordinates(model, model.joint, fixed[regions])
     found = pooled_fit(
         state.weights.fit,
         coordinates,
         len(coordinates.free),
-        state.points[alone],
+        state.points[regions],
         targets,
         active,
         iterations=ITERATIONS,
     )
     journal.count(evaluations=found.jacobians, gradients=found.jacobians)
     points = state.points.copy()
-    points[alone] = found.points
+    points[regions] = found.points
     return dataclasses.replace(state, points=points)

@@ -39,11 +39,14 @@ class FieldLayout:
     near_unknown: Bool[np.ndarray, "regions unknown"]
 
 
-def apart(near: Bool[np.ndarray, "regions cells"]) -> list[list[int]]:
-    """Cells in groups, in which no two are seen by the same region; those that none sees are left
-    out. `near`: whose pixels see the atoms of which cell."""
+def apart(
+    near: Bool[np.ndarray, "regions cells"], some: Int[np.ndarray, " some"] | None = None
+) -> list[list[int]]:
+    """All or `some` cells in groups, the first ones first, in which no two are seen by the same
+    region; those that none sees are left out. `near`: whose pixels see the atoms of which cell."""
     groups: list[list[int]] = []
-    for k in np.flatnonzero(near.any(axis=0)):
+    every = np.arange(near.shape[1]) if some is None else some
+    for k in every[near[:, every].any(axis=0)]:
         seen = near[:, k]
         group = next((g for g in groups if not near[seen][:, g].any()), None)
         if group is None:

@@ -8,16 +8,17 @@ where states are compared, the numbers of cells that no region shows are nuisanc
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from qhrtem_jax.field.model import FieldModel, JointState, Weights, whole_numbers
+from qhrtem_jax.field.products import Products, make_products
 from qhrtem_jax.field.simulate import residuals
 from qhrtem_jax.field.vectors import Vectors, lighter_chains, make_vectors
 from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.refine.integer_least_squares import IntegerModel
+from qhrtem_jax.refine.integer_least_squares import IntegerModel, Numbering
 from qhrtem_jax.refine.unknown_cells import deviations
 
 REACH = 2
@@ -35,66 +36,57 @@ EDGE = 1e-6
 class FieldLinear:
     """A field around the whole numbers `base`, with the pixels weighed by `weights`.
 
-    `gram`: products of all vectors; `precision`: of what is known of the nuisances besides the
-    pixels of the regions: priors, and what other pixels say of unknown cells; `empty`: the integer
-    model without a residual. Unknown cells have been fitted to the whole image, so at their numbers
-    `unknown` (standard deviations of their prior) other pixels pull against what regions and priors
-    do, by `balance`.
+    `numbering`: which vectors make which numbers; `hessian`: half that of the objective by the
+    nuisances, with what is known of them besides the pixels of the regions: priors, and what other
+    pixels say of unknown cells. Unknown cells have been fitted to the whole image, so at their
+    numbers `unknown` (standard deviations of their prior) other pixels pull against what regions
+    and priors do, by `balance`.
     """
 
     model: FieldModel
     weights: Weights
     base: Float[np.ndarray, "regions chains"]
     vectors: Vectors
-    gram: Float[np.ndarray, "v v"]
-    precision: Float[np.ndarray, "n n"]
+    products: Products
+    numbering: Numbering
+    hessian: Float[np.ndarray, "n n"]
     unknown: Float[np.ndarray, "unknown chains"]
     balance: Float[np.ndarray, "unknown chains"]
-    empty: IntegerModel
-    _covariances: dict[bytes, np.ndarray] = dataclasses.field(
+    _covariances: dict[Hashable, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
-    _curvatures: dict[bytes, np.ndarray] = dataclasses.field(
+    _curvatures: dict[Hashable, np.ndarray] = dataclasses.field(
         default_factory=dict, init=False, repr=False
     )
 
-    @property
-    def count(self) -> int:
-        """Number of vectors that change numbers; those of the nuisances follow."""
-        return self.vectors.count
-
-    @property
-    def across(self) -> Float[np.ndarray, "n c"]:
-        """Products of nuisances with changes."""
-        return self.gram[self.count :, : self.count]
-
-    @property
-    def among(self) -> Float[np.ndarray, "c c"]:
-        """Products of changes with each other."""
-        return self.gram[: self.count, : self.count]
+    def amounts(self, numbers: Float[np.ndarray, "regions chains"]) -> Float[np.ndarray, " c"]:
+        """How often each change is made in some numbers."""
+        return self.numbering.amounts(numbers.reshape(1, -1))[0]
 
     def covariance(self, held: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
         """Of the nuisances that are not held; the last ones are kept, since it seldom changes."""
 
         def made() -> np.ndarray:
             free = np.flatnonzero(~held)
-            hessian = self.gram[self.count :, self.count :] + self.precision
-            inverse = np.zeros_like(hessian)
-            part = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True)
+            inverse = np.zeros_like(self.hessian)
+            part = np.linalg.pinv(self.hessian[np.ix_(free, free)], hermitian=True)
             inverse[np.ix_(free, free)] = part
             return inverse
 
         return _kept(self._covariances, held.tobytes(), KEPT, made)
 
-    def curvature(self, held: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "c c"]:
-        """Of the objective by the changes, the nuisances that are not held at their best; the last
-        one is kept, since trials seldom differ in it."""
+    def curvature(
+        self, held: Bool[np.ndarray, " n"], regions: Int[np.ndarray, " some"]
+    ) -> Float[np.ndarray, "c c"]:
+        """Of the objective by the changes of some regions, the nuisances that are not held at their
+        best; the last one is kept, since trials seldom differ in it."""
 
         def made() -> np.ndarray:
-            across = self.across
-            return self.among - across.T @ (self.covariance(held) @ across)
+            rows, across = self.products.between(regions)
+            inverse = self.covariance(held)[np.ix_(rows, rows)]
+            return self.products.among(regions) - across.T @ (inverse @ across)
 
-        return _kept(self._curvatures, held.tobytes(), 1, made)
+        return _kept(self._curvatures, (held.tobytes(), regions.tobytes()), 1, made)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,45 +98,52 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
-class Situation:
-    """Some points of the field, as if their numbers were those that the vectors start from:
-    chi-square, half its gradients by the changes and by the nuisances (with priors), the covariance
-    of the nuisances, and which of these are held."""
+class Seen:
+    """What a state misses of the pixels: chi-square, and products with all vectors."""
 
-    constant: float
+    chi2: float
+    products: Float[np.ndarray, " v"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """A state in the linearised field: its numbers, chi-square, half its gradients by the changes
+    and by the nuisances (with priors), the covariance of the nuisances, and which of these are
+    held."""
+
+    numbers: Float[np.ndarray, "regions chains"]
+    chi2: float
     products: Float[np.ndarray, " c"]
     slope: Float[np.ndarray, " n"]
     inverse: Float[np.ndarray, "n n"]
     held: Bool[np.ndarray, " n"]
 
+    @property
+    def objective(self) -> float:
+        """With the nuisances at their best."""
+        return self.chi2 - float(self.slope @ self.inverse @ self.slope)
+
 
 def linearise(model: FieldModel, state: JointState, journal: Journal) -> FieldLinear:
     """The field around a state whose heights are settled."""
     base, vectors = whole_numbers(model, state), make_vectors(model, state, journal)
+    products = make_products(vectors)
     known = np.tile(model.nuisances.coordinates.host().precision, (len(base), 1))
     unknown = deviations(state.unknown, model.per_cell)
-    precision = np.diag(_flat(model, known, np.ones_like(unknown)))
-    precision[len(precision) - unknown.size :, len(precision) - unknown.size :] += vectors.outside
-    size = vectors.count + len(precision)
-    gram = np.zeros((size, size))
-    for block in vectors.blocks:
-        part = block.vectors.astype(float)
-        gram[np.ix_(block.index, block.index)] += part @ part.T
-    empty = IntegerModel(
+    hessian = np.diag(_flat(model, known, np.ones_like(unknown))) + products.nuisances
+    last = slice(len(hessian) - unknown.size, None)
+    hessian[last, last] += vectors.outside
+    numbering = Numbering(
         base.ravel(),
         *_table(model, base, vectors),
         vectors.joint,
-        0.0,
-        np.zeros(vectors.count),
-        np.zeros((vectors.count, vectors.count)),
         *_limits(model, base),
+        vectors.count,
     )
-    balance = np.zeros(size)
-    for block, missed in zip(vectors.blocks, residuals(model, state, journal), strict=True):
-        balance[block.index] -= block.vectors @ missed
-    balance = balance[size - unknown.size :].reshape(unknown.shape) - unknown
+    slope = vectors.along(residuals(model, state, journal))[vectors.count :]
+    balance = -slope[last].reshape(unknown.shape) - unknown
     return FieldLinear(
-        model, state.weights, base, vectors, gram, precision, unknown, balance, empty
+        model, state.weights, base, vectors, products, numbering, hessian, unknown, balance
     )
 
 
@@ -155,9 +154,10 @@ def best_step(
     numbers: Float[np.ndarray, "regions chains"],
 ) -> Step:
     """The best step of the nuisances behind a change to `numbers`, from a state."""
-    here = situation(linear, state, journal, unknown_free=False)
-    made = linear.empty.amounts(numbers.reshape(1, -1))[0]
-    return Step(numbers, -here.inverse @ (here.slope + linear.across @ made))
+    missed = seen(linear, residuals(linear.model, state, journal))
+    here = situation(linear, state, missed, unknown_free=False)
+    _, slope = _changed(linear, here, numbers)
+    return Step(numbers, -here.inverse @ slope)
 
 
 def moved(linear: FieldLinear, state: JointState, step: Step, share: float = 1.0) -> JointState:
@@ -171,39 +171,77 @@ def moved(linear: FieldLinear, state: JointState, step: Step, share: float = 1.0
     return dataclasses.replace(state, points=points)
 
 
-def integer_model(linear: FieldLinear, state: JointState, journal: Journal) -> IntegerModel:
-    """The integer model around a state, the nuisances at their best for each number."""
-    here, across = situation(linear, state, journal, unknown_free=True), linear.across
-    return dataclasses.replace(
-        linear.empty,
-        constant=float(here.constant - here.slope @ here.inverse @ here.slope),
-        linear=here.products - across.T @ (here.inverse @ here.slope),
-        quadratic=linear.curvature(here.held),
-    )
+def integer_model(
+    linear: FieldLinear, here: Situation, regions: Int[np.ndarray, " some"]
+) -> IntegerModel:
+    """The integer model of the numbers of some regions (ascending) around a situation, all others
+    as they are there, the nuisances at their best for each."""
+    chains = here.numbers.shape[1]
+    mine = (regions[:, None] * chains + np.arange(chains)).ravel()
+    numbering, kept = linear.numbering.part(mine)
+    rows, across = linear.products.between(regions)
+    slope = here.products[kept] - across.T @ (here.inverse[rows] @ here.slope)
+    quadratic = linear.curvature(here.held, regions)
+    present = numbering.amounts(here.numbers[regions].reshape(1, -1))[0]
+    bent = quadratic @ present
+    constant = here.objective - float(present @ (2.0 * slope - bent))
+    return IntegerModel(numbering, constant, slope - bent, quadratic)
+
+
+def foretold(
+    linear: FieldLinear, here: Situation, numbers: Float[np.ndarray, "regions chains"]
+) -> float:
+    """The objective of other numbers than those of a situation, the nuisances at their best."""
+    chi2, slope = _changed(linear, here, numbers)
+    return chi2 - float(slope @ here.inverse @ slope)
+
+
+def _changed(
+    linear: FieldLinear, here: Situation, numbers: np.ndarray
+) -> tuple[float, Float[np.ndarray, " n"]]:
+    """(chi-square, half its gradient by the nuisances) of other numbers, the nuisances as they
+    are."""
+    vectors = linear.vectors
+    made = linear.amounts(numbers) - linear.amounts(here.numbers)
+    if not np.any(made):
+        return here.chi2, here.slope
+    effect = vectors.effect(made)
+    chi2 = here.chi2 + float(2.0 * made @ here.products + np.sum(effect**2))
+    return chi2, here.slope + vectors.along(effect)[vectors.count :]
+
+
+def seen(linear: FieldLinear, missed: Float[np.ndarray, "regions pixels"]) -> Seen:
+    """As the vectors see whitened residuals."""
+    return Seen(float(np.sum(missed**2)), linear.vectors.along(missed))
+
+
+def seen_beside(
+    linear: FieldLinear,
+    here: Seen,
+    missed: Float[np.ndarray, "regions pixels"],
+    other: Float[np.ndarray, "regions pixels"],
+    region: int,
+) -> Seen:
+    """The same, where the residuals are `missed`, `here`, but in the pixels that see the atoms of a
+    region, where they are `other`."""
+    near = np.flatnonzero(linear.vectors.near[:, region])
+    chi2 = here.chi2 + float(np.sum(other[near] ** 2) - np.sum(missed[near] ** 2))
+    return Seen(chi2, here.products + linear.vectors.along(other - missed, near))
 
 
 def situation(
-    linear: FieldLinear, state: JointState, journal: Journal, *, unknown_free: bool
+    linear: FieldLinear, state: JointState, missed: Seen, *, unknown_free: bool
 ) -> Situation:
-    """Where a state is in the linearised field. Nuisances at a bound that would go beyond it stay
-    there, and unknown cells where they are not `unknown_free`: states are compared with these at
-    their best, but steps leave them to gradients of the whole image, since their numbers are
-    relaxed and far from linear.
+    """Where a state is in the linearised field; `missed`: what it misses of the pixels. Nuisances
+    at a bound that would go beyond it stay there, and unknown cells where they are not
+    `unknown_free`: states are compared with these at their best, but steps leave them to gradients
+    of the whole image, since their numbers are relaxed and far from linear.
 
     **Raises:** `ValueError` if the state weighs its pixels otherwise.
     """
     if state.weights is not linear.weights:
         raise ValueError("this field was linearised with other weights of the pixels")
-    model, count = linear.model, linear.count
-    residual = residuals(model, state, journal)
-    products = np.zeros(len(linear.gram))
-    for block, r in zip(linear.vectors.blocks, residual, strict=True):
-        products[block.index] += block.vectors @ r
-    made = linear.empty.amounts(whole_numbers(model, state).reshape(1, -1))[0]
-    # as if the numbers were those that the vectors start from
-    constant = float(np.sum(residual**2)) - 2.0 * made @ products[:count]
-    constant += made @ linear.among @ made
-    products = products - linear.gram[:, :count] @ made
+    model, count = linear.model, linear.vectors.count
     coordinates = model.nuisances.coordinates.host()
     places = coordinates.to_unit(state.points)
     room = (state.first + np.asarray(state.unknown.numbers, float)) / model.most
@@ -212,19 +250,20 @@ def situation(
     seen = linear.vectors.outside @ (unknown - linear.unknown).ravel()
     pulls = unknown + linear.balance + seen.reshape(unknown.shape)
     pull = _flat(model, coordinates.pull(places) / coordinates.prior_std, pulls)
-    slope = products[count:] + pull
+    slope = missed.products[count:] + pull
     # where no region looks, only other pixels say what is there
     free = np.any(model.cells.near_unknown, axis=0)[:, None] & unknown_free
     held = _flat(model, np.zeros(places.shape, bool), np.broadcast_to(~free, unknown.shape))
     for _ in range(3):
         used = held
         inverse = linear.covariance(used)
-        step = -inverse @ (slope + linear.across @ made)
+        step = -inverse @ slope
         outward = ((unit <= EDGE) & (step < 0.0)) | ((unit >= 1.0 - EDGE) & (step > 0.0))
         if not np.any(outward & ~held):
             break
         held = held | outward
-    return Situation(float(constant), products[:count], slope, inverse, used)
+    numbers, products = whole_numbers(model, state), missed.products[:count]
+    return Situation(numbers, missed.chi2, products, slope, inverse, used)
 
 
 def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> bool:
@@ -236,7 +275,7 @@ def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> b
 
 
 def _kept(
-    kept: dict[bytes, np.ndarray], key: bytes, most: int, make: Callable[[], np.ndarray]
+    kept: dict[Hashable, np.ndarray], key: Hashable, most: int, make: Callable[[], np.ndarray]
 ) -> np.ndarray:
     """What was made for a key; the last `most` are kept."""
     if key not in kept:

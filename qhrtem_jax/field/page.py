@@ -7,6 +7,7 @@ from qhrtem_jax.field.drawings import (
     model_views,
     property_maps,
 )
+from qhrtem_jax.field.remains_drawings import draw_remains, remains_table
 from qhrtem_jax.field.result import FieldResult
 from qhrtem_jax.field.trend_drawings import draw_trends, trend_table
 from qhrtem_jax.regions.closely import marked
@@ -38,6 +39,15 @@ def page(result: FieldResult) -> Page:
     if slopes is not None:
         caption = "Displacements and layers over thickness and distance from the edge"
         drawings = (Drawing("trends", caption, lambda path: draw_trends(path, trends)), *drawings)
+    remains = result.field.remains
+    if remains is not None:
+        caption = "What the refined field leaves over: parts, frequencies, and where they lie"
+        parts = arrays["remains"]
+        drawings = (
+            *drawings,
+            Drawing("remains", caption, lambda path: draw_remains(path, remains, parts)),
+        )
+        tables = (*tables, remains_table(remains))
     return Page(
         "The field in three dimensions",
         " ".join(f"{line[0].upper()}{line[1:]}." for line in lines),

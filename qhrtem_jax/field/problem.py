@@ -10,6 +10,7 @@ from jaxtyping import Float
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.field.layout import field_layout
 from qhrtem_jax.field.settings import FieldSettings
+from qhrtem_jax.inputs.conversion import shown
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.run_folder import RunFolder
@@ -46,6 +47,8 @@ def prepare(settings: FieldSettings, reader: Reader) -> FieldProblem:
     """
     chosen = settings.stitch
     regions = regions_room.prepare(settings, reader, chosen.sweeps if chosen.refine else 0)
+    if isinstance(chosen.block, str) and chosen.block != "auto":
+        raise InputError(f"stitch.block: found {shown(chosen.block)}, expected [rows,cols] or auto")
     if chosen.charges is not None:
         species = {chain.symbol for chain in regions.specimen.columns.chains}
         if set(chosen.charges) != species:

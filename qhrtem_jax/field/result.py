@@ -86,6 +86,37 @@ class Trend:
     over_edge: TrendLine | None
 
 
+@dataclasses.dataclass(frozen=True)
+class RemainingPart:
+    """Variance per pixel of a part of what the refined field leaves over, and of the camera's noise
+    in it (null: not known)."""
+
+    name: str
+    power: float
+    noise: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RemainingBand:
+    """Its power between two frequencies, on those of the lattice and between them, and that of the
+    camera's noise (null: not known); white noise would have its variance."""
+
+    from_per_nm: float
+    to_per_nm: float
+    on_lattice: float
+    between: float
+    noise: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Remains:
+    """What the refined field leaves over, in parts that add up, and by frequency (null: of one
+    region)."""
+
+    parts: tuple[RemainingPart, ...]
+    bands: tuple[RemainingBand, ...] | None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FieldEntry(RegionEntry):
     """A region after the joint refinement: its height in cells, its shift as a whole against the
@@ -105,7 +136,8 @@ class Integrated:
     the paper gives it); the C1 (at the deepest exit plane) and the absorption that the stitched
     image was simulated with; how many slices each region lies above that plane; the regions'
     heights in cells; the slice of the cell that the crystal begins with; how displacements and
-    distances of layers go with thickness and with the distance from the edge."""
+    distances of layers go with thickness and with the distance from the edge; what the refined
+    field leaves over."""
 
     fit: Fit
     fit_image: Fit
@@ -118,6 +150,7 @@ class Integrated:
     heights_cells: tuple[int, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
     entrance_slice: int | None = dataclasses.field(default=None, metadata=OPTIONAL)
     trends: tuple[Trend, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    remains: Remains | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qhrtem_jax.field.blocks import blocks_of
 from qhrtem_jax.field.checkpoint import Standing
 from qhrtem_jax.field.counting import certify
 from qhrtem_jax.field.entries import as_field_entry, refined_entries
@@ -12,6 +13,7 @@ from qhrtem_jax.field.joint import refine
 from qhrtem_jax.field.model import FieldModel, field_model
 from qhrtem_jax.field.problem import FieldProblem
 from qhrtem_jax.field.properties import model_of_field
+from qhrtem_jax.field.remains import remains_of
 from qhrtem_jax.field.result import FieldEntry, FieldResult, Integrated
 from qhrtem_jax.field.simulate import (
     above_plane_nm,
@@ -70,7 +72,8 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     std: dict[str, float | None] = {}
     if chosen.refine:
         refined = refine(Standing(model, state), counted, journal)
-        model, state, counts = certify(refined, journal, chosen.sweeps)
+        blocks = blocks_of(model.cells, chosen.block)
+        model, state, counts = certify(refined, journal, chosen.sweeps, blocks)
         fit, experiment = model.regions, model.problem.field.image
         counted = dataclasses.replace(counted, points=state.points, noise=state.weights.noise)
         found = image(model, state, journal)
@@ -84,6 +87,8 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         entries, shared = refined_entries(model, state, counted, counts, found, chosen.charges)
         std_noise, std, correlations = shared.std_noise, shared.std, shared.correlations
         vector = plane_vector(model, state)
+        left = remains_of(model, state, cut(model, found - experiment))
+        arrays["remains"] = np.array([_placed(model, part) for part in left.images])
         chi2 = [entry.fit.chi2_reduced for entry in entries]
         integrated = dataclasses.replace(
             integrated,
@@ -98,6 +103,7 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
                 np.array([entry.thickness_nm for entry in entries], dtype=float),
                 cut(model, found),
             ),
+            remains=left.remains,
         )
     else:
         if problem.counted is None:
@@ -156,12 +162,17 @@ def _entrance(model: FieldModel) -> int:
 
 def _mean_adjusted(model: FieldModel, difference: np.ndarray) -> np.ndarray:
     """The difference with the mean of each region removed, 0 outside of the regions."""
-    rows, cols = model.targets.shape[1:]
-    adjusted = np.zeros_like(difference)
-    for r, c in model.corners:
-        part = difference[r : r + rows, c : c + cols]
-        adjusted[r : r + rows, c : c + cols] = part - part.mean()
-    return adjusted
+    parts = cut(model, difference)
+    return _placed(model, parts - parts.mean(axis=(1, 2), keepdims=True))
+
+
+def _placed(model: FieldModel, parts: np.ndarray) -> np.ndarray:
+    """An image of regions where they are, 0 outside of them."""
+    rows, cols = parts.shape[1:]
+    image = np.zeros_like(model.problem.field.image)
+    for (r, c), part in zip(model.corners, parts, strict=True):
+        image[r : r + rows, c : c + cols] = part
+    return image
 
 
 def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionState) -> list[str]:

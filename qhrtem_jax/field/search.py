@@ -6,6 +6,7 @@ import functools
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from qhrtem_jax.field.linear import FieldLinear, Situation, integer_model
 from qhrtem_jax.field.model import FieldModel
 from qhrtem_jax.refine.counting import LEAST_GAIN
 from qhrtem_jax.refine.integer_least_squares import IntegerModel, nearest_integers, probabilities
@@ -18,7 +19,7 @@ from qhrtem_jax.refine.integers import (
 )
 
 BREADTH = 4096
-"""Whole fields of numbers that are looked at around the best relaxed ones."""
+"""States that are looked at around the best relaxed numbers."""
 
 SWEEPS, COMPETITIVE = 200, 40.0
 """Of the Markov chain for the probabilities, and the objective up to which states give it steps."""
@@ -26,12 +27,14 @@ SWEEPS, COMPETITIVE = 200, 40.0
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """Numbers of a linearised field around the `present` ones, with the constraints of its regions.
+    """Numbers of some regions of a linearised field around the `present` ones, with the constraints
+    of regions.
 
-    States are numbers of all chains of all regions, (n,).
+    States are numbers of all chains of all these regions, (n,).
     """
 
     model: FieldModel
+    regions: Int[np.ndarray, " regions"]
     integers: IntegerModel
     present: Float[np.ndarray, "regions chains"]
     _known: dict[bytes, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
@@ -58,21 +61,20 @@ class Search:
             self._known.update(zip(new, cost.tolist(), strict=True))
         return np.array([self._known[key] for key in keys])
 
-    def beside(self, regions: Int[np.ndarray, " some"]) -> "Search":
-        """The search for the numbers of some regions (ascending), all others as they are. Its
-        objectives differ from those of the whole by a constant."""
-        chains = self.present.shape[1]
-        mine = (regions[:, None] * chains + np.arange(chains)).ravel()
-        here = self.present.ravel()
-        part = self.integers.conditional(here, mine, self.integers.slope(here))
-        return Search(self.model, part, self.present[regions])
+    def key(self, state: Float[np.ndarray, " n"]) -> bytes:
+        """What tells a state from those of other regions."""
+        return self.regions.tobytes() + state.tobytes()
 
-    def candidates(self) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " k"]]:
-        """(states, their objectives) worth a look."""
+    def candidates(
+        self, breadth: int = BREADTH
+    ) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " k"]]:
+        """(states, their objectives) worth a look, `breadth` of them around the best relaxed
+        numbers."""
         here = self.present.ravel()
         prior = np.kron(np.eye(len(self.present)), self.model.constraints.roughness())
         relaxed = self.integers.relaxed(here, prior)
-        near = nearest_integers(*relaxed, self.integers.low, self.integers.high, BREADTH)
+        limits = self.integers.numbering
+        near = nearest_integers(*relaxed, limits.low, limits.high, breadth)
         costs = self.integers(near) + self.penalty(near)
         # the search by distance does not know all of the constraints; changes one by one do
         starts = [here] if not np.any(np.isfinite(costs)) else [here, near[np.argmin(costs)]]
@@ -98,8 +100,8 @@ class Search:
         for k in range(len(self.present)):
             mine = np.arange(k * chains, (k + 1) * chains)
             row, part = state[mine], self.integers.conditional(state, mine, slope)
-            rows = self._rows(row)
-            rows = rows[np.all((rows >= part.low) & (rows <= part.high), axis=1)]
+            rows, limits = self._rows(row), part.numbering
+            rows = rows[np.all((rows >= limits.low) & (rows <= limits.high), axis=1)]
             added = self._penalties(rows) - self._penalties(row[None])
             costs.append(part(rows) - part(row[None]) + added)
             states = np.tile(state, (len(rows), 1))
@@ -123,13 +125,13 @@ class Search:
         `refused`."""
         states, costs = self._changes(self.present.ravel())
         better = np.array([c < -least for c in costs])
-        better &= np.array([s.tobytes() not in refused for s in states])
+        better &= np.array([self.key(s) not in refused for s in states])
         changed = np.any(states.reshape(-1, *self.present.shape) != self.present, axis=2)
         return ~np.any(changed & better[:, None], axis=0)
 
     def beliefs(self, heights: Int[np.ndarray, " regions"]) -> list[Belief]:
         """Of the numbers of each region, all others open, and of its last slice in the stack of the
-        field; `heights` of the regions in that, in repeating units."""
+        field; `heights` of these regions in that, in repeating units."""
         states, costs = self.candidates()
         here = self.present.ravel()
         order = np.argsort(costs)
@@ -146,3 +148,10 @@ class Search:
             Belief([shares(numbers, chain) for chain in region], shares(ends, alike))
             for region, ends in zip(tables, exits.T, strict=True)
         ]
+
+
+def search_among(linear: FieldLinear, here: Situation, regions: Int[np.ndarray, " some"]) -> Search:
+    """The search for the numbers of some regions (ascending) around a situation, all others as they
+    are."""
+    model, integers = linear.model, integer_model(linear, here, regions)
+    return Search(model, regions, integers, here.numbers[regions])

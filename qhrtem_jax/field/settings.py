@@ -15,6 +15,7 @@ class StitchOptions:
     global_c1: str = "mean"
     refine: bool = True
     sweeps: int = 6
+    block: tuple[int, int] | str = "auto"
     charges: dict[str, float] | None = None
 
     INPUTS: typing.ClassVar = ("result",)
@@ -22,7 +23,7 @@ class StitchOptions:
         "rounding": ("cell", "slice", "none"),
         "global_c1": ("mean", "minimum"),
     }
-    RANGES: typing.ClassVar = {"sweeps": (1, 1000), "charges": (-100.0, 100.0)}
+    RANGES: typing.ClassVar = {"sweeps": (1, 1000), "block": (1, 1000), "charges": (-100.0, 100.0)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -272,22 +272,35 @@ def whole_field(model: FieldModel, state: JointState) -> WholeField:
 def objective(model: FieldModel, state: JointState, journal: Journal) -> float:
     """What is minimised: whitened misfit of the regions in the simulation of the field, with the
     priors of their own parameters, of unknown cells and, where all are whole, of their numbers."""
-    return float(np.sum(residuals(model, state, journal) ** 2)) + _priors(model, state)
+    regions = np.sum(region_objectives(model, state, journal))
+    return float(regions) + _common_priors(model, state)
 
 
-def _priors(model: FieldModel, state: JointState) -> float:
-    """What is known of a state besides the image, in the objective."""
+def region_objectives(
+    model: FieldModel, state: JointState, journal: Journal
+) -> Float[np.ndarray, " regions"]:
+    """What each region has for itself in the objective."""
+    misfit = np.sum(residuals(model, state, journal) ** 2, axis=1)
+    return misfit + _own_priors(model, state)
+
+
+def _own_priors(model: FieldModel, state: JointState) -> Float[np.ndarray, " regions"]:
+    """What is known of the regions of a state besides the image, in the objective."""
     free = free_coordinates(model, state)
-    pulls = free.coordinates.pull(free.coordinates.to_unit(state.points))
+    pulls = free.coordinates.pull(free.coordinates.to_unit(state.points))[:, : free.own]
     counts = whole_numbers(model, state)
     whole = np.all(np.abs(counts - state.points[:, model.layout.counts]) < 1e-3, axis=1)
-    return float(
-        np.sum(pulls[:, : free.own] ** 2)
-        + np.sum(pulls[0, free.own :] ** 2)
-        + np.sum(deviations(state.unknown, model.per_cell) ** 2)
-        + np.sum(np.asarray(state.unknown.shifts, float) ** 2)
-        + np.sum(model.constraints.penalty(counts)[whole])
-    )
+    unlikely = np.where(whole, model.constraints.penalty(counts), 0.0)
+    return np.sum(pulls**2, axis=1) + unlikely
+
+
+def _common_priors(model: FieldModel, state: JointState) -> float:
+    """The same of what regions share, and of unknown cells."""
+    free = free_coordinates(model, state)
+    pulls = free.coordinates.pull(free.coordinates.to_unit(state.points[:1]))[0, free.own :]
+    unknown = deviations(state.unknown, model.per_cell)
+    shifts = np.asarray(state.unknown.shifts, float)
+    return float(np.sum(pulls**2) + np.sum(unknown**2) + np.sum(shifts**2))
 
 
 def whole_objective(model: FieldModel, state: JointState, journal: Journal) -> float:
@@ -302,4 +315,5 @@ def whole_objective(model: FieldModel, state: JointState, journal: Journal) -> f
     for r, c in model.corners:
         outside[r : r + rows, c : c + cols] = 0.0
     inside = np.asarray(regions, float)
-    return float(np.sum(inside**2) + np.sum(outside**2)) + _priors(model, state)
+    priors = float(np.sum(_own_priors(model, state))) + _common_priors(model, state)
+    return float(np.sum(inside**2) + np.sum(outside**2)) + priors

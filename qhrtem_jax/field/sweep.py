@@ -9,7 +9,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.field.model import (
     FieldModel,
@@ -112,7 +112,10 @@ def refilled(model: FieldModel, state: JointState, journal: Journal) -> FieldMod
 
 
 def deferred_targets(
-    model: FieldModel, state: JointState, journal: Journal, of: slice = slice(None)
+    model: FieldModel,
+    state: JointState,
+    journal: Journal,
+    of: slice | Int[np.ndarray, " some"] = slice(None),
 ) -> tuple[Float[np.ndarray, "some rows cols"], Float[np.ndarray, "some rows cols"]]:
     """(targets less what the neighbours add to each region, what the field misses of them); `of`:
     which regions."""

@@ -46,16 +46,44 @@ class Vectors:
     of a column do together beyond that, then the nuisances: those of each region, the shared ones,
     the numbers of cells that no region shows (in units of their prior's deviation).
 
-    `changes`: region, chain, number of atoms; `joint`: as `IntegerModel.joint`, two heavier atoms
-    do twice as much as one; `count`: how many vectors are no nuisances; `outside`: what the pixels
-    of no region say of the numbers of each unknown cell, J^T J, cells apart from each other.
+    `changes`: region, chain, number of atoms; `joint`: as `Numbering.joint`, two heavier atoms do
+    twice as much as one; `owners`: of each vector, the region whose numbers it changes, -1 for
+    nuisances; `near`: whose pixels (first index) see whose atoms; `outside`: what the pixels of no
+    region say of the numbers of each unknown cell, J^T J, cells apart from each other.
     """
 
     changes: Int[np.ndarray, "m 3"]
     joint: Int[np.ndarray, "t 6"]
-    count: int
+    owners: Int[np.ndarray, " v"]
+    near: Bool[np.ndarray, "regions regions"]
     blocks: tuple[Block, ...]
     outside: Float[np.ndarray, "u u"]
+
+    @property
+    def count(self) -> int:
+        """How many vectors are no nuisances."""
+        return int(np.sum(self.owners >= 0))
+
+    def along(
+        self,
+        residuals: Float[np.ndarray, "regions pixels"],
+        of: Int[np.ndarray, " some"] | None = None,
+    ) -> Float[np.ndarray, " v"]:
+        """Products of all vectors with residuals, in the pixels of all regions or `of` some."""
+        found = np.zeros(len(self.owners))
+        for k in range(len(self.blocks)) if of is None else of:
+            block = self.blocks[k]
+            found[block.index] += block.vectors @ residuals[k]
+        return found
+
+    def effect(self, made: Float[np.ndarray, " c"]) -> Float[np.ndarray, "regions pixels"]:
+        """What changes, each made so often, do to the residuals."""
+        often = np.concatenate([made, np.zeros(len(self.owners) - len(made))])
+        parts = []
+        for block in self.blocks:
+            some = np.flatnonzero(often[block.index])
+            parts.append(often[block.index[some]] @ block.vectors[some])
+        return np.array(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +107,9 @@ def make_vectors(model: FieldModel, state: JointState, journal: Journal) -> Vect
         assert singles is not None  # nothing is beyond a reach of everywhere
     changes, alone = singles
     joint, together = _together(model, state, journal, reach, singles)
-    count = len(changes) + len(np.unique(joint[:, 4]))
+    _, first = np.unique(joint[:, 4], return_index=True)
+    owners = np.concatenate([changes[:, 0], joint[first, 0] // model.layout.chains])
+    count = len(owners)
     slopes = _derivatives(model, state, journal, reach, count)
     known = count + len(state.points) * model.nuisances.own
     known += len(model.nuisances.coordinates.free) - model.nuisances.own
@@ -88,7 +118,9 @@ def make_vectors(model: FieldModel, state: JointState, journal: Journal) -> Vect
     for parts in zip(alone, together, slopes, unknown, strict=True):
         index, vectors = zip(*itertools.chain(*parts), strict=True)
         blocks.append(Block(np.array(index), np.array(vectors)))
-    return Vectors(changes, joint, count, tuple(blocks), outside)
+    nuisances = known - count + model.cells.unknown_cells.size * model.layout.chains
+    owners = np.concatenate([owners, np.full(nuisances, -1)])
+    return Vectors(changes, joint, owners, reach.near, tuple(blocks), outside)
 
 
 def lighter_chains(model: FieldModel) -> list[int]:

@@ -19,30 +19,27 @@ CHOICES = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class IntegerModel:
-    """Objective of whole numbers, all other parameters at their best for each.
+class Numbering:
+    """Which changes make whole numbers.
 
-    Changes of different numbers add up: the objective is constant + 2 linear x + x quadratic x,
-    where `x` (m,) holds how often each change is made: `times[k, v]` times change `which[k, v]`
-    where number k is v, and none where `which` is -1 (at `base`). What two numbers do beyond that
-    together are changes too: `joint` holds number, value, other number, its value, which change,
-    how often. `low` and `high` bound what may be looked at.
+    Number k is v once change `which[k, v]` is made `times[k, v]` times, and no change is made where
+    `which` is -1 (at `base`). What two numbers do together beyond that is a change, too: `joint`
+    holds number, value, other number, its value, which change, how often. `low` and `high` bound
+    what may be looked at; `changes`: how many there are.
     """
 
     base: Num[np.ndarray, " n"]
     which: Int[np.ndarray, "n values"]
     times: Num[np.ndarray, "n values"]
     joint: Int[np.ndarray, "t 6"]
-    constant: float
-    linear: Float[np.ndarray, " m"]
-    quadratic: Float[np.ndarray, "m m"]
     low: Num[np.ndarray, " n"]
     high: Num[np.ndarray, " n"]
+    changes: int
 
     def amounts(self, states: Num[np.ndarray, "k n"]) -> Float[np.ndarray, "k m"]:
         """How often each change is made in states."""
         at = np.arange(len(self.base)), states.astype(int)
-        found = np.zeros((len(states), len(self.linear) + 1))  # the last one takes what is -1
+        found = np.zeros((len(states), self.changes + 1))  # the last one takes what is -1
         np.put_along_axis(found, self.which[at], self.times[at], axis=1)
         one, value, other, with_it, change, often = self.joint.T
         both = (states[:, one] == value) & (states[:, other] == with_it)
@@ -50,14 +47,51 @@ class IntegerModel:
         found[row, change[pair]] = often[pair]
         return found[:, :-1]
 
+    def part(
+        self, chosen: Int[np.ndarray, " chosen"]
+    ) -> tuple["Numbering", Int[np.ndarray, " kept"]]:
+        """(that of the numbers `chosen` (indices, ascending) alone, which changes make these,
+        ascending). Numbers that do something together are both chosen, or neither."""
+        mine = self.which[chosen]
+        joint = self.joint[np.isin(self.joint[:, 0], chosen)].copy()
+        joint[:, [0, 2]] = np.searchsorted(chosen, joint[:, [0, 2]])
+        kept = np.unique(np.concatenate([mine[mine >= 0], joint[:, 4]]))
+        where = np.full(self.changes + 1, -1)  # the last entry answers for -1
+        where[kept] = np.arange(len(kept))
+        joint[:, 4] = where[joint[:, 4]]
+        part = Numbering(
+            self.base[chosen],
+            where[mine],
+            self.times[chosen],
+            joint,
+            self.low[chosen],
+            self.high[chosen],
+            len(kept),
+        )
+        return part, kept
+
+
+@dataclasses.dataclass(frozen=True)
+class IntegerModel:
+    """Objective of whole numbers, all other parameters at their best for each.
+
+    Changes of different numbers add up: the objective is constant + 2 linear x + x quadratic x,
+    where `x` (m,) holds how often each change of the `numbering` is made.
+    """
+
+    numbering: Numbering
+    constant: float
+    linear: Float[np.ndarray, " m"]
+    quadratic: Float[np.ndarray, "m m"]
+
     def __call__(self, states: Num[np.ndarray, "k n"]) -> Float[np.ndarray, " k"]:
         """Objectives of states."""
-        x = self.amounts(states)
+        x = self.numbering.amounts(states)
         return self.constant + 2.0 * x @ self.linear + np.sum((x @ self.quadratic) * x, axis=1)
 
     def slope(self, state: Num[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
         """Half the gradient of the objective by the changes, at `state`."""
-        return self.linear + self.quadratic @ self.amounts(state[None])[0]
+        return self.linear + self.quadratic @ self.numbering.amounts(state[None])[0]
 
     def relaxed(
         self, state: Float[np.ndarray, " n"], prior: Float[np.ndarray, "n n"]
@@ -65,15 +99,18 @@ class IntegerModel:
         """(best relaxed numbers, their precision), from the mean effect of one atom more and less
         around `state`; `prior` is the precision that numbers have around 0 without the
         image."""
-        more, less = np.minimum(state + 1.0, self.high), np.maximum(state - 1.0, self.low)
+        numbering = self.numbering
+        more = np.minimum(state + 1.0, numbering.high)
+        less = np.maximum(state - 1.0, numbering.low)
         there = [np.where(np.eye(len(state), dtype=bool), end, state) for end in (more, less)]
         steps = np.maximum(more - less, 1.0)
-        directions = ((self.amounts(there[0]) - self.amounts(there[1])) / steps[:, None]).T
+        amounts = [numbering.amounts(states) for states in there]
+        directions = ((amounts[0] - amounts[1]) / steps[:, None]).T
         gradient = directions.T @ self.slope(state) + prior @ state
         precision = directions.T @ self.quadratic @ directions + prior
         if not np.all(np.isfinite(precision)):
             return state, precision
-        most = float(np.max(self.high - self.low, initial=1.0))
+        most = float(np.max(numbering.high - numbering.low, initial=1.0))
         precision = at_least(precision, 1.0 / most**2)
         return state - np.linalg.solve(precision, gradient), precision
 
@@ -83,30 +120,13 @@ class IntegerModel:
         chosen: Int[np.ndarray, " chosen"],
         slope: Float[np.ndarray, " m"],
     ) -> "IntegerModel":
-        """The model of the numbers `chosen` (indices, ascending), the others as in `state`;
-        its objective is that above the one with the chosen numbers at `base`. Numbers that do
-        something together are both chosen, or neither. `slope`: that at `state`."""
-        mine = self.which[chosen]
-        together = np.isin(self.joint[:, 0], chosen)
-        joint = self.joint[together].copy()
-        joint[:, [0, 2]] = np.searchsorted(chosen, joint[:, [0, 2]])
-        kept = np.unique(np.concatenate([mine[mine >= 0], joint[:, 4]]))
-        where = np.full(len(self.linear) + 1, -1)  # the last entry answers for -1
-        where[kept] = np.arange(len(kept))
-        joint[:, 4] = where[joint[:, 4]]
-        part = IntegerModel(
-            self.base[chosen],
-            where[mine],
-            self.times[chosen],
-            joint,
-            0.0,
-            slope[kept],
-            self.quadratic[np.ix_(kept, kept)],
-            self.low[chosen],
-            self.high[chosen],
-        )
-        here = part.amounts(state[chosen][None])[0]
-        return dataclasses.replace(part, linear=part.linear - part.quadratic @ here)
+        """The model of the numbers `chosen` (as `Numbering.part`), the others as in `state`;
+        its objective is that above the one with the chosen numbers at `base`. `slope`: that at
+        `state`."""
+        numbering, kept = self.numbering.part(chosen)
+        quadratic = self.quadratic[np.ix_(kept, kept)]
+        here = numbering.amounts(state[chosen][None])[0]
+        return IntegerModel(numbering, 0.0, slope[kept] - quadratic @ here, quadratic)
 
 
 def at_least(precision: Float[np.ndarray, "n n"], least: float) -> Float[np.ndarray, "n n"]:
@@ -196,14 +216,15 @@ def probabilities(
     objective, infinite for what is not allowed.
     """
     state = start.astype(float).copy()
-    x, values = model.amounts(state[None])[0], model.which.shape[1]
+    numbering = model.numbering
+    x, values = numbering.amounts(state[None])[0], numbering.which.shape[1]
     slope, extra = model.slope(state), float(penalty(state[None])[0])
     found, visited = np.zeros((len(state), values)), []
     quiet = sweeps // 5  # not counted: the chain forgets where it began
 
     def costs(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(what the objective changes by, changes x, penalties) of other states."""
-        moved = model.amounts(states) - x
+        moved = numbering.amounts(states) - x
         at = np.flatnonzero(np.any(moved != 0.0, axis=0))
         part = moved[:, at]
         change = 2.0 * part @ slope[at]
@@ -219,7 +240,7 @@ def probabilities(
 
     for sweep in range(sweeps):
         for k in range(len(state)):
-            options = np.arange(model.low[k], model.high[k] + 1.0)
+            options = np.arange(numbering.low[k], numbering.high[k] + 1.0)
             states = np.tile(state, (len(options), 1))
             states[:, k] = options
             change, moved, added = costs(states)
@@ -232,7 +253,7 @@ def probabilities(
                 go(states[chosen], moved[chosen], float(added[chosen]))
         for k in rng.integers(len(steps), size=len(state) if len(steps) else 0):
             to = state + steps[k] * rng.choice((-1.0, 1.0))
-            if np.any(to < model.low) or np.any(to > model.high):
+            if np.any(to < numbering.low) or np.any(to > numbering.high):
                 continue
             change, moved, added = costs(to[None])
             if np.log(rng.random()) < -0.5 * change[0]:

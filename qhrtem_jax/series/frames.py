@@ -10,8 +10,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from qhrtem_jax.field.counting import settle
-from qhrtem_jax.field.linear import integer_model, linearise
+from qhrtem_jax.field.counting import search_around, settle
+from qhrtem_jax.field.linear import linearise
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, whole_numbers
 from qhrtem_jax.field.relaxation import again
 from qhrtem_jax.field.simulate import snapped
@@ -99,7 +99,7 @@ def count_frame(
     state = again(here, state, journal, phase, fixed(state, whole=True), LATER_SWEEPS)
     linear = linearise(here, state, journal)
     state, _ = settle(linear, state, journal, phase)
-    return FrameFit(here, state, integer_model(linear, state, journal))
+    return FrameFit(here, state, search_around(linear, state, journal).integers)
 
 
 def with_numbers(

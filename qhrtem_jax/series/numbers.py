@@ -46,7 +46,8 @@ def numbers_over_time(model: FieldModel, fits: list[FrameFit], rate: float) -> N
     """Numbers of all frames; `rate`: how often a number changes from one frame to the next."""
     models = [fit.integers for fit in fits]
     present = whole_numbers(model, fits[0].state)
-    together = Search(model, _sum(models), present)
+    regions = np.arange(len(present))
+    together = Search(model, regions, _sum(models), present)
     states, costs = together.candidates()
     numbers = np.tile(states[int(np.argmin(costs))], (len(models), 1)).astype(float)
     paths: list[tuple[np.ndarray, Path]] = []
@@ -59,7 +60,8 @@ def numbers_over_time(model: FieldModel, fits: list[FrameFit], rate: float) -> N
         if np.array_equal(before, numbers):
             break
     alike = _longest_alike(numbers)
-    steady = Search(model, _sum(models[alike]), numbers[alike.start].reshape(present.shape))
+    begun = numbers[alike.start].reshape(present.shape)
+    steady = Search(model, regions, _sum(models[alike]), begun)
     heights = fits[0].state.stack.heights
     static = steady.beliefs(heights)
     tables = [chain for belief in static for chain in belief.numbers]
@@ -87,8 +89,9 @@ def _sum(models: list[IntegerModel]) -> IntegerModel:
 
     **Raises:** `ValueError` where the models speak of different changes.
     """
+    ours = [m.numbering for m in models]
     for name in ("base", "which", "times", "joint", "low", "high"):
-        if any(not np.array_equal(getattr(m, name), getattr(models[0], name)) for m in models):
+        if any(not np.array_equal(getattr(n, name), getattr(ours[0], name)) for n in ours):
             raise ValueError(f"frames were linearised with another {name}")
     return dataclasses.replace(
         models[0],
@@ -107,8 +110,8 @@ def _followed(
 ) -> tuple[Float[np.ndarray, " values"], Path]:
     """(values of number `k` that are looked at, its path), given all other numbers; what is known
     of numbers without an image, the `penalty`, counts once for the series."""
-    low = max(models[0].low[k], numbers[:, k].min() - REACH)
-    high = min(models[0].high[k], numbers[:, k].max() + REACH)
+    low = max(models[0].numbering.low[k], numbers[:, k].min() - REACH)
+    high = min(models[0].numbering.high[k], numbers[:, k].max() + REACH)
     values = np.arange(low, high + 1.0)
     likelihood = np.empty((len(models), len(values)))
     for t, model in enumerate(models):

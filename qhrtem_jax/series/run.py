@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from qhrtem_jax.field.blocks import blocks_of
 from qhrtem_jax.field.checkpoint import Standing
 from qhrtem_jax.field.counting import FieldCounts, certify
 from qhrtem_jax.field.entries import SharedErrors, refined_entries
@@ -51,7 +52,8 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
     begun = Standing(model, first_state(model, counted))
     standing = refine(begun, counted, journal)
     chosen = problem.settings
-    model, state, _ = certify(standing, journal, chosen.stitch.sweeps)
+    blocks = blocks_of(model.cells, chosen.stitch.block)
+    model, state, _ = certify(standing, journal, chosen.stitch.sweeps, blocks)
     first_s = journal.seconds
     nm = np.array(regions.field.frame.sampling_nm)[::-1]
     whole = [with_image(model, frame) for frame in problem.frames]  # all of the microscope free

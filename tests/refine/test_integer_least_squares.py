@@ -8,6 +8,7 @@ import pytest
 
 from qhrtem_jax.refine.integer_least_squares import (
     IntegerModel,
+    Numbering,
     nearest_integers,
     probabilities,
 )
@@ -59,21 +60,34 @@ def least_squares(rng, numbers=5, pixels=40, nuisances=3):
     steps = np.arange(5)[None] - base[:, None]
     rows = np.arange(numbers)[:, None]
     model = IntegerModel(
-        base,
-        np.where(steps > 0, rows, np.where(steps < 0, numbers + rows, -1)),
-        np.abs(steps),
-        joint,
+        Numbering(
+            base,
+            np.where(steps > 0, rows, np.where(steps < 0, numbers + rows, -1)),
+            np.abs(steps),
+            joint,
+            np.zeros(numbers),
+            most,
+            len(vectors),
+        ),
         float(residual @ residual - slope @ inverse @ slope),
         vectors @ residual - across.T @ inverse @ slope,
         vectors @ vectors.T - across.T @ inverse @ across,
-        np.zeros(numbers),
-        most,
     )
     return model, exact
 
 
+def singles(which):
+    """Numbers, 0 or 1, each made by a change of its own."""
+    size, none = len(which), np.zeros((0, 6), dtype=int)
+    made = (which >= 0).astype(float)
+    return Numbering(np.zeros(size), which, made, none, np.zeros(size), np.ones(size), size)
+
+
 def every_state(model):
-    ranges = (range(int(a), int(b) + 1) for a, b in zip(model.low, model.high, strict=True))
+    ranges = (
+        range(int(a), int(b) + 1)
+        for a, b in zip(model.numbering.low, model.numbering.high, strict=True)
+    )
     return np.array(list(itertools.product(*ranges)), dtype=float)
 
 
@@ -88,8 +102,9 @@ def test_the_best_of_all_numbers_is_among_those_nearest_to_the_relaxed_ones():
         model, _ = least_squares(np.random.default_rng(seed))
         states = every_state(model)
         best = states[np.argmin(model(states))]
-        relaxed = model.relaxed(model.base, np.zeros((5, 5)))
-        found = nearest_integers(*relaxed, model.low, model.high, 200)
+        numbering = model.numbering
+        relaxed = model.relaxed(numbering.base, np.zeros((5, 5)))
+        found = nearest_integers(*relaxed, numbering.low, numbering.high, 200)
         costs = model(found)
         np.testing.assert_array_equal(found[np.argmin(costs)], best)
 
@@ -103,7 +118,7 @@ def test_some_numbers_with_the_others_as_they_are(chosen):
     whole = np.tile(state, (len(states), 1))
     whole[:, chosen] = states
     at_base = state.copy()
-    at_base[chosen] = model.base[chosen]
+    at_base[chosen] = model.numbering.base[chosen]
     np.testing.assert_allclose(part(states), model(whole) - model(at_base[None]), atol=1e-9)
 
 
@@ -154,17 +169,8 @@ def test_many_independent_doubts_do_not_vanish():
     """With 60 open numbers no list of states holds a share of the probability that matters."""
     size, odds = 60, 2.0 * np.log(0.72 / 0.28)
     which = np.stack([np.full(size, -1), np.arange(size)], axis=1)
-    model = IntegerModel(
-        np.zeros(size),
-        which,
-        (which >= 0).astype(float),
-        np.zeros((0, 6), dtype=int),
-        0.0,
-        np.zeros(size),
-        odds * np.eye(size),
-        np.zeros(size),
-        np.ones(size),
-    )
+    numbering = singles(which)
+    model = IntegerModel(numbering, 0.0, np.zeros(size), odds * np.eye(size))
     rng, none = np.random.default_rng(0), np.zeros((0, size))
     found = probabilities(
         model, lambda s: np.zeros(len(s)), np.zeros(size), none, 20, rng
@@ -175,17 +181,7 @@ def test_many_independent_doubts_do_not_vanish():
 def test_steps_lead_where_single_changes_do_not():
     """Two numbers that only change together: 1, 0 and 0, 1 are alike, all else is far off."""
     values = np.array([[-1, 0], [-1, 1]])
-    model = IntegerModel(
-        np.zeros(2),
-        values,
-        (values >= 0).astype(float),
-        np.zeros((0, 6), dtype=int),
-        50.0,
-        np.full(2, -50.0),
-        np.full((2, 2), 50.0),
-        np.zeros(2),
-        np.ones(2),
-    )
+    model = IntegerModel(singles(values), 50.0, np.full(2, -50.0), np.full((2, 2), 50.0))
     costs = model(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
     np.testing.assert_allclose(costs, [50.0, 0.0, 0.0, 50.0])
 

@@ -6,16 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qhrtem_jax.field import counting, entrance
+from qhrtem_jax.field import entrance
+from qhrtem_jax.field import other_heights as at_others
+from qhrtem_jax.field.blocks import blocks_of
 from qhrtem_jax.field.checkpoint import Standing
-from qhrtem_jax.field.counting import certify, other_heights, search_around, settle
+from qhrtem_jax.field.counting import certify, search_around
 from qhrtem_jax.field.entrance import begin, best_entrance
 from qhrtem_jax.field.heights import at_other_height, better_heights
 from qhrtem_jax.field.joint import REFINING
-from qhrtem_jax.field.layout import apart, pixels_beside
-from qhrtem_jax.field.linear import FieldLinear, linearise, situation
+from qhrtem_jax.field.layout import FieldLayout, apart, pixels_beside
+from qhrtem_jax.field.linear import FieldLinear, foretold, linearise, seen, seen_beside, situation
 from qhrtem_jax.field.model import FieldModel, JointState, weights, whole_numbers
+from qhrtem_jax.field.other_heights import other_heights
 from qhrtem_jax.field.relaxation import again, surest_numbers
+from qhrtem_jax.field.search import search_among
 from qhrtem_jax.field.simulate import (
     image,
     objective,
@@ -26,6 +30,7 @@ from qhrtem_jax.field.simulate import (
     whole_objective,
 )
 from qhrtem_jax.field.sweep import explain_unknown
+from qhrtem_jax.field.trials import Proposal, settle, side_by_side, tried
 from qhrtem_jax.inputs.settings import SpecimenSettings
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.io.run_folder import RunFolder
@@ -61,6 +66,18 @@ class Column:
 
     def residuals(self, state):
         return residuals(self.model, state, self.journal)
+
+    def situation(self, state, *, unknown_free=True):
+        missed = seen(self.linear, self.residuals(state))
+        return situation(self.linear, state, missed, unknown_free=unknown_free)
+
+    @property
+    def blocks(self):
+        return blocks_of(self.model.cells, "auto")
+
+    @property
+    def every(self):
+        return np.arange(len(self.numbers))
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +129,21 @@ def test_changes_of_several_regions_add_up(column):
     """Vectors are made one change at a time; all of them together do what they foretell."""
     linear = column.linear
     numbers = some_changes(column)
-    made = linear.empty.amounts(numbers.reshape(1, -1))[0]
+    made = linear.amounts(numbers)
     assert np.count_nonzero(made) == 4
     here = column.residuals(column.state)
     there = column.residuals(column.with_numbers(numbers))
     foretold = here.copy()
     for k, block in enumerate(linear.vectors.blocks):
-        changes = block.index < linear.count
+        changes = block.index < linear.vectors.count
         foretold[k] += made[block.index[changes]] @ block.vectors[changes]
     change = np.sum((there - here) ** 2)
     assert change > 100.0
     assert np.sum((foretold - there) ** 2) < 0.02 * change
     # the products say the same of chi-square
-    products = np.zeros(len(linear.gram))
-    for block, r in zip(linear.vectors.blocks, here, strict=True):
-        products[block.index] += block.vectors @ r
-    expected = np.sum(here**2) + 2.0 * made @ products[: linear.count] + made @ linear.among @ made
+    products = linear.vectors.along(here)[: linear.vectors.count]
+    among = linear.products.among(column.every)
+    expected = np.sum(here**2) + 2.0 * made @ products + made @ among @ made
     assert np.sum(there**2) == pytest.approx(expected, abs=0.05 * change)
 
 
@@ -140,10 +156,10 @@ def test_an_exchange_of_a_heavy_atom_for_light_ones_is_foretold_everywhere(colum
         numbers[region, [heavy, light]] += change
     here = column.residuals(column.state)
     there = column.residuals(column.with_numbers(numbers))
-    made = linear.empty.amounts(numbers.reshape(1, -1))[0]
+    made = linear.amounts(numbers)
     foretold = here.copy()
     for k, block in enumerate(linear.vectors.blocks):
-        changes = block.index < linear.count
+        changes = block.index < linear.vectors.count
         foretold[k] += made[block.index[changes]] @ block.vectors[changes]
     beside = np.sum((there[2] - here[2]) ** 2)
     assert beside > 0.05
@@ -168,7 +184,7 @@ def test_derivatives_are_those_of_the_field(column, name):
         points[regions, index] += sign * step
         ends.append(column.residuals(column.at(points)))
     numeric = (ends[0] - ends[1]) / (2.0 * step) * float(coordinates.width[p])
-    at = linear.count + (local + p if own else (REGIONS - 1) * local + p)
+    at = linear.vectors.count + (local + p if own else (REGIONS - 1) * local + p)
     for k, block in enumerate(linear.vectors.blocks):
         found = block.vectors[block.index == at]
         if not len(found):  # too far from what moves
@@ -197,7 +213,7 @@ def test_unknown_cells_are_nuisances(column):
     """Their numbers act on the pixels beside them, in units of their prior's deviation."""
     model, linear = column.model, column.linear
     cells, chains = linear.unknown.shape
-    first = len(linear.gram) - cells * chains
+    first = len(linear.vectors.owners) - cells * chains
     block = linear.vectors.blocks[-1]
     strongest = np.argmax(np.sum(block.vectors**2, axis=1) * (block.index >= first))
     cell = int(block.index[strongest] - first) // chains
@@ -239,7 +255,7 @@ def test_unknown_cells_are_free_where_states_are_compared_and_stay_where_steps_a
     np.testing.assert_array_equal(settled.unknown.numbers, before)
     spread = []
     for unknown_free in (True, False):
-        here = situation(linear, state, journal, unknown_free=unknown_free)
+        here = alone.situation(state, unknown_free=unknown_free)
         spread.append(np.diagonal(here.inverse)[-before.size :].reshape(before.shape))
     unseen = ~alone.model.cells.near_unknown.any(axis=0)
     numbers = np.asarray(state.first) + before
@@ -253,9 +269,9 @@ def test_unknown_cells_are_free_where_states_are_compared_and_stay_where_steps_a
 
 def test_unknown_cells_are_drawn_back_to_where_they_were_fitted(alone):
     """By the pixels of the region, by other pixels and by their prior, as strongly as these say."""
-    linear, state, journal = alone.linear, alone.state, alone.journal
+    linear, state = alone.linear, alone.state
     unknown = slice(-linear.unknown.size, None)
-    here = situation(linear, state, journal, unknown_free=True).slope[unknown]
+    here = alone.situation(state).slope[unknown]
     np.testing.assert_allclose(here, 0.0, atol=1e-3)
     some = np.zeros(linear.unknown.shape)
     seen = np.flatnonzero(alone.model.cells.near_unknown.any(axis=0))
@@ -264,10 +280,9 @@ def test_unknown_cells_are_drawn_back_to_where_they_were_fitted(alone):
     numbers = jnp.asarray(numbers, state.unknown.numbers.dtype)
     unknown_cells = dataclasses.replace(state.unknown, numbers=numbers)
     moved = dataclasses.replace(state, unknown=unknown_cells)
-    found = situation(linear, moved, journal, unknown_free=True).slope[unknown]
-    hessian = linear.gram[unknown, unknown] + linear.precision[unknown, unknown]
-    expected = hessian @ some.ravel()
-    assert np.max(np.abs(linear.gram[unknown, unknown] @ some.ravel())) > 0.5
+    found = alone.situation(moved).slope[unknown]
+    expected = linear.hessian[unknown, unknown] @ some.ravel()
+    assert np.max(np.abs(linear.products.nuisances[unknown, unknown] @ some.ravel())) > 0.5
     np.testing.assert_allclose(found, expected, atol=0.1 * np.max(np.abs(expected)))
 
 
@@ -293,7 +308,7 @@ def test_a_region_at_a_wrong_height_is_found(column, units):
 
 
 def test_a_height_and_numbers_that_have_settled_around_it_are_changed_together(column, monkeypatch):
-    monkeypatch.setattr(counting, "TRIED", 1)  # it promises most
+    monkeypatch.setattr(at_others, "TRIED", 1)  # it promises most
     model, journal = column.model, column.journal
     numbers = column.numbers.copy()
     for _, light in shared_columns(model.columns):
@@ -301,7 +316,7 @@ def test_a_height_and_numbers_that_have_settled_around_it_are_changed_together(c
     wrong = at_other_height(model, column.with_numbers(numbers), [2], 1)
     around = linearise(model, wrong, journal)
     wrong, _ = settle(around, wrong, journal, "test")
-    found, changed = other_heights(around, wrong, journal)
+    found, changed = other_heights(around, wrong, journal, column.blocks)
     assert changed
     np.testing.assert_array_equal(
         found.stack.heights - found.stack.heights[0],
@@ -320,8 +335,8 @@ def test_pixels_of_no_region_count_as_those_of_regions(column):
 
 
 def test_a_right_height_is_kept(column, monkeypatch):
-    monkeypatch.setattr(counting, "TRIED", 2)
-    state, changed = other_heights(column.linear, column.state, column.journal)
+    monkeypatch.setattr(at_others, "TRIED", 2)
+    state, changed = other_heights(column.linear, column.state, column.journal, column.blocks)
     assert not changed
     np.testing.assert_array_equal(state.stack.heights, column.state.stack.heights)
 
@@ -376,12 +391,12 @@ def test_other_weights_need_other_vectors(column):
     other = weights(column.model, NoiseModel(2e-4))
     state = dataclasses.replace(column.state, weights=other)
     with pytest.raises(ValueError, match="other weights"):
-        situation(column.linear, state, column.journal, unknown_free=True)
+        column.situation(state)
 
 
 def gain_left(column, state):
     """What the best step of the nuisances is foretold to take off the objective."""
-    here = situation(column.linear, state, column.journal, unknown_free=False)
+    here = column.situation(state, unknown_free=False)
     return float(here.slope @ here.inverse @ here.slope)
 
 
@@ -405,11 +420,12 @@ def test_changes_that_reach_further_than_thought_are_simulated_alone(column):
     changes = blind.vectors.changes
     order = {tuple(c): k for k, c in enumerate(changes)}
     same = [order[tuple(c)] for c in column.linear.vectors.changes]
-    gram = column.linear.gram[: len(same), : len(same)]
-    np.testing.assert_allclose(blind.gram[np.ix_(same, same)], gram, atol=0.02 * gram.max())
+    gram = column.linear.products.among(column.every)[: len(same), : len(same)]
+    found = blind.products.among(column.every)[np.ix_(same, same)]
+    np.testing.assert_allclose(found, gram, atol=0.02 * gram.max())
     assert len(changes) == len(same)
     # so are the parameters of the regions
-    one, other = (np.diagonal(x.gram)[x.count :][:own] for x in (blind, column.linear))
+    one, other = (np.diagonal(x.products.nuisances)[:own] for x in (blind, column.linear))
     np.testing.assert_allclose(one, other, rtol=0.1, atol=1e-3 * other.max())
 
 
@@ -435,7 +451,7 @@ def test_changes_cost_what_they_add_to_the_objective(column):
 def test_numbers_beside_a_region_are_looked_at_with_all_others_as_they_are(column):
     search = search_around(column.linear, column.state, column.journal)
     regions = np.array([1, 2])
-    part = search.beside(regions)
+    part = search_among(column.linear, column.situation(column.state), regions)
     states, costs = part.candidates()
     possible = np.flatnonzero(np.isfinite(costs))
     assert len(possible) > 100
@@ -452,11 +468,106 @@ def test_numbers_beside_a_region_are_looked_at_with_all_others_as_they_are(colum
     assert best <= all_costs[alone].min() + 1e-6 * search.cost
 
 
-def test_several_wrong_numbers_are_found_together(column):
+def test_products_are_those_of_all_vectors(column):
+    vectors, products = column.linear.vectors, column.linear.products
+    size, count = len(vectors.owners), vectors.count
+    gram = np.zeros((size, size))
+    for block in vectors.blocks:
+        part = block.vectors.astype(float)
+        gram[np.ix_(block.index, block.index)] += part @ part.T
+    close = {"rtol": 1e-9, "atol": 1e-9 * gram.max()}
+    np.testing.assert_allclose(products.nuisances, gram[count:, count:], **close)
+    for regions in (column.every, np.array([1, 3])):
+        mine = np.flatnonzero(np.isin(vectors.owners, regions))
+        np.testing.assert_allclose(products.among(regions), gram[np.ix_(mine, mine)], **close)
+        rows, across = products.between(regions)
+        np.testing.assert_allclose(across, gram[np.ix_(count + rows, mine)], **close)
+        others = np.setdiff1d(np.arange(size - count), rows)
+        assert not np.any(gram[np.ix_(count + others, mine)])
+    assert len(vectors.joint)
+
+
+def test_the_objective_of_other_numbers_is_what_the_search_says(column):
+    search = search_around(column.linear, column.state, column.journal)
+    here = column.situation(column.state)
+    for numbers in (column.numbers, some_changes(column)):
+        expected = search.integers(numbers.reshape(1, -1))[0]
+        assert foretold(column.linear, here, numbers) == pytest.approx(expected, rel=1e-9)
+    assert here.objective == pytest.approx(foretold(column.linear, here, column.numbers))
+
+
+def test_what_one_of_two_regions_does_that_move_together(column):
+    """They touch no pixel in common, so each is seen as if it moved alone."""
+    model, state, linear = column.model, column.state, column.linear
+    missed = column.residuals(state)
+    both = column.residuals(at_other_height(model, state, [0, 3], 1))
+    found = seen_beside(linear, seen(linear, missed), missed, both, 3)
+    alone = seen(linear, column.residuals(at_other_height(model, state, [3], 1)))
+    assert found.chi2 - np.sum(missed**2) > 100.0
+    assert found.chi2 == pytest.approx(alone.chi2, abs=0.02 * (alone.chi2 - np.sum(missed**2)))
+    change = alone.products - linear.vectors.along(missed)
+    np.testing.assert_allclose(found.products, alone.products, atol=0.02 * np.max(np.abs(change)))
+
+
+def test_changes_side_by_side_are_kept_one_by_one(column):
+    """Of a change that helps and one that does not, in regions that do not touch."""
+    settled, at_truth = settle(column.linear, column.state, column.journal, "truth")
+    numbers = column.numbers.copy()
+    numbers[0, 4] += 1
+    wrong = column.with_numbers(numbers, settled.points)
+    value = whole_objective(column.model, wrong, column.journal)
+    worse = column.numbers[[3]].copy()
+    worse[0, 0] -= 1
+    right = Proposal(np.array([0]), column.numbers[[0]], 100.0, b"right")
+    proposals = [right, Proposal(np.array([3]), worse, 50.0, b"worse")]
+    assert len(side_by_side(proposals, column.linear.vectors.near)) == 2
+    touching = Proposal(np.array([1]), column.numbers[[1]], 1.0, b"touching")
+    assert side_by_side([*proposals, touching], column.linear.vectors.near) == proposals
+    state, found, kept = tried(column.linear, wrong, value, column.journal, proposals, 0.2, "test")
+    assert kept == [right]
+    np.testing.assert_array_equal(whole_numbers(column.model, state), column.numbers)
+    assert found < value - 50.0
+    assert objective(column.model, state, column.journal) < at_truth + 1.0
+    same, _, none = tried(
+        column.linear, column.state, at_truth, column.journal, proposals[1:], 0.2, "test"
+    )
+    assert same is column.state
+    assert not none
+
+
+def test_every_number_is_told_by_one_block():
+    rows, cols = 7, 5
+    cells = np.arange(rows * cols)[7:]  # the first row and more is vacuum
+    places = np.stack(np.divmod(cells, cols), axis=1)
+    near = np.abs(places[:, None] - places).max(axis=2) <= 1
+    none = np.zeros(0, int)
+    layout = FieldLayout((rows, cols), cells, none, none, near, np.zeros((len(cells), 0), bool))
+    for size in ("auto", (3, 3), (2, 5), (100, 1), (1, 1)):
+        blocks = blocks_of(layout, size)
+        cores = np.concatenate([block.core for block in blocks])
+        np.testing.assert_array_equal(np.sort(cores), np.arange(len(cells)))
+        for block in blocks:
+            most = (3, 3) if size == "auto" else size
+            assert np.all(np.ptp(places[block.core], axis=0) < most)
+            beside = near[block.core].any(axis=0)
+            np.testing.assert_array_equal(block.opened, np.flatnonzero(beside))
+    assert len(blocks_of(layout, (100, 100))) == 1
+    assert len(blocks_of(layout, (1, 1))) == len(cells)
+    small = FieldLayout(
+        (rows, cols), cells[:25], none, none, near[:25, :25], np.zeros((25, 0), bool)
+    )
+    assert len(blocks_of(small, "auto")) == 1
+
+
+@pytest.mark.parametrize("size", ["auto", (2, 2)])
+def test_several_wrong_numbers_are_found_together(column, size):
+    """In one block, and in two that touch."""
     model, journal = column.model, column.journal
     settled, at_truth = settle(column.linear, column.state, journal, "truth")
     wrong = column.with_numbers(some_changes(column), settled.points)
-    _, state, counts = certify(Standing(model, wrong, len(REFINING)), journal, 1)
+    blocks = blocks_of(model.cells, size)
+    assert len(blocks) == (1 if size == "auto" else 2)
+    _, state, counts = certify(Standing(model, wrong, len(REFINING)), journal, 1, blocks)
     found = np.rint(state.points[:, model.layout.counts])
     assert objective(model, state, journal) < at_truth + 1.0
     probability = np.array(
