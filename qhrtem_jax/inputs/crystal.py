@@ -50,11 +50,13 @@ def _check_phonons(settings: Settings) -> None:
             f"specimen.phonons: found frozen, expected none or absorptive in {settings.stage}: "
             "means over displaced lattices are formed by simulate"
         )
-    if known.phonons != "frozen" and known.trajectory is not None:
-        raise InputError(
-            f"specimen.trajectory: found {known.trajectory} with specimen.phonons="
-            f"{known.phonons}, expected specimen.phonons=frozen"
-        )
+    cells = None if isinstance(known.phonon_cells, str) else list(known.phonon_cells)
+    for name, found in (("trajectory", known.trajectory), ("phonon_cells", cells)):
+        if known.phonons != "frozen" and found is not None:
+            raise InputError(
+                f"specimen.{name}: found {found} with specimen.phonons={known.phonons}, "
+                "expected specimen.phonons=frozen"
+            )
 
 
 def _read(known: SpecimenSettings, reader: Reader) -> Crystal:

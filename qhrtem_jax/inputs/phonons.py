@@ -90,6 +90,12 @@ def _of_trajectory(settings: Settings, crystal: Crystal, reader: Reader) -> Vibr
                 f"{option}, frame {number}: {name} has a cell of {_nm(cell.lengths_nm)}, expected "
                 f"whole cells of specimen.structure, {_nm(crystal.size_nm)}, as many in all frames"
             )
+        elements = [sorted(set(atoms.symbols)) for atoms in (cell.atoms, crystal.atoms)]
+        if elements[0] != elements[1]:
+            raise InputError(
+                f"{option}, frame {number}: {name} has atoms of {', '.join(elements[0])}, expected "
+                f"those of specimen.structure, {', '.join(elements[1])}"
+            )
         atoms = cell.atoms
         still = Atoms(atoms.symbols, atoms.positions, atoms.occupancy, np.zeros_like(atoms.b_nm2))
         width, height, depth = (float(n) for n in times * own)

@@ -157,6 +157,23 @@ def test_what_is_wrong_with_a_trajectory_is_said(tmp_path, specimen, text, messa
         prepared(settings(tmp_path, known))
 
 
+def test_frames_of_other_atoms_are_refused(tmp_path):
+    cell, path = read_structure(Path(CELL), 4), tmp_path / "md.xyz"
+    trajectory(path, cell, np.zeros((2, 10, 3)))
+    path.write_text(path.read_text().replace("Ti ", "Zr "))
+    known = {"phonons": "frozen", "phonon_cells": "auto", "trajectory": str(path)}
+    message = "frame 1: .*md.xyz has atoms of O, Sr, Zr, expected .* O, Sr, Ti"
+    with pytest.raises(InputError, match=message):
+        prepared(settings(tmp_path, known))
+
+
+def test_cells_of_displaced_lattices_are_refused_where_none_are(tmp_path):
+    with pytest.raises(
+        InputError, match=r"phonon_cells: found \[2, 3\] with specimen.phonons=none"
+    ):
+        prepared(settings(tmp_path, {"phonon_cells": [2, 3]}))
+
+
 def test_frozen_lattices_are_refused_where_images_are_fitted(tmp_path):
     np.save(tmp_path / "image.npy", 1.0 + 0.1 * np.eye(12))
     content = {
