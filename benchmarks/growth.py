@@ -29,6 +29,8 @@ def measured(path: Path, out: Path, options: list[str]) -> dict:
     content = np.load(path)
     truth = json.loads(str(content["truth"][0]))
     folder = out / path.stem
+    if folder.exists():
+        raise SystemExit(f"{folder} is there: expected a new folder, runs are measured")
     result = run(content, 0, folder, options)
     costs = {
         stage: json.loads((folder / "wedge0" / stage / "result.json").read_text("utf-8"))["cost"]
@@ -51,7 +53,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, help="JSON to write")
     options = parser.parse_args()
     table = []
-    context = multiprocessing.get_context("spawn")  # the memory of a process's children adds up
+    context = multiprocessing.get_context("spawn")  # knows the largest of its own children alone
     for path in options.wedges:
         with context.Pool(1) as pool:
             given = (path, options.out.resolve(), options.option)

@@ -2,8 +2,9 @@
 
 What the image says of numbers far from each other hardly hangs together, but for what all regions
 share, which every block has at its best for the whole field. So the search opens the numbers of a
-block and of a halo around it, and all others stay: its work grows with the field, not with its
-square. Every number is told by the block in whose `core` it is.
+block and of a halo around it, and all others stay: the search grows with the field, not with its
+square. Every number is told by the block in whose `core` it is. All else is refined over the whole
+field.
 """
 
 import dataclasses
@@ -43,7 +44,8 @@ def blocks_of(cells: FieldLayout, size: str | tuple[int, int]) -> list[Block]:
     blocks = []
     for at in np.unique(which, axis=0):
         core = np.flatnonzero(np.all(which == at, axis=1))
-        blocks.append(Block(core, np.flatnonzero(beside[core].any(axis=0))))
+        halo = np.flatnonzero(beside[core].any(axis=0))
+        blocks.append(Block(core, np.union1d(core, halo)))
     return blocks
 
 

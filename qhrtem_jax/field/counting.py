@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.field.blocks import Block
 from qhrtem_jax.field.checkpoint import Standing, save
@@ -120,23 +120,25 @@ def _improve(
     here = situation_of(linear, state, journal)
     waiting = [_promising(search_among(linear, here, block.opened)) for block in blocks]
     first = [next(queue, None) for queue in waiting]
-    failed = [False] * len(blocks)
+    failures = [0] * len(blocks)
     while True:
         for b, queue in enumerate(waiting):
             while (one := first[b]) is not None:
-                alone = not failed[b] or len(one.regions) == 1
+                alone = failures[b] == 0 or len(one.regions) == 1
                 if alone and one.key not in refused:
                     break
                 first[b] = next(queue, None)
+            if failures[b] >= REFUSALS:
+                first[b] = None
         every = sorted((one for one in first if one is not None), key=lambda one: -one.gain)
-        chosen = side_by_side(every, linear.vectors.near)
-        if not chosen or len(refused) >= REFUSALS * len(blocks):
+        chosen = side_by_side(every, linear.reach)
+        if not chosen:
             return state, False, refused
-        found, _, kept = tried(linear, state, value, journal, chosen, SETTLED, "whole numbers")
-        refused |= {one.key for one in chosen if one not in kept}
-        if kept:
-            return found, True, refused
-        failed = [now or one in chosen for now, one in zip(failed, first, strict=True)]
+        found = tried(linear, state, value, journal, chosen, SETTLED, "whole numbers")
+        refused |= {one.key for one in found.refused}
+        if found.kept:
+            return found.state, True, refused
+        failures = [n + (one in found.refused) for n, one in zip(failures, first, strict=True)]
 
 
 def _promising(search: Search) -> Iterator[Proposal]:
@@ -144,11 +146,23 @@ def _promising(search: Search) -> Iterator[Proposal]:
     states, costs = search.candidates()
     gains = search.cost - costs
     order = np.argsort(costs)
-    for k in order[gains[order] >= SETTLED]:
-        rows = states[k].reshape(search.present.shape)
-        changed = np.flatnonzero(np.any(rows != search.present, axis=1))
-        regions, key = search.regions[changed], search.key(states[k])
-        yield Proposal(regions, rows[changed], float(gains[k]), key)
+    order = order[gains[order] >= SETTLED]
+    keys = [search.key(states[k]) for k in order]
+    # only these are kept until they are asked for
+    return _one_by_one(search.regions, search.present, states[order], gains[order], keys)
+
+
+def _one_by_one(
+    regions: Int[np.ndarray, " some"],
+    present: Float[np.ndarray, "some chains"],
+    states: Float[np.ndarray, "k n"],
+    gains: Float[np.ndarray, " k"],
+    keys: list[bytes],
+) -> Iterator[Proposal]:
+    for state, gain, key in zip(states, gains, keys, strict=True):
+        rows = state.reshape(present.shape)
+        changed = np.flatnonzero(np.any(rows != present, axis=1))
+        yield Proposal(regions[changed], rows[changed], float(gain), key)
 
 
 def search_around(linear: FieldLinear, state: JointState, journal: Journal) -> Search:

@@ -9,11 +9,18 @@ import dataclasses
 import logging
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from qhrtem_jax.field.layout import apart
 from qhrtem_jax.field.model import FieldModel, JointState
-from qhrtem_jax.field.simulate import C1, region_objectives, residuals, snapped, stack_of
+from qhrtem_jax.field.simulate import (
+    C1,
+    objective,
+    region_objectives,
+    residuals,
+    snapped,
+    stack_of,
+)
 from qhrtem_jax.field.sweep import Fixed, active_coordinates, deferred_targets
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.pooled import pooled_fit
@@ -45,7 +52,7 @@ def better_heights(
         chi2 = np.sum(residuals(model, state, journal) ** 2, axis=1)
         suspects = np.flatnonzero(chi2 > SUSPECT * np.median(chi2))
         suspects = suspects[np.argsort(-chi2[suspects])]
-        for group in apart(model.cells.near, suspects):
+        for group in apart(reach_of_heights(model), suspects):
             state = _at_better_heights(model, state, journal, np.array(group), fixed)
         if state is here:
             break
@@ -61,37 +68,56 @@ def _at_better_heights(
 ) -> JointState:
     """The state with each of some regions, of which none sees two, a unit deeper or higher where
     that is better than where it stands, its own parameters at their best at each height."""
-    found, near = [], model.cells.near[:, regions]
+    found, near = [], reach_of_heights(model)[:, regions]
     for units in (0, 1, -1):
         trial = at_other_height(model, state, regions.tolist(), units) if units else state
         for _ in range(ROUNDS):
             trial = _fitted_alone(model, trial, regions, journal, fixed)
-        values = region_objectives(model, trial, journal)
-        found.append((units, trial, values @ near))
-    stays, others = found[0], found[1:]
-    points, best = snapped(model, state), np.zeros(len(regions), int)
-    for units, trial, values in others:
-        rivals = np.min([v for u, _, v in others if u != units], axis=0)
-        mine = (values < stays[2] - LEAST_GAIN) & (values <= rivals)
-        best[mine] = units
-        points[regions[mine]] = trial.points[regions[mine]]
-    if not best.any():
-        return state
-    for k, units in zip(regions, best, strict=True):
-        if units:
-            name = model.problem.regions[k].name
-            log.info("%s: %+d repeating units", name, units)
-    stack = stack_of(model, points, state.stack)
-    return dataclasses.replace(state, points=points, stack=stack)
+        found.append((trial, region_objectives(model, trial, journal) @ near))
+    (stays, here), *moved = found
+    best = np.argmin([values for _, values in moved], axis=0)
+    gains = here - np.min([values for _, values in moved], axis=0)
+    better = np.flatnonzero(gains > LEAST_GAIN)
+    better = better[np.argsort(-gains[better])]
+    value = objective(model, stays, journal)
+    # all that promise to be better, or else one by one
+    for some in [better] if len(better) == 1 else [better, *better[:, None]]:
+        if not len(some):
+            break
+        points = snapped(model, stays)
+        for k in some:
+            points[regions[k]] = moved[best[k]][0].points[regions[k]]
+        trial = dataclasses.replace(
+            state, points=points, stack=stack_of(model, points, state.stack)
+        )
+        after = objective(model, trial, journal)
+        names = ", ".join(model.problem.regions[k].name for k in regions[some])
+        log.info("%s at other heights: chi-square %.1f after %.1f", names, after, value)
+        if after < value - LEAST_GAIN:
+            return trial
+    return state
+
+
+def reach_of_heights(model: FieldModel) -> Bool[np.ndarray, "regions regions"]:
+    """Whose pixels (first index) see whose height: unknown cells stand as high as a region."""
+    return model.cells.near | model.cells.near_through_unknown
 
 
 def at_other_height(
     model: FieldModel, state: JointState, regions: list[int], units: int
 ) -> JointState:
     """Some regions so many units deeper; if all, that is another C1."""
+    points = points_at_other_height(model, state, regions, units)
+    return dataclasses.replace(state, points=points, stack=stack_of(model, points, state.stack))
+
+
+def points_at_other_height(
+    model: FieldModel, state: JointState, regions: list[int], units: int
+) -> Float[np.ndarray, "regions point"]:
+    """The points of `at_other_height`."""
     points = snapped(model, state)
     points[regions, C1] -= units * model.unit_nm
-    return dataclasses.replace(state, points=points, stack=stack_of(model, points, state.stack))
+    return points
 
 
 def _fitted_alone(
@@ -104,18 +130,19 @@ def _fitted_alone(
     """The own parameters of some regions at their best for the pixels of each, all else held."""
     targets, _ = deferred_targets(model, state, journal, regions)
     coordinates, own = model.joint.coordinates, model.joint.own
-    active = np.zeros((len(regions), len(coordinates.free)), dtype=bool)
-    active[:, :own] = active_coordinates(model, model.joint, fixed[regions])
-    found = pooled_fit(
-        state.weights.fit,
-        coordinates,
-        len(coordinates.free),
-        state.points[regions],
-        targets,
-        active,
-        iterations=ITERATIONS,
-    )
-    journal.count(evaluations=found.jacobians, gradients=found.jacobians)
     points = state.points.copy()
-    points[regions] = found.points
+    for k, target in zip(regions, targets, strict=True):
+        active = np.zeros((1, len(coordinates.free)), dtype=bool)
+        active[:, :own] = active_coordinates(model, model.joint, fixed[[k]])
+        found = pooled_fit(
+            state.weights.fit,
+            coordinates,
+            len(coordinates.free),
+            state.points[[k]],
+            target[None],
+            active,
+            iterations=ITERATIONS,
+        )
+        journal.count(evaluations=found.jacobians, gradients=found.jacobians)
+        points[k] = found.points[0]
     return dataclasses.replace(state, points=points)

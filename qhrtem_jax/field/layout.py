@@ -38,6 +38,12 @@ class FieldLayout:
     near: Bool[np.ndarray, "regions regions"]
     near_unknown: Bool[np.ndarray, "regions unknown"]
 
+    @property
+    def near_through_unknown(self) -> Bool[np.ndarray, "regions regions"]:
+        """Whose pixels (first index) see the atoms of unknown cells that stand as high as whom."""
+        like = self.nearest_region[:, None] == np.arange(len(self.near))
+        return (self.near_unknown.astype(int) @ like) > 0
+
 
 def apart(
     near: Bool[np.ndarray, "regions cells"], some: Int[np.ndarray, " some"] | None = None

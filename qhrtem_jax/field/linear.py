@@ -59,6 +59,12 @@ class FieldLinear:
         default_factory=dict, init=False, repr=False
     )
 
+    @property
+    def reach(self) -> Bool[np.ndarray, "regions regions"]:
+        """Whose pixels (first index) see the atoms of whom, or those of unknown cells that stand as
+        high."""
+        return self.vectors.near | self.model.cells.near_through_unknown
+
     def amounts(self, numbers: Float[np.ndarray, "regions chains"]) -> Float[np.ndarray, " c"]:
         """How often each change is made in some numbers."""
         return self.numbering.amounts(numbers.reshape(1, -1))[0]
@@ -79,7 +85,7 @@ class FieldLinear:
         self, held: Bool[np.ndarray, " n"], regions: Int[np.ndarray, " some"]
     ) -> Float[np.ndarray, "c c"]:
         """Of the objective by the changes of some regions, the nuisances that are not held at their
-        best; the last one is kept, since trials seldom differ in it."""
+        best; the last one is kept, since trials in the same regions seldom differ in it."""
 
         def made() -> np.ndarray:
             rows, across = self.products.between(regions)
@@ -220,11 +226,10 @@ def seen_beside(
     here: Seen,
     missed: Float[np.ndarray, "regions pixels"],
     other: Float[np.ndarray, "regions pixels"],
-    region: int,
+    near: Int[np.ndarray, " some"],
 ) -> Seen:
-    """The same, where the residuals are `missed`, `here`, but in the pixels that see the atoms of a
-    region, where they are `other`."""
-    near = np.flatnonzero(linear.vectors.near[:, region])
+    """The same, where the residuals are `missed`, `here`, but in the pixels of the regions `near`,
+    where they are `other`."""
     chi2 = here.chi2 + float(np.sum(other[near] ** 2) - np.sum(missed[near] ** 2))
     return Seen(chi2, here.products + linear.vectors.along(other - missed, near))
 
@@ -247,8 +252,8 @@ def situation(
     room = (state.first + np.asarray(state.unknown.numbers, float)) / model.most
     unit = _flat(model, places, room)
     unknown = deviations(state.unknown, model.per_cell)
-    seen = linear.vectors.outside @ (unknown - linear.unknown).ravel()
-    pulls = unknown + linear.balance + seen.reshape(unknown.shape)
+    elsewhere = linear.vectors.outside @ (unknown - linear.unknown).ravel()
+    pulls = unknown + linear.balance + elsewhere.reshape(unknown.shape)
     pull = _flat(model, coordinates.pull(places) / coordinates.prior_std, pulls)
     slope = missed.products[count:] + pull
     # where no region looks, only other pixels say what is there
@@ -277,12 +282,12 @@ def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> b
 def _kept(
     kept: dict[Hashable, np.ndarray], key: Hashable, most: int, make: Callable[[], np.ndarray]
 ) -> np.ndarray:
-    """What was made for a key; the last `most` are kept."""
-    if key not in kept:
-        while len(kept) >= most:
-            del kept[next(iter(kept))]
-        kept[key] = make()
-    return kept[key]
+    """What was made for a key; those asked for last, `most` of them, are kept."""
+    found = kept.pop(key) if key in kept else make()
+    while len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[key] = found
+    return found
 
 
 def _table(

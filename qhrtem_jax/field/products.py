@@ -61,24 +61,24 @@ class Products:
 def make_products(vectors: Vectors) -> Products:
     """All products of the vectors of a field."""
     count, owners = vectors.count, vectors.owners
-    changes = [np.flatnonzero(owners == k) for k in range(len(vectors.blocks))]
+    changes = [np.flatnonzero(owners == k) for k in range(len(vectors.patches))]
     met: list[list[np.ndarray]] = [[np.zeros(0, int)] for _ in changes]
-    for block in vectors.blocks:
-        for k in np.unique(owners[block.index]):
+    for patch in vectors.patches:
+        for k in np.unique(owners[patch.index]):
             if k >= 0:
-                met[k].append(block.index[owners[block.index] < 0] - count)
+                met[k].append(patch.index[owners[patch.index] < 0] - count)
     rows = [np.unique(np.concatenate(some)) for some in met]
     across = [np.zeros((len(r), len(c))) for r, c in zip(rows, changes, strict=True)]
     size = len(owners) - count
     nuisances, pairs = np.zeros((size, size)), dict[tuple[int, int], np.ndarray]()
-    for block in vectors.blocks:
-        part, its = block.vectors.astype(float), owners[block.index]
+    for patch in vectors.patches:
+        part, its = patch.vectors.astype(float), owners[patch.index]
         made = part @ part.T
         beside = np.flatnonzero(its < 0)
-        at = block.index[beside] - count
+        at = patch.index[beside] - count
         nuisances[np.ix_(at, at)] += made[np.ix_(beside, beside)]
         mine = {int(k): np.flatnonzero(its == k) for k in np.unique(its) if k >= 0}
-        to = {k: np.searchsorted(changes[k], block.index[one]) for k, one in mine.items()}
+        to = {k: np.searchsorted(changes[k], patch.index[one]) for k, one in mine.items()}
         for k, one in mine.items():
             row = np.searchsorted(rows[k], at)
             across[k][np.ix_(row, to[k])] += made[np.ix_(beside, one)]

@@ -16,12 +16,13 @@ def remains_table(remains: Remains) -> Table:
     """Powers of the parts, against what the camera's noise leaves in each."""
     rows = []
     excess = [max(part.power - (part.noise or 0.0), 0.0) for part in remains.parts]
-    whole = max(sum(excess), 1e-300)
+    whole, known = max(sum(excess), 1e-300), remains.parts[0].noise is not None
     for part, more in zip(remains.parts, excess, strict=True):
-        noise = "" if part.noise is None else f"{part.noise:.2e}"
-        rows.append([part.name, f"{part.power:.2e}", noise, f"{100.0 * more / whole:.0f} %"])
-    head = ["residual", "variance", "noise's", "share of what the noise does not explain"]
-    return Table("What the refined field leaves over", head, rows)
+        noise = [] if part.noise is None else [f"{part.noise:.2e}"]
+        rows.append([part.name, f"{part.power:.2e}", *noise, f"{100.0 * more / whole:.0f} %"])
+    head = ["residual", "variance", *(["noise's before fits"] if known else []), "share"]
+    of = " (share: of what exceeds the noise)" if known else ""
+    return Table(f"What the refined field leaves over{of}", head, rows)
 
 
 def draw_remains(path: Path, remains: Remains, parts: Float[np.ndarray, "parts rows cols"]) -> None:
@@ -34,11 +35,9 @@ def draw_remains(path: Path, remains: Remains, parts: Float[np.ndarray, "parts r
     above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     bars, spectrum = above.subplots(1, 2, width_ratios=(1, 1))
     _bars(bars, remains)
-    if remains.bands is None:
-        spectrum.axis("off")
-    else:
-        _spectrum(spectrum, remains.bands)
-    limit = 3.0 * float(np.std(parts.sum(axis=0)))
+    _spectrum(spectrum, remains.bands)
+    whole = parts.sum(axis=0)
+    limit = 3.0 * float(np.std(whole[whole != 0.0]))
     axes = np.ravel(below.subplots(1, across))
     for axis, part, known in zip(axes, parts, remains.parts, strict=True):
         shown = axis.imshow(part, cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -54,7 +53,7 @@ def _bars(axis: Axes, remains: Remains) -> None:
     axis.barh(at, [part.power for part in remains.parts], color="C0", label="residual")
     noise = [part.noise for part in remains.parts if part.noise is not None]
     if len(noise) == len(at):
-        axis.barh(at, noise, height=0.4, color="0.75", label="the camera's noise")
+        axis.barh(at, noise, height=0.4, color="0.75", label="the camera's noise before fits")
     axis.set_yticks(at, [part.name for part in remains.parts], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel("variance (vacuum 1)")
@@ -65,12 +64,12 @@ def _bars(axis: Axes, remains: Remains) -> None:
 def _spectrum(axis: Axes, bands: tuple[RemainingBand, ...]) -> None:
     edges = [*(band.from_per_nm for band in bands), bands[-1].to_per_nm]
     lines = [
-        ("on the lattice's frequencies", [band.on_lattice for band in bands], "C3", "-"),
+        ("on the lattice's frequencies", [band.on_lattice or np.nan for band in bands], "C3", "-"),
         ("between them", [band.between for band in bands], "C0", "-"),
     ]
     noise = [band.noise for band in bands if band.noise is not None]
     if len(noise) == len(bands):
-        lines.append(("the camera's noise", noise, "0.5", ":"))
+        lines.append(("the camera's noise before fits", noise, "0.5", ":"))
     for label, values, color, style in lines:
         axis.stairs(values, edges, baseline=None, label=label, color=color, ls=style, lw=1.5)
     axis.set_yscale("log")

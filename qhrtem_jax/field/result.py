@@ -89,7 +89,7 @@ class Trend:
 @dataclasses.dataclass(frozen=True)
 class RemainingPart:
     """Variance per pixel of a part of what the refined field leaves over, and of the camera's noise
-    in it (null: not known)."""
+    in it before any fit (null: not known)."""
 
     name: str
     power: float
@@ -98,23 +98,23 @@ class RemainingPart:
 
 @dataclasses.dataclass(frozen=True)
 class RemainingBand:
-    """Its power between two frequencies, on those of the lattice and between them, and that of the
-    camera's noise (null: not known); white noise would have its variance."""
+    """Its power between two frequencies, on those of the lattice (null: there are none; of the
+    mean cell, times the number of regions) and between them, and that of the camera's noise (null:
+    not known); white noise would have its variance in each."""
 
     from_per_nm: float
     to_per_nm: float
-    on_lattice: float
+    on_lattice: float | None
     between: float
     noise: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Remains:
-    """What the refined field leaves over, in parts that add up, and by frequency (null: of one
-    region)."""
+    """What the refined field leaves over, in parts that add up, and by frequency."""
 
     parts: tuple[RemainingPart, ...]
-    bands: tuple[RemainingBand, ...] | None
+    bands: tuple[RemainingBand, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

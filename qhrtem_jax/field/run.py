@@ -88,7 +88,8 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
         std_noise, std, correlations = shared.std_noise, shared.std, shared.correlations
         vector = plane_vector(model, state)
         left = remains_of(model, state, cut(model, found - experiment))
-        arrays["remains"] = np.array([_placed(model, part) for part in left.images])
+        if left is not None:
+            arrays["remains"] = np.array([_placed(model, part) for part in left.images])
         chi2 = [entry.fit.chi2_reduced for entry in entries]
         integrated = dataclasses.replace(
             integrated,
@@ -103,7 +104,7 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
                 np.array([entry.thickness_nm for entry in entries], dtype=float),
                 cut(model, found),
             ),
-            remains=left.remains,
+            remains=None if left is None else left.remains,
         )
     else:
         if problem.counted is None:

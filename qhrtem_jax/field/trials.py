@@ -1,7 +1,8 @@
 """Other numbers and heights, tried: everything else at its best for them, by simulations.
 
-Changes of regions that do not touch are tried side by side: what each does to the pixels near it
-says which of them to keep, so that a field of any size takes as many trials as a small one.
+Changes of regions that do not touch are tried side by side, and what the objective does near each
+says which of them to keep: a large field takes hardly more trials than a small one. The objective
+of the whole decides in the end.
 """
 
 import dataclasses
@@ -64,6 +65,17 @@ def side_by_side(
     return chosen
 
 
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A state, its objective (of all pixels), and of proposals, those that it has been given and
+    those that have been found no better."""
+
+    state: JointState
+    value: float
+    kept: list[Proposal]
+    refused: list[Proposal]
+
+
 def tried(
     linear: FieldLinear,
     state: JointState,
@@ -72,28 +84,34 @@ def tried(
     proposals: Sequence[Proposal],
     least: float,
     phase: str,
-) -> tuple[JointState, float, list[Proposal]]:
-    """(the state with those of some proposals that lower the objective by more than `least`, its
-    objective, which these are); `value`: the objective of the state, of all pixels. The proposals
-    can be tried `side_by_side`."""
-    trial, found = _with(linear, state, journal, proposals, phase)
-    kept = list(proposals)
-    if len(kept) > 1:
-        gains = _gains(linear, state, trial, journal, kept)
-        kept = [one for one, gain in zip(kept, gains, strict=True) if gain > least]
-        if 0 < len(kept) < len(proposals):
-            trial, found = _with(linear, state, journal, kept, phase)
-    log.info(
-        "%s of %d regions: chi-square %.1f after %.1f, foretold gain %.1f",
-        phase,
-        sum(len(one.regions) for one in proposals),
-        found,
-        value,
-        sum(one.gain for one in proposals),
-    )
-    if not kept or found > value - least:
-        return state, value, []
-    return trial, found, kept
+) -> Outcome:
+    """The state, whose objective is `value`, with those of some proposals that lower it by more
+    than `least`. They can be tried `side_by_side`, and the first one promises most."""
+    refused: list[Proposal] = []
+    some = list(proposals)
+    while some:
+        trial, found = _with(linear, state, journal, some, phase)
+        log.info(
+            "%s of %d regions: chi-square %.1f after %.1f, foretold gain %.1f",
+            phase,
+            sum(len(one.regions) for one in some),
+            found,
+            value,
+            sum(one.gain for one in some),
+        )
+        gains = _gains(linear, state, trial, journal, some) if len(some) > 1 else [np.inf]
+        worse = [one for one, gain in zip(some, gains, strict=True) if not gain > least]
+        if not worse and found < value - least:
+            return Outcome(trial, found, some, refused)
+        refused += worse
+        if 0 < len(worse) < len(some):
+            some = [one for one in some if one not in worse]
+        elif len(some) > 1 and not worse:  # together they are no better
+            some = some[:1]
+        else:
+            refused += [] if worse else some
+            break
+    return Outcome(state, value, [], refused)
 
 
 def with_numbers(
@@ -168,5 +186,5 @@ def _gains(
 ) -> list[float]:
     """What each of some proposals takes off the objective, in the pixels that see it."""
     before, after = (region_objectives(linear.model, one, journal) for one in (state, trial))
-    near = [linear.vectors.near[:, one.regions].any(axis=1) for one in proposals]
+    near = [linear.reach[:, one.regions].any(axis=1) for one in proposals]
     return [float(np.sum((before - after)[seen])) for seen in near]

@@ -33,7 +33,7 @@ each alone, to the pixels of each region that sees it."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
+class Patch:
     """Whitened pixels of one region, and the vectors that act on them."""
 
     index: Int[np.ndarray, " k"]
@@ -56,7 +56,7 @@ class Vectors:
     joint: Int[np.ndarray, "t 6"]
     owners: Int[np.ndarray, " v"]
     near: Bool[np.ndarray, "regions regions"]
-    blocks: tuple[Block, ...]
+    patches: tuple[Patch, ...]
     outside: Float[np.ndarray, "u u"]
 
     @property
@@ -71,18 +71,18 @@ class Vectors:
     ) -> Float[np.ndarray, " v"]:
         """Products of all vectors with residuals, in the pixels of all regions or `of` some."""
         found = np.zeros(len(self.owners))
-        for k in range(len(self.blocks)) if of is None else of:
-            block = self.blocks[k]
-            found[block.index] += block.vectors @ residuals[k]
+        for k in range(len(self.patches)) if of is None else of:
+            patch = self.patches[k]
+            found[patch.index] += patch.vectors @ residuals[k]
         return found
 
     def effect(self, made: Float[np.ndarray, " c"]) -> Float[np.ndarray, "regions pixels"]:
         """What changes, each made so often, do to the residuals."""
         often = np.concatenate([made, np.zeros(len(self.owners) - len(made))])
         parts = []
-        for block in self.blocks:
-            some = np.flatnonzero(often[block.index])
-            parts.append(often[block.index[some]] @ block.vectors[some])
+        for patch in self.patches:
+            some = np.flatnonzero(often[patch.index])
+            parts.append(often[patch.index[some]] @ patch.vectors[some])
         return np.array(parts)
 
 
@@ -114,13 +114,13 @@ def make_vectors(model: FieldModel, state: JointState, journal: Journal) -> Vect
     known = count + len(state.points) * model.nuisances.own
     known += len(model.nuisances.coordinates.free) - model.nuisances.own
     unknown, outside = _beyond(model, state, journal, known)
-    blocks = []
+    patches = []
     for parts in zip(alone, together, slopes, unknown, strict=True):
         index, vectors = zip(*itertools.chain(*parts), strict=True)
-        blocks.append(Block(np.array(index), np.array(vectors)))
+        patches.append(Patch(np.array(index), np.array(vectors)))
     nuisances = known - count + model.cells.unknown_cells.size * model.layout.chains
     owners = np.concatenate([owners, np.full(nuisances, -1)])
-    return Vectors(changes, joint, owners, reach.near, tuple(blocks), outside)
+    return Vectors(changes, joint, owners, reach.near, tuple(patches), outside)
 
 
 def lighter_chains(model: FieldModel) -> list[int]:

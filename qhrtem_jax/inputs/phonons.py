@@ -91,7 +91,7 @@ def _of_trajectory(settings: Settings, crystal: Crystal, reader: Reader) -> Vibr
                 f"whole cells of specimen.structure, {_nm(crystal.size_nm)}, as many in all frames"
             )
         elements = [sorted(set(atoms.symbols)) for atoms in (cell.atoms, crystal.atoms)]
-        if elements[0] != elements[1]:
+        if not set(elements[0]) <= set(elements[1]):
             raise InputError(
                 f"{option}, frame {number}: {name} has atoms of {', '.join(elements[0])}, expected "
                 f"those of specimen.structure, {', '.join(elements[1])}"

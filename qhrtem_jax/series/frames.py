@@ -10,12 +10,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from qhrtem_jax.field.counting import search_around, settle
+from qhrtem_jax.field.counting import search_around
 from qhrtem_jax.field.linear import linearise
 from qhrtem_jax.field.model import FieldModel, JointState, field_model, whole_numbers
 from qhrtem_jax.field.relaxation import again
 from qhrtem_jax.field.simulate import snapped
 from qhrtem_jax.field.sweep import fixed, pool
+from qhrtem_jax.field.trials import settle
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.bounds import PointBounds

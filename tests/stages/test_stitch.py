@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.physics.columns import Columns, columns_of
@@ -45,6 +46,29 @@ def refined(tmp_path_factory) -> Refined:
 
 def test_the_result_is_as_the_schema_says(refined):
     check(refined.result)
+
+
+def test_what_is_left_over_adds_up(refined):
+    left = refined.result["field"]["remains"]
+    mse = refined.result["field"]["fit_refined"]["mse"]
+    assert sum(part["power"] for part in left["parts"]) == pytest.approx(mse, rel=1e-5)
+    found, arrays = refined.arrays["remains"].sum(axis=0), refined.arrays
+    expected = arrays["simulation_refined"] - arrays["experiment"]
+    assert np.mean(found != 0.0) > 0.2
+    np.testing.assert_allclose(found[found != 0.0], expected[found != 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("large", r"stitch.block: found .*large.*, expected \[rows,cols\] or auto"),
+        ([0, 3], r"stitch.block\[0\]: found 0"),
+        ([3], "stitch.block: "),
+    ],
+)
+def test_blocks_are_two_numbers_or_automatic(tmp_path, block, message):
+    with pytest.raises(InputError, match=message):
+        prepared(wedge.settings(tmp_path, REGIONS, data=VACUUM, stitch={"block": block}))
 
 
 def test_numbers_of_atoms_are_found(refined):
