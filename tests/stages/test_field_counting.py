@@ -589,14 +589,13 @@ def test_every_number_is_told_by_one_block():
     assert len(blocks_of(small, "auto")) == 1
 
 
-@pytest.mark.parametrize("size", ["auto", (2, 2)])
-def test_several_wrong_numbers_are_found_together(column, size):
-    """In one block, and in two that touch."""
+def test_several_wrong_numbers_are_found_together(column):
+    """In two blocks that touch (tests of the stage have one)."""
     model, journal = column.model, column.journal
     settled, at_truth = settle(column.linear, column.state, journal, "truth")
     wrong = column.with_numbers(some_changes(column), settled.points)
-    blocks = blocks_of(model.cells, size)
-    assert len(blocks) == (1 if size == "auto" else 2)
+    blocks = blocks_of(model.cells, (2, 2))
+    assert len(blocks) == 2
     _, state, counts = certify(Standing(model, wrong, len(REFINING)), journal, 1, blocks)
     found = np.rint(state.points[:, model.layout.counts])
     assert objective(model, state, journal) < at_truth + 1.0
