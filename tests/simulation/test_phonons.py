@@ -83,7 +83,8 @@ def test_frozen_lattices_give_images_with_errors_and_patterns(tmp_path):
 def test_absorption_takes_intensity_from_images(tmp_path):
     found = {}
     for model in ("none", "absorptive"):
-        chosen = settings(tmp_path, {"phonons": model}, save_diffraction=True)
+        known = {"phonons": model, "phonon_cells": "auto"}
+        chosen = settings(tmp_path, known, save_diffraction=True)
         found[model] = computed(prepared(chosen), tmp_path / model)
     plain, less = (found[model][0] for model in ("none", "absorptive"))
     assert plain["diffraction"]["total"] == pytest.approx(
