@@ -1,10 +1,10 @@
 """Finds the numbers of atoms of a field all together, and says how probable they are."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 
 from qhrtem_jax.field.blocks import Block
 from qhrtem_jax.field.checkpoint import Standing, save
@@ -118,7 +118,7 @@ def _improve(
     state, _ = settle(linear, state, journal, "whole numbers")
     value = whole_objective(model, state, journal)
     here = situation_of(linear, state, journal)
-    waiting = [_promising(search_among(linear, here, block.opened)) for block in blocks]
+    waiting = [iter(_promising(search_among(linear, here, block.opened))) for block in blocks]
     first = [next(queue, None) for queue in waiting]
     failures = [0] * len(blocks)
     while True:
@@ -141,28 +141,18 @@ def _improve(
         failures = [n + (one in found.refused) for n, one in zip(failures, first, strict=True)]
 
 
-def _promising(search: Search) -> Iterator[Proposal]:
+def _promising(search: Search) -> list[Proposal]:
     """Numbers that are foretold to be better, the best first."""
     states, costs = search.candidates()
     gains = search.cost - costs
     order = np.argsort(costs)
-    order = order[gains[order] >= SETTLED]
-    keys = [search.key(states[k]) for k in order]
-    # only these are kept until they are asked for
-    return _one_by_one(search.regions, search.present, states[order], gains[order], keys)
-
-
-def _one_by_one(
-    regions: Int[np.ndarray, " some"],
-    present: Float[np.ndarray, "some chains"],
-    states: Float[np.ndarray, "k n"],
-    gains: Float[np.ndarray, " k"],
-    keys: list[bytes],
-) -> Iterator[Proposal]:
-    for state, gain, key in zip(states, gains, keys, strict=True):
-        rows = state.reshape(present.shape)
-        changed = np.flatnonzero(np.any(rows != present, axis=1))
-        yield Proposal(regions[changed], rows[changed], float(gain), key)
+    found = []
+    for k in order[gains[order] >= SETTLED]:
+        rows = states[k].reshape(search.present.shape)
+        changed = np.flatnonzero(np.any(rows != search.present, axis=1))
+        regions, key = search.regions[changed], search.key(states[k])
+        found.append(Proposal(regions, rows[changed], float(gains[k]), key))
+    return found
 
 
 def search_around(linear: FieldLinear, state: JointState, journal: Journal) -> Search:

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from qhrtem_jax.field.layout import apart
 from qhrtem_jax.field.model import FieldModel, JointState
@@ -52,7 +52,7 @@ def better_heights(
         chi2 = np.sum(residuals(model, state, journal) ** 2, axis=1)
         suspects = np.flatnonzero(chi2 > SUSPECT * np.median(chi2))
         suspects = suspects[np.argsort(-chi2[suspects])]
-        for group in apart(reach_of_heights(model), suspects):
+        for group in apart(model.cells.reach, suspects):
             state = _at_better_heights(model, state, journal, np.array(group), fixed)
         if state is here:
             break
@@ -68,22 +68,22 @@ def _at_better_heights(
 ) -> JointState:
     """The state with each of some regions, of which none sees two, a unit deeper or higher where
     that is better than where it stands, its own parameters at their best at each height."""
-    found, near = [], reach_of_heights(model)[:, regions]
+    found, near = [], model.cells.reach[:, regions]
     for units in (0, 1, -1):
         trial = at_other_height(model, state, regions.tolist(), units) if units else state
         for _ in range(ROUNDS):
             trial = _fitted_alone(model, trial, regions, journal, fixed)
         found.append((trial, region_objectives(model, trial, journal) @ near))
     (stays, here), *moved = found
-    best = np.argmin([values for _, values in moved], axis=0)
-    gains = here - np.min([values for _, values in moved], axis=0)
+    values = np.array([values for _, values in moved])
+    best, gains = np.argmin(values, axis=0), here - np.min(values, axis=0)
     better = np.flatnonzero(gains > LEAST_GAIN)
+    if not better.size:
+        return state
     better = better[np.argsort(-gains[better])]
     value = objective(model, stays, journal)
     # all that promise to be better, or else one by one
     for some in [better] if len(better) == 1 else [better, *better[:, None]]:
-        if not len(some):
-            break
         points = snapped(model, stays)
         for k in some:
             points[regions[k]] = moved[best[k]][0].points[regions[k]]
@@ -96,11 +96,6 @@ def _at_better_heights(
         if after < value - LEAST_GAIN:
             return trial
     return state
-
-
-def reach_of_heights(model: FieldModel) -> Bool[np.ndarray, "regions regions"]:
-    """Whose pixels (first index) see whose height: unknown cells stand as high as a region."""
-    return model.cells.near | model.cells.near_through_unknown
 
 
 def at_other_height(

@@ -39,10 +39,11 @@ class FieldLayout:
     near_unknown: Bool[np.ndarray, "regions unknown"]
 
     @property
-    def near_through_unknown(self) -> Bool[np.ndarray, "regions regions"]:
-        """Whose pixels (first index) see the atoms of unknown cells that stand as high as whom."""
+    def reach(self) -> Bool[np.ndarray, "regions regions"]:
+        """Whose pixels (first index) see the atoms of whom, or those of unknown cells that stand as
+        high: a region that moves along the beam takes these with it."""
         like = self.nearest_region[:, None] == np.arange(len(self.near))
-        return (self.near_unknown.astype(int) @ like) > 0
+        return self.near | ((self.near_unknown.astype(int) @ like) > 0)
 
 
 def apart(

@@ -61,9 +61,8 @@ class FieldLinear:
 
     @property
     def reach(self) -> Bool[np.ndarray, "regions regions"]:
-        """Whose pixels (first index) see the atoms of whom, or those of unknown cells that stand as
-        high."""
-        return self.vectors.near | self.model.cells.near_through_unknown
+        """As that of the layout, with what the vectors have shown to reach further."""
+        return self.vectors.near | self.model.cells.reach
 
     def amounts(self, numbers: Float[np.ndarray, "regions chains"]) -> Float[np.ndarray, " c"]:
         """How often each change is made in some numbers."""

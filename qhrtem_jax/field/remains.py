@@ -20,7 +20,7 @@ from qhrtem_jax.field.result import RemainingBand, RemainingPart, Remains
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.matching.speckle import cosine_frequencies, cosines, power_in_cosines
 from qhrtem_jax.refine.whole_field import SHIFT
-from qhrtem_jax.reporting.spectrum import EDGES
+from qhrtem_jax.reporting.spectrum import EDGES, per_nm
 
 PARTS = ("alike in all cells", "smooth", "at single columns", "local")
 
@@ -86,8 +86,7 @@ def decomposed(
     count, shape = len(missed), missed.shape[1:]
     mean = missed.mean(axis=0)
     others = (missed - mean).reshape(count, -1)
-    slow = np.array([np.outer(a, b) for a in cosines(shape[0])[:2] for b in cosines(shape[1])[:2]])
-    smooth = np.linalg.qr(slow.reshape(len(slow), -1).T)[0]
+    smooth = np.kron(cosines(shape[0])[:2], cosines(shape[1])[:2]).T
     peaks = columns.reshape(len(columns), -1).T
     axes, lengths, _ = np.linalg.svd(peaks - smooth @ (smooth.T @ peaks), full_matrices=False)
     peaks = axes[:, lengths > 1e-6 * lengths.max()]  # columns may coincide
@@ -125,11 +124,9 @@ def _bands(
     on_lattice = count * np.abs(np.fft.fft2(mean, norm="ortho")) ** 2
     between = power_in_cosines(missed - mean).sum(axis=0) / (count - 1)
     f_y, f_x = (cosine_frequencies(n) for n in shape)
-    q = _per_nm(f_y, f_x, sampling_nm)
-    at_lattice = _per_nm(np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1]), sampling_nm)
-    camera = None
-    if noise is not None:
-        camera = noise.variance * np.outer(noise.camera_power(f_y), noise.camera_power(f_x))
+    q = per_nm(f_y, f_x, sampling_nm)
+    at_lattice = per_nm(np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1]), sampling_nm)
+    camera = None if noise is None else noise.of_camera(f_y, f_x)
     found = []
     for low, high in itertools.pairwise(EDGES):
         inside, mine = (q >= low) & (q < high), (at_lattice >= low) & (at_lattice < high)
@@ -140,7 +137,3 @@ def _bands(
         end = min(high, float(q.max()))
         found.append(RemainingBand(low, end, alike, float(between[inside].mean()), own))
     return tuple(found)
-
-
-def _per_nm(f_y: np.ndarray, f_x: np.ndarray, sampling_nm: tuple[float, float]) -> np.ndarray:
-    return np.hypot(f_y[:, None] / sampling_nm[0], f_x / sampling_nm[1])

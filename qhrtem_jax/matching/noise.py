@@ -111,20 +111,26 @@ class NoiseModel:
         noise's."""
         return np.maximum(_powers(self.lags, 2.0 * np.pi * f), 0.0)
 
+    def of_camera(
+        self, f_y: Float[np.ndarray, " rows"], f_x: Float[np.ndarray, " cols"]
+    ) -> Float[np.ndarray, "rows cols"]:
+        """Power of the camera's part at `f_y` and `f_x` cycles a pixel; white noise would have its
+        variance."""
+        return self.variance * np.outer(self.camera_power(f_y), self.camera_power(f_x))
+
     def in_cosines(self, shape: tuple[int, int]) -> Float[np.ndarray, "rows cols"]:
         """Power of both parts in the cosines of a frame; white noise would have its variance. The
         camera's is at least `SPECTRAL_FLOOR` along either axis."""
         f_y, f_x = cosine_frequencies(shape[0]), cosine_frequencies(shape[1])
         along = [np.maximum(self.camera_power(f), SPECTRAL_FLOOR) for f in (f_y, f_x)]
-        return self._power(np.outer(along[0], along[1]), f_y, f_x)
+        return self._with_speckle(self.variance * np.outer(along[0], along[1]), f_y, f_x)
 
     def in_fourier(self, shape: tuple[int, int]) -> Float[np.ndarray, "rows cols"]:
         """Power of both parts at the FFT frequencies of a frame."""
         f_y, f_x = np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1])
-        return self._power(np.outer(self.camera_power(f_y), self.camera_power(f_x)), f_y, f_x)
+        return self._with_speckle(self.of_camera(f_y, f_x), f_y, f_x)
 
-    def _power(self, camera: np.ndarray, f_y: np.ndarray, f_x: np.ndarray) -> np.ndarray:
-        own = self.variance * camera
+    def _with_speckle(self, own: np.ndarray, f_y: np.ndarray, f_x: np.ndarray) -> np.ndarray:
         return own if self.speckle is None else own + self.speckle.power(f_y, f_x)
 
     def times(self, factor: float, source: Source) -> "NoiseModel":

@@ -27,8 +27,7 @@ def bands(
     if noise.speckle is None:
         return None
     f_y, f_x = (cosine_frequencies(count) for count in missed.shape[1:])
-    q = np.hypot(f_y[:, None] / sampling_nm[0], f_x / sampling_nm[1])
-    camera = noise.variance * np.outer(noise.camera_power(f_y), noise.camera_power(f_x))
+    q, camera = per_nm(f_y, f_x, sampling_nm), noise.of_camera(f_y, f_x)
     parts = (power_in_cosines(missed).mean(axis=0), camera, *noise.speckle.parts(f_y, f_x))
     found = []
     for low, high in itertools.pairwise(EDGES):
@@ -39,6 +38,15 @@ def bands(
         chi2, end = residual / (own + below + above), min(high, float(q.max()))
         found.append(Band(low, end, residual, own, below, above, rest, chi2))
     return tuple(found)
+
+
+def per_nm(
+    f_y: Float[np.ndarray, " rows"],
+    f_x: Float[np.ndarray, " cols"],
+    sampling_nm: tuple[float, float],
+) -> Float[np.ndarray, "rows cols"]:
+    """Spatial frequency in 1/nm at `f_y` and `f_x` cycles a pixel."""
+    return np.hypot(f_y[:, None] / sampling_nm[0], f_x / sampling_nm[1])
 
 
 def spectrum(path: Path, bands: Sequence[Band]) -> None:
