@@ -25,8 +25,9 @@ PATHS = (
 )
 """Options that are file names: whatever characters are in them, they are meant literally."""
 
-LISTS = ("specimen.candidates",)
-"""Options that are lists of file names, read as Hydra has them: unusual ones in quotes."""
+LISTS = ("specimen.candidates", "data.image")
+"""Options that are, or may be, lists of file names, [a,b], read as Hydra has them: unusual ones in
+quotes."""
 
 _KEY = re.compile(r"[+~]{0,2}([\w.]+)=(.*)", re.DOTALL)
 _SWEEPS = ("choice(", "glob(", "sort(", "shuffle(")
@@ -102,6 +103,8 @@ def _literal(argument: str, multirun: bool) -> str:
         return argument
     value = match.group(2)
     if value in ("", "null") or value[0] in "'\"":
+        return argument
+    if match.group(1) in LISTS and value[0] + value[-1] == "[]":
         return argument
     if multirun and ("," in value or value.startswith(_SWEEPS)):
         return argument

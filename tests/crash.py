@@ -34,14 +34,15 @@ STAGES = ("simulate", "imaging", "structure", "reconstruct", "stitch", "pipeline
 LIMIT_SECONDS = 900
 
 
-def arguments(stage: str, folder: Path, known: Path) -> list[str]:
-    """A quick run of a stage on the embedded example; `known`: its imaging parameters."""
+def arguments(stage: str, folder: Path, known: Path, *others: str) -> list[str]:
+    """A quick run of a stage on the embedded example; `known`: its imaging parameters; `others`:
+    further options."""
     more = [] if stage in ("simulate", "imaging") else [f"imaging.result={known}"]
     if stage != "simulate":
         more.append("microscope.aberration_convention=drprobe")
     else:
         more.append("data.roi_shape=[44,64]")
-    command = [sys.executable, "-m", "experiments.run", f"+stage={stage}", *QUICK, *more]
+    command = [sys.executable, "-m", "experiments.run", f"+stage={stage}", *QUICK, *more, *others]
     return [*command, "resume=true", f"hydra.run.dir={folder}"]
 
 

@@ -13,10 +13,18 @@ from qhrtem_jax.exploration.settings import (
     FFT_NMF,
     ExplorationSettings,
 )
-from qhrtem_jax.exploration.windows import SMALLEST, Windows, natural_side, windows_of
+from qhrtem_jax.exploration.windows import (
+    FEWEST_PERIODS,
+    SMALLEST,
+    Windows,
+    longest_period,
+    natural_side,
+    windows_of,
+)
 from qhrtem_jax.inputs import size
 from qhrtem_jax.inputs.crystal import load_crystal
-from qhrtem_jax.inputs.image import WHOLE, image_file, image_of, is_square, warn_unused
+from qhrtem_jax.inputs.frames import image_files, image_name, image_of
+from qhrtem_jax.inputs.image import WHOLE, is_square, warn_unused
 from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
@@ -89,7 +97,7 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
     **Raises:** `InputError` for input that cannot be used.
     """
     data, options = settings.data, settings.explore
-    path = image_file(data, "an image to look over")
+    files, path = image_files(data, "an image to look over"), image_name(data)
     image = image_of(data, reader, "an image to look over")
     if data.frame is not None:
         image = crop(image, data.frame, "data.frame")
@@ -117,6 +125,12 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
             f"explore.window_px: found {side}, expected at most half the image's smaller side, "
             f"{min(image.shape) // 2} pixels"
         )
+    if side < FEWEST_PERIODS * (period := longest_period(image)):
+        reader.warn(
+            f"explore.window_px: windows of {side} pixels hold {side / period:.1f} of the "
+            f"lattice's longest periods ({period:.0f} pixels), which hardly tells one lattice from "
+            f"another: expected at least {FEWEST_PERIODS:g} of them"
+        )
     windows = windows_of(image.shape, side)
     settings = _at_most(settings, windows, reader)
     _check_numbers(settings, windows)
@@ -127,7 +141,7 @@ def prepare(settings: ExplorationSettings, reader: Reader) -> ExplorationProblem
         truth = _truth(settings, image.shape)
     simulated = None
     if options.workflow == ATOMS_RVAE:
-        sampling = data.sampling if data.sampling_nm is not None else file_sampling(path)
+        sampling = data.sampling if data.sampling_nm is not None else file_sampling(files[0])
         if sampling is None:
             raise InputError("data.sampling_nm: none given, expected nm per pixel, as 0.00887")
         if not is_square(sampling):

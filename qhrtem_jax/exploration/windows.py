@@ -15,6 +15,9 @@ PERIODS = 4.0
 A_PERIOD = 0.01
 """Of the power of the strongest frequency: weaker ones are no periods of the lattice."""
 
+FEWEST_PERIODS = 2.0
+"""Windows of fewer of them hardly tell one lattice from another."""
+
 SMALLEST, LARGEST_SHARE = 16, 0.25
 """Sides of such windows: at least so many pixels, at most this share of the image."""
 
@@ -66,13 +69,17 @@ def windows_of(shape: tuple[int, int], side: int) -> Windows:
 def natural_side(image: Float[np.ndarray, "rows cols"]) -> int:
     """Side of windows that hold `PERIODS` of the image's longest one, an odd number, so that there
     is a pixel in the middle; at most `LARGEST_SHARE` of the image."""
-    smaller = min(image.shape)
+    largest = max(SMALLEST, LARGEST_SHARE * min(image.shape))
+    side = np.clip(PERIODS * longest_period(image), SMALLEST, largest)
+    return 2 * (round(float(side)) // 2) + 1
+
+
+def longest_period(image: Float[np.ndarray, "rows cols"]) -> float:
+    """Of the lattice, in pixels, among those that fit into windows of `LARGEST_SHARE`."""
     power = np.abs(np.fft.rfft2(image - image.mean())) ** 2
     q = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1]))
-    power[q <= 1.0 / (LARGEST_SHARE * smaller)] = 0.0  # such periods fit into no window
-    longest = q[power > A_PERIOD * power.max()].min(initial=1.0)
-    side = np.clip(PERIODS / longest, SMALLEST, max(SMALLEST, LARGEST_SHARE * smaller))
-    return 2 * (round(float(side)) // 2) + 1
+    power[q <= 1.0 / (LARGEST_SHARE * min(image.shape))] = 0.0
+    return 1.0 / float(q[power > A_PERIOD * power.max()].min(initial=1.0))
 
 
 def standardised(image: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:

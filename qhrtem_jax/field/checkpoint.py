@@ -44,6 +44,7 @@ def save(standing: Standing, journal: Journal) -> None:
         "history": journal.history(),
         "points": state.points,
         "heights": state.stack.heights,
+        "begins": state.stack.begins,
         "first": np.asarray(state.first),
         "unknown_numbers": np.asarray(state.unknown.numbers),
         "unknown_shifts": np.asarray(state.unknown.shifts),
@@ -69,9 +70,10 @@ def restored(begun: Standing, journal: Journal) -> Standing:
         model = field_model(with_entrance(model.regions, known["entrance"]))
     variance, lags, source = known["noise"]
     speckle = _of(Speckle, "speckle", saved)
+    flat = np.zeros((len(saved["points"]), model.layout.chains), dtype=int)
     state = JointState(
         saved["points"],
-        stack_at(model, saved["heights"], known["units"]),
+        stack_at(model, saved["heights"], saved.get("begins", flat), known["units"]),
         weights(model, NoiseModel(variance, tuple(lags), source, speckle)),
         saved["first"],
         UnknownCells(jnp.asarray(saved["unknown_numbers"]), jnp.asarray(saved["unknown_shifts"])),

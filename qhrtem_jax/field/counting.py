@@ -11,17 +11,15 @@ from qhrtem_jax.field.checkpoint import Standing, save
 from qhrtem_jax.field.joint import REFINING
 from qhrtem_jax.field.linear import (
     FieldLinear,
-    Situation,
     at_end,
     linearise,
-    seen,
-    situation,
+    situation_of,
 )
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.other_heights import other_heights
 from qhrtem_jax.field.relaxation import LATER_STEPS
 from qhrtem_jax.field.search import Search, search_among
-from qhrtem_jax.field.simulate import residuals, whole_objective
+from qhrtem_jax.field.simulate import whole_objective
 from qhrtem_jax.field.sweep import explain_unknown, fixed, pool, refilled, weigh
 from qhrtem_jax.field.trials import SETTLED, Proposal, settle, side_by_side, tried
 from qhrtem_jax.io.journal import Journal
@@ -76,12 +74,6 @@ def certify(
     state, _ = settle(linear, state, journal, "final")
     state = pool(model, state, journal, fixed(state, whole=True))
     return model, state, _counts(linear, state, journal, blocks, refused)
-
-
-def situation_of(linear: FieldLinear, state: JointState, journal: Journal) -> Situation:
-    """Where a state is, unknown cells at their best."""
-    missed = seen(linear, residuals(linear.model, state, journal))
-    return situation(linear, state, missed, unknown_free=True)
 
 
 def _counts(

@@ -88,8 +88,9 @@ def refined_entries(
             std,
             chi2,
             counts.beliefs[k],
-            exit_vector(model.regions, state.points[k]),
+            exit_vector(model.regions, state.points[k], state.stack.begins[k]),
             ("C1", "absorption", "A0_x", "A0_y"),
+            state.stack.begins[k],
         )
         displacement = polar = None
         if at.size:

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from qhrtem_jax.field.layout import apart
 from qhrtem_jax.field.model import FieldModel, JointState
@@ -41,6 +41,15 @@ ROUNDS, ITERATIONS = 2, 6
 by so many steps."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """A repeating unit or more deeper, `units` of them: regions as a whole, or only some `columns`
+    of each."""
+
+    units: int
+    columns: tuple[int, ...] | None = None
+
+
 def better_heights(
     model: FieldModel, state: JointState, journal: Journal, fixed: Fixed
 ) -> tuple[JointState, bool]:
@@ -70,7 +79,7 @@ def _at_better_heights(
     that is better than where it stands, its own parameters at their best at each height."""
     found, near = [], model.cells.reach[:, regions]
     for units in (0, 1, -1):
-        trial = at_other_height(model, state, regions.tolist(), units) if units else state
+        trial = at_other_height(model, state, regions.tolist(), Move(units)) if units else state
         for _ in range(ROUNDS):
             trial = _fitted_alone(model, trial, regions, journal, fixed)
         found.append((trial, region_objectives(model, trial, journal) @ near))
@@ -99,20 +108,26 @@ def _at_better_heights(
 
 
 def at_other_height(
-    model: FieldModel, state: JointState, regions: list[int], units: int
+    model: FieldModel, state: JointState, regions: list[int], move: Move
 ) -> JointState:
-    """Some regions so many units deeper; if all, that is another C1."""
-    points = points_at_other_height(model, state, regions, units)
-    return dataclasses.replace(state, points=points, stack=stack_of(model, points, state.stack))
+    """Some regions elsewhere along the beam; if all of them as a whole, that is another C1."""
+    points, begins = snapped(model, state), state.stack.begins.copy()
+    begins[regions], deeper = moved_begins(model, begins[regions], move)
+    points[regions, C1] -= deeper * model.unit_nm
+    stack = dataclasses.replace(state.stack, begins=begins)
+    return dataclasses.replace(state, points=points, stack=stack_of(model, points, stack))
 
 
-def points_at_other_height(
-    model: FieldModel, state: JointState, regions: list[int], units: int
-) -> Float[np.ndarray, "regions point"]:
-    """The points of `at_other_height`."""
-    points = snapped(model, state)
-    points[regions, C1] -= units * model.unit_nm
-    return points
+def moved_begins(
+    model: FieldModel, begins: Int[np.ndarray, "some chains"], move: Move
+) -> tuple[Int[np.ndarray, "some chains"], Int[np.ndarray, " some"]]:
+    """(ranks of the chains' first atoms of some moved regions, by how many units these are deeper):
+    a region begins where its first column does."""
+    chains = np.array([chain.column for chain in model.columns.chains])
+    moves = np.ones(chains.shape, bool) if move.columns is None else np.isin(chains, move.columns)
+    begins = begins + move.units * np.where(moves, model.per_cell, 0)
+    deeper = np.min(begins // model.per_cell, axis=1)
+    return begins - deeper[:, None] * model.per_cell, deeper
 
 
 def _fitted_alone(

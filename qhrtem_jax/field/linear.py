@@ -112,11 +112,12 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True)
 class Situation:
-    """A state in the linearised field: its numbers, chi-square, half its gradients by the changes
-    and by the nuisances (with priors), the covariance of the nuisances, and which of these are
-    held."""
+    """A state in the linearised field: its numbers, the ranks of chains' first atoms, chi-square,
+    half its gradients by the changes and by the nuisances (with priors), the covariance of the
+    nuisances, and which of these are held."""
 
     numbers: Float[np.ndarray, "regions chains"]
+    begins: Int[np.ndarray, "regions chains"]
     chi2: float
     products: Float[np.ndarray, " c"]
     slope: Float[np.ndarray, " n"]
@@ -267,7 +268,13 @@ def situation(
             break
         held = held | outward
     numbers, products = whole_numbers(model, state), missed.products[:count]
-    return Situation(numbers, missed.chi2, products, slope, inverse, used)
+    return Situation(numbers, state.stack.begins, missed.chi2, products, slope, inverse, used)
+
+
+def situation_of(linear: FieldLinear, state: JointState, journal: Journal) -> Situation:
+    """Where a state is, unknown cells at their best."""
+    missed = seen(linear, residuals(linear.model, state, journal))
+    return situation(linear, state, missed, unknown_free=True)
 
 
 def at_end(linear: FieldLinear, moved: Float[np.ndarray, "regions chains"]) -> bool:

@@ -114,8 +114,13 @@ class Stack:
     """The stack of slices of the whole field, which all regions stand in."""
 
     heights: Int[np.ndarray, " regions"]  # first repeating unit of each region's stack
+    begins: Int[np.ndarray, "regions chains"]  # ranks of the first atoms in that
     units: int  # repeating units from end to end
     simulator: FieldSimulator
+
+    def mostly(self, per_cell: Int[np.ndarray, " chains"]) -> Int[np.ndarray, " regions"]:
+        """By how many repeating units most chains of each region begin deeper than the region."""
+        return np.median(self.begins // per_cell, axis=1).astype(int)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Regions at other heights, with the numbers that are best there.
+"""Regions at other heights, or with a step in their entrance face, with the numbers that are best
+there.
 
 A height trades against numbers of atoms, so that neither alone may be better.
 """
@@ -7,93 +8,168 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from qhrtem_jax.field.blocks import Block
-from qhrtem_jax.field.heights import LEAST_GAIN, at_other_height, points_at_other_height
+from qhrtem_jax.field.heights import LEAST_GAIN, Move, at_other_height, moved_begins
 from qhrtem_jax.field.layout import apart
-from qhrtem_jax.field.linear import FieldLinear, Situation, foretold, seen, seen_beside, situation
-from qhrtem_jax.field.model import JointState, whole_numbers
+from qhrtem_jax.field.ledges import ledges, possible
+from qhrtem_jax.field.linear import (
+    FieldLinear,
+    Situation,
+    foretold,
+    seen,
+    seen_beside,
+    situation,
+    situation_of,
+)
+from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.search import Search, search_among
-from qhrtem_jax.field.simulate import residuals
+from qhrtem_jax.field.simulate import C1, residuals, snapped
 from qhrtem_jax.field.trials import Proposal, side_by_side, tried, with_numbers
 from qhrtem_jax.io.journal import Journal
 
 TRIED = 4
-"""So many regions at other heights are simulated one by one, those that promise most."""
+"""So many regions at other heights, and so many with a step, are simulated one by one, those that
+promise most."""
 
 LOOKED_AT = 512
 """States of numbers behind each: they only have to say which heights are worth a try."""
 
-UNITS = (1, -1)
+HEIGHTS = (Move(1), Move(-1))
 
 
 def other_heights(
     linear: FieldLinear, state: JointState, journal: Journal, blocks: Sequence[Block]
 ) -> tuple[JointState, bool]:
-    """Regions a repeating unit deeper or higher, one by one or all, with the numbers that are best
-    there, as long as the objective falls: (the state, whether heights or numbers changed)."""
-    model = linear.model
-    present = whole_numbers(model, state)
+    """Regions a repeating unit deeper or higher, one by one or all, or some columns of one, with
+    the numbers that are best there, as long as the objective falls: (the state, whether heights or
+    numbers changed)."""
+    model, present = linear.model, whole_numbers(linear.model, state)
     # what is tried below may gain by these steps alone, so the present state has them too
     state, value = with_numbers(linear, state, journal, present, "heights")
-    before = state
-    for _ in range(len(state.points)):
-        proposals = _proposals(linear, state, journal, blocks)
-        attempts = [[one] for one in proposals[:TRIED]]
-        together = side_by_side([p for p in proposals if p.gain > LEAST_GAIN], linear.reach)
-        if len(together) > 1:
-            attempts.insert(0, together)
-        for chosen in attempts:
+    before, beside = state.stack, _beside(linear.reach)
+    known, refused = list[Proposal](), set[bytes]()
+    stale = np.ones(len(present), dtype=bool)
+    for _ in range(len(present)):
+        # where nothing near has changed, what was foretold holds but for what all regions share
+        known = [one for one in known if not stale[list(one.moved)].any()]
+        known += _of_single(linear, state, journal, np.flatnonzero(stale))
+        every = known + _of_all(linear, state, journal, blocks)
+        for chosen in _attempts([one for one in every if one.key not in refused], linear.reach):
             found = tried(linear, state, value, journal, chosen, LEAST_GAIN, "heights")
+            if len(chosen) == 1:  # of several, what the pixels of regions say is not all
+                refused |= {one.key for one in found.refused}
             if found.kept:
-                state, value = found.state, found.value
                 break
         else:
             break
+        state, value = found.state, found.value
+        changed = np.unique(np.concatenate([one.regions for one in found.kept]))
+        stale = np.any(beside[:, changed], axis=1)
+        refused -= {one.key for one in known if stale[list(one.moved)].any()}
     same = np.array_equal(whole_numbers(model, state), present)
-    same &= np.array_equal(state.stack.heights, before.stack.heights)
+    same &= np.array_equal(state.stack.heights, before.heights)
+    same &= np.array_equal(state.stack.begins, before.begins)
     return state, not same
 
 
-def _proposals(
+def _attempts(
+    proposals: Sequence[Proposal], reach: Bool[np.ndarray, "regions regions"]
+) -> list[list[Proposal]]:
+    """What is simulated: all that promise something and do not touch, then one after the other
+    those that promise most. Of steps, only such as promise something."""
+    ordered = sorted(proposals, key=lambda one: -one.gain)
+    promising = [one for one in ordered if one.gain > LEAST_GAIN]
+    heights = [one for one in ordered if one.move in HEIGHTS][:TRIED]
+    steps = [one for one in promising if one.move not in HEIGHTS][:TRIED]
+    alone = [[one] for one in ordered if one in heights or one in steps]
+    together = side_by_side(promising, reach)
+    return [together, *alone] if len(together) > 1 else alone
+
+
+def _beside(near: Bool[np.ndarray, "regions regions"]) -> Bool[np.ndarray, "regions regions"]:
+    """Regions some of whose atoms the same pixels see; `near`: whose pixels see whose atoms."""
+    return (near.T.astype(int) @ near) > 0
+
+
+def _of_single(
+    linear: FieldLinear, state: JointState, journal: Journal, regions: Int[np.ndarray, " some"]
+) -> list[Proposal]:
+    """Some regions, each higher and deeper, or some of its columns. Where a region moves, only
+    numbers that reach into what it reaches are open: others hardly feel it, and the search would
+    grow with the square of the field. Where some columns do, those of the region."""
+    alone, steps = np.eye(len(state.points), dtype=bool), ledges(linear.model.columns)
+    found = _moved(linear, state, journal, HEIGHTS, regions, _beside(linear.vectors.near))
+    return found + _moved(linear, state, journal, steps, regions, alone)
+
+
+def _of_all(
     linear: FieldLinear, state: JointState, journal: Journal, blocks: Sequence[Block]
 ) -> list[Proposal]:
-    """Each region higher and deeper, and all of them, what promises most first. Where one region
-    moves, only numbers that reach into what it reaches are open: others hardly feel it, and the
-    search would grow with the square of the field. Regions that none sees two of move in the same
-    simulation."""
-    model, reach = linear.model, linear.reach
-    missed = residuals(model, state, journal)
-    unmoved = seen(linear, missed)
-    here = situation(linear, state, unmoved, unknown_free=True)
-    near = linear.vectors.near
-    halo = (near.T.astype(int) @ near) > 0  # whose pixels some of the same atoms reach
+    """All regions higher, and all deeper."""
+    here, every = situation_of(linear, state, journal), list(range(len(state.points)))
     found = []
-    for group in apart(reach):
-        moved = {
-            units: residuals(model, at_other_height(model, state, group, units), journal)
-            for units in UNITS
-        }
+    for move in HEIGHTS:
+        away = at_other_height(linear.model, state, every, move)
+        missing = seen(linear, residuals(linear.model, away, journal))
+        there = situation(linear, away, missing, unknown_free=True)
+        found.append(_all_moved(linear, here, there, blocks, move))
+    return found
+
+
+def _moved(
+    linear: FieldLinear,
+    state: JointState,
+    journal: Journal,
+    moves: Sequence[Move],
+    regions: Int[np.ndarray, " some"],
+    opened: Bool[np.ndarray, "regions regions"],
+) -> list[Proposal]:
+    """Some regions, each moved along the beam in each way; `opened`: whose numbers (second index)
+    are looked at. Regions that none sees two of move in the same simulation."""
+    model, reach, rules = linear.model, linear.reach, linear.model.constraints
+    missed, points = residuals(model, state, journal), snapped(model, state)
+    unmoved, here = seen(linear, missed), situation_of(linear, state, journal)
+    found = []
+    for group in apart(reach, regions):
+        of_move = dict[Move, tuple[list[int], np.ndarray]]()
+        for move in moves:
+            begins, _ = moved_begins(model, here.begins[group], move)
+            rows = zip(group, here.numbers[group], begins, strict=True)
+            some = [k for k, counts, first in rows if possible(model, counts, first, move)]
+            if some:
+                away = at_other_height(model, state, some, move)
+                of_move[move] = some, residuals(model, away, journal)
         for k in group:
-            opened, mine = np.flatnonzero(halo[k]), np.flatnonzero(reach[:, k])
-            for units, other in moved.items():
-                points = points_at_other_height(model, state, [k], units)
-                alone = dataclasses.replace(state, points=points)
+            looked_at, mine = np.flatnonzero(opened[k]), np.flatnonzero(reach[:, k])
+            for move, (some, other) in of_move.items():
+                if k not in some:
+                    continue
+                alone = _moved_alone(model, state, points, k, move)
                 missing = seen_beside(linear, unmoved, missed, other, mine)
                 there = situation(linear, alone, missing, unknown_free=True)
-                search = search_among(linear, there, opened)
+                search = search_among(linear, there, looked_at)
                 best, lower = _best(search)
-                changed = np.any(best != search.present, axis=1) | (opened == k)
-                gain = here.objective - there.objective + lower
-                key = f"{units} {k}".encode()
-                found.append(Proposal(opened[changed], best[changed], gain, key, (k,), units))
-    every = list(range(len(state.points)))
-    for units in UNITS:
-        away = at_other_height(model, state, every, units)
-        missing = seen(linear, residuals(model, away, journal))
-        there = situation(linear, away, missing, unknown_free=True)
-        found.append(_all_moved(linear, here, there, blocks, units))
-    return sorted(found, key=lambda one: -one.gain)
+                changed = np.any(best != search.present, axis=1) | (looked_at == k)
+                added = rules.penalty(here.numbers[k], there.begins[k])
+                added -= rules.penalty(here.numbers[k], here.begins[k])
+                gain = here.objective - there.objective + lower - float(added)
+                key = f"{move} {k}".encode()
+                found.append(Proposal(looked_at[changed], best[changed], gain, key, (k,), move))
+    return found
+
+
+def _moved_alone(
+    model: FieldModel, state: JointState, points: np.ndarray, region: int, move: Move
+) -> JointState:
+    """What a `situation` looks at of the state in which one region has moved, from its snapped
+    `points`."""
+    points, begins = points.copy(), state.stack.begins.copy()
+    begins[[region]], deeper = moved_begins(model, begins[[region]], move)
+    points[region, C1] -= deeper[0] * model.unit_nm
+    stack = dataclasses.replace(state.stack, begins=begins)
+    return dataclasses.replace(state, points=points, stack=stack)
 
 
 def _best(search: Search) -> tuple[np.ndarray, float]:
@@ -104,7 +180,7 @@ def _best(search: Search) -> tuple[np.ndarray, float]:
 
 
 def _all_moved(
-    linear: FieldLinear, here: Situation, there: Situation, blocks: Sequence[Block], units: int
+    linear: FieldLinear, here: Situation, there: Situation, blocks: Sequence[Block], move: Move
 ) -> Proposal:
     """All regions at another height: that is another C1."""
     numbers, rules = there.numbers.copy(), linear.model.constraints
@@ -112,6 +188,7 @@ def _all_moved(
         best, _ = _best(search_among(linear, there, block.opened))
         numbers[block.core] = best[np.searchsorted(block.opened, block.core)]
     gain = here.objective - foretold(linear, there, numbers)
-    gain += float(np.sum(rules.penalty(here.numbers)) - np.sum(rules.penalty(numbers)))
+    gain += float(np.sum(rules.penalty(here.numbers, here.begins)))
+    gain -= float(np.sum(rules.penalty(numbers, there.begins)))
     every = np.arange(len(numbers))
-    return Proposal(every, numbers, gain, f"{units}".encode(), tuple(every.tolist()), units)
+    return Proposal(every, numbers, gain, f"{move}".encode(), tuple(every.tolist()), move)

@@ -43,7 +43,7 @@ def model_of_field(
     offsets = lattice_offsets(model, state, end_nm)
     for k, place in enumerate(places - corner):
         point = state.points[k]
-        taken = sites.occupied(np.rint(point[layout.counts]))
+        taken = sites.occupied(np.rint(point[layout.counts]), state.stack.begins[k])
         shifts = point[layout.shifts].reshape(-1, 2) + offsets[k]
         for site in np.flatnonzero(taken):
             chain = columns.chains[sites.chain[site]]
@@ -68,7 +68,7 @@ def surfaces(model: FieldModel, state: JointState, k: int) -> tuple[Surface, ...
     """First and last slice of each chain of region `k` in the field's stack (from 1 to the number
     of slices; null where the chain is empty)."""
     columns, sites = model.columns, model.sites
-    taken = sites.occupied(np.rint(state.points[k, model.layout.counts]))
+    taken = sites.occupied(np.rint(state.points[k, model.layout.counts]), state.stack.begins[k])
     table = []
     for c, chain in enumerate(columns.chains):
         mine = sites.slice[taken & (sites.chain == c)] + state.stack.heights[k] * columns.slices

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from qhrtem_jax.field.blocks import blocks_of
 from qhrtem_jax.field.checkpoint import Standing
@@ -115,10 +116,14 @@ def run(problem: FieldProblem, journal: Journal) -> FieldResult:
     ends = above_plane_nm(model, state) if chosen.refine else stitched.end_nm
     crystal = stitched.crystal
     noise, shown = counted.noise, arrays.get("simulation_refined", simulation)
-    missed = cut(model, shown - experiment)
+    missed, begins = cut(model, shown - experiment), state.stack.begins
     return FieldResult(
         **header(problem.settings, regions.reader),
-        warnings=(*regions.warnings, *_remarks(entries, fit, counted), *noise_remarks(noise)),
+        warnings=(
+            *regions.warnings,
+            *_remarks(entries, fit, counted, begins),
+            *noise_remarks(noise),
+        ),
         grid=grid_sizes(fit.choice),
         noise=noise_of(noise, bands(noise, missed, regions.frame.sampling_nm)),
         fit=integrated.fit_refined or integrated.fit,
@@ -176,7 +181,12 @@ def _placed(model: FieldModel, parts: np.ndarray) -> np.ndarray:
     return image
 
 
-def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionState) -> list[str]:
+def _remarks(
+    entries: Sequence[FieldEntry],
+    fit: RegionsModel,
+    state: RegionState,
+    begins: Int[np.ndarray, "regions chains"],
+) -> list[str]:
     remarks = [
         f"{entry.name}: a change of numbers may still improve it"
         for entry in entries
@@ -184,11 +194,11 @@ def _remarks(entries: Sequence[FieldEntry], fit: RegionsModel, state: RegionStat
     ]
     for k, entry in enumerate(entries):
         counts = np.rint(state.points[k, fit.layout.counts])
-        if fit.constraints.surfaces.unlikely(counts):
+        if fit.constraints.surfaces.unlikely(counts, begins[k]):
             remarks.append(
                 f"{entry.name}: a surface atom that is unlikely is kept, since the image demands it"
             )
-    full = full_remarks(fit, state.points)
+    full = full_remarks(fit, state.points, begins)
     if fit.sites.entrance:
         remarks.append(
             f"the crystal begins with slice {fit.sites.entrance} of its cell (from 0): regions one "

@@ -28,7 +28,7 @@ SWEEPS, COMPETITIVE = 200, 40.0
 @dataclasses.dataclass(frozen=True)
 class Search:
     """Numbers of some regions of a linearised field around the `present` ones, with the constraints
-    of regions.
+    of regions; `begins`: ranks of the chains' first atoms.
 
     States are numbers of all chains of all these regions, (n,).
     """
@@ -37,6 +37,7 @@ class Search:
     regions: Int[np.ndarray, " regions"]
     integers: IntegerModel
     present: Float[np.ndarray, "regions chains"]
+    begins: Int[np.ndarray, "regions chains"]
     _known: dict[bytes, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @functools.cached_property
@@ -48,16 +49,23 @@ class Search:
     def penalty(self, states: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " k"]:
         """What constraints add to the objective of states; infinite where not allowed."""
         rows = states.reshape(-1, self.present.shape[1])
-        return self._penalties(rows).reshape(len(states), -1).sum(axis=1)
+        begins = np.tile(self.begins, (len(states), 1))
+        return self._penalties(rows, begins).reshape(len(states), -1).sum(axis=1)
 
-    def _penalties(self, rows: np.ndarray) -> np.ndarray:
-        """Those of regions' numbers (k, chains); kept, since the same come again and again."""
-        keys = [row.tobytes() for row in rows]
-        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._known}
+    def _penalties(self, rows: np.ndarray, begins: np.ndarray) -> np.ndarray:
+        """Those of regions' numbers (k, chains), which begin there; kept, since the same come again
+        and again."""
+        both = np.concatenate([rows, begins], axis=1)
+        keys = [row.tobytes() for row in both]
+        new = {key: row for key, row in zip(keys, both, strict=True) if key not in self._known}
         if new:
-            rules, some = self.model.constraints, np.array(list(new.values()))
-            cost, allowed = np.full(len(some), np.inf), rules.allow(some)
-            cost[allowed] = rules.penalty(some[allowed])
+            rules, (some, where) = (
+                self.model.constraints,
+                np.split(np.array(list(new.values())), 2, 1),
+            )
+            where = where.astype(int)
+            cost, allowed = np.full(len(some), np.inf), rules.allow(some, where)
+            cost[allowed] = rules.penalty(some[allowed], where[allowed])
             self._known.update(zip(new, cost.tolist(), strict=True))
         return np.array([self._known[key] for key in keys])
 
@@ -72,7 +80,7 @@ class Search:
         numbers."""
         here = self.present.ravel()
         prior = np.kron(np.eye(len(self.present)), self.model.constraints.roughness())
-        relaxed = self.integers.relaxed(here, prior)
+        relaxed = self.integers.relaxed(here, prior, -self.begins.ravel())
         limits = self.integers.numbering
         near = nearest_integers(*relaxed, limits.low, limits.high, breadth)
         costs = self.integers(near) + self.penalty(near)
@@ -102,7 +110,9 @@ class Search:
             row, part = state[mine], self.integers.conditional(state, mine, slope)
             rows, limits = self._rows(row), part.numbering
             rows = rows[np.all((rows >= limits.low) & (rows <= limits.high), axis=1)]
-            added = self._penalties(rows) - self._penalties(row[None])
+            at = self.begins[k]
+            added = self._penalties(rows, np.tile(at, (len(rows), 1)))
+            added = added - self._penalties(row[None], at[None])
             costs.append(part(rows) - part(row[None]) + added)
             states = np.tile(state, (len(rows), 1))
             states[:, mine] = rows
@@ -142,7 +152,8 @@ class Search:
         found = probabilities(self.integers, self.penalty, here, steps, SWEEPS, rng)
         tables = found.probability.reshape(*self.present.shape, -1)
         states = found.states.reshape(-1, *self.present.shape)
-        exits = self.model.sites.extent(states)[1] + heights * self.model.columns.slices
+        exits = self.model.sites.extent(states, self.begins)[1]
+        exits = exits + heights * self.model.columns.slices
         alike, numbers = np.full(len(states), 1.0 / len(states)), np.arange(tables.shape[2])
         return [
             Belief([shares(numbers, chain) for chain in region], shares(ends, alike))
@@ -154,4 +165,4 @@ def search_among(linear: FieldLinear, here: Situation, regions: Int[np.ndarray, 
     """The search for the numbers of some regions (ascending) around a situation, all others as they
     are."""
     model, integers = linear.model, integer_model(linear, here, regions)
-    return Search(model, regions, integers, here.numbers[regions])
+    return Search(model, regions, integers, here.numbers[regions], here.begins[regions])

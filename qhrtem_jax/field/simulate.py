@@ -89,17 +89,24 @@ def stack_of(
 ) -> Stack:
     """Heights in whole repeating units.
 
-    `before`: a stack whose simulator is kept where it is as high as it has to be.
+    `before`: a stack whose chains begin where those of this one do, and whose simulator is kept
+    where it is as high as it has to be; None: chains begin with the region.
     """
     _, ends = ends_nm(points[:, C1], model.unit_nm, None)
     heights = np.rint((ends.max() - ends) / model.unit_nm).astype(int)
     stack = int(heights.max()) + model.region_units
     if before is not None and before.units == stack:
         return dataclasses.replace(before, heights=heights)
-    return stack_at(model, heights, stack)
+    flat = np.zeros((len(points), model.layout.chains), dtype=int)
+    return stack_at(model, heights, flat if before is None else before.begins, stack)
 
 
-def stack_at(model: FieldModel, heights: Int[np.ndarray, " regions"], units: int) -> Stack:
+def stack_at(
+    model: FieldModel,
+    heights: Int[np.ndarray, " regions"],
+    begins: Int[np.ndarray, "regions chains"],
+    units: int,
+) -> Stack:
     """A stack of so many repeating units, with the regions at `heights`."""
     problem, choice = model.problem, model.regions.choice
     simulator = make_field(
@@ -111,7 +118,7 @@ def stack_at(model: FieldModel, heights: Int[np.ndarray, " regions"], units: int
         thermal_absorption=problem.settings.specimen.thermal_absorption,
         **simulated_as(problem.settings, choice),
     )
-    return Stack(heights, units, simulator)
+    return Stack(heights, begins, units, simulator)
 
 
 def above_plane_nm(model: FieldModel, state: JointState) -> Float[np.ndarray, " regions"]:
@@ -139,7 +146,8 @@ def placement(
     first = starts(model, state, counts)
     slope = (starts(model, state, np.maximum(counts, 2.0 * LEAST_COUNT) + ahead) - first) / ahead
 
-    above = state.stack.heights[cells.nearest_region][:, None] * model.per_cell
+    level = state.stack.heights + state.stack.mostly(model.per_cell)
+    above = level[cells.nearest_region][:, None] * model.per_cell
 
     def array(values: np.ndarray) -> Array:
         return jnp.asarray(values, dtype)
@@ -168,7 +176,8 @@ def starts(
 ) -> Float[np.ndarray, "*batch regions chains"]:
     """Ranks of the first atoms of chains in the field's stack, with other numbers of atoms."""
     some = np.maximum(counts, 2.0 * LEAST_COUNT)  # an empty chain has no start
-    return state.stack.heights[:, None] * model.per_cell + model.sites.starts(some)
+    stack = state.stack
+    return stack.heights[:, None] * model.per_cell + stack.begins + model.sites.starts(some)
 
 
 def global_imaging(
@@ -192,7 +201,7 @@ def lattice_offsets(
 
 def exits(model: FieldModel, state: JointState) -> Int[np.ndarray, " regions"]:
     """Slice of the field's stack behind which each region ends."""
-    last = model.sites.extent(whole_numbers(model, state))[1]
+    last = model.sites.extent(whole_numbers(model, state), state.stack.begins)[1]
     return state.stack.heights * model.columns.slices + last
 
 
@@ -290,7 +299,7 @@ def _own_priors(model: FieldModel, state: JointState) -> Float[np.ndarray, " reg
     pulls = free.coordinates.pull(free.coordinates.to_unit(state.points))[:, : free.own]
     counts = whole_numbers(model, state)
     whole = np.all(np.abs(counts - state.points[:, model.layout.counts]) < 1e-3, axis=1)
-    unlikely = np.where(whole, model.constraints.penalty(counts), 0.0)
+    unlikely = np.where(whole, model.constraints.penalty(counts, state.stack.begins), 0.0)
     return np.sum(pulls**2, axis=1) + unlikely
 
 

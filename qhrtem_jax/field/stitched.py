@@ -50,7 +50,7 @@ def stitch(model: FieldModel, state: JointState, rounding: str, global_c1: str) 
     """
     columns, points = model.columns, state.points
     slice_nm, stack = columns.slice_nm, model.sites.stack
-    last = model.sites.extent(whole_numbers(model, state))[1]
+    last = model.sites.extent(whole_numbers(model, state), state.stack.begins)[1]
     surplus_nm = (stack - last) * slice_nm  # from the exit of each region to the end of its stack
     reference = None
     if global_c1 == "minimum":
@@ -101,8 +101,10 @@ def _atoms(
     chains = np.array([c.column for c in columns.chains])[sites.chain]
     standard = np.array([c.occupancy for c in columns.chains])
     numbers, found = whole_numbers(model, state), []
+    level = state.stack.mostly(model.per_cell)
     for number, (cell, k, shifts) in enumerate(everything):
-        taken = np.flatnonzero(sites.occupied(numbers[k]))
+        begins = state.stack.begins[k] if number < len(own) else level[k] * model.per_cell
+        taken = np.flatnonzero(sites.occupied(numbers[k], begins))
         row, col = divmod(int(cell), cells.shape[1])
         xy = columns.xy_nm[chains[taken]] + shifts[chains[taken]] + everywhere
         xy = (xy / size_nm + (col, row)) / cells.shape[::-1]

@@ -137,10 +137,10 @@ def active_coordinates(
 def _weighed(
     model: FieldModel, state: JointState, missed: Float[np.ndarray, "regions rows cols"]
 ) -> JointState:
-    # what all regions share absorbs hardly anything of each
-    own = list(model.joint.coordinates.free[: model.joint.own])
-    fitted = model.regions.bounds.coordinates(own, model.dtype)
-    layers = model.regions.layers_on(snapped(model, state), fitted)
+    # what all regions share absorbs hardly anything of each, but of what they miss alike
+    every = model.joint.coordinates
+    own = model.regions.bounds.coordinates(list(every.free[: model.joint.own]), model.dtype)
+    layers = model.regions.layers_on(snapped(model, state), own, every)
     noise = pixel_weights(model.given_noise, missed, model.targets, layers)
     if same_weights(noise, state.weights.noise, CLOSE):
         return state

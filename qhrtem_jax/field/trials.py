@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from qhrtem_jax.field.heights import at_other_height
+from qhrtem_jax.field.heights import Move, at_other_height
 from qhrtem_jax.field.linear import FieldLinear, Step, best_step, moved
 from qhrtem_jax.field.model import JointState, whole_numbers
 from qhrtem_jax.field.relaxation import LATER_STEPS
@@ -40,15 +40,15 @@ HALVED = 2
 @dataclasses.dataclass(frozen=True, eq=False)
 class Proposal:
     """Other `numbers` of some `regions` (ascending), which the linearised field says to lower the
-    objective by `gain`; `key`: tells it from others; `deeper`: regions that move a repeating unit
-    deeper, or higher where `units` is -1."""
+    objective by `gain`; `key`: tells it from others; `moved`: regions that are elsewhere along the
+    beam, by `move`."""
 
     regions: Int[np.ndarray, " some"]
     numbers: Float[np.ndarray, "some chains"]
     gain: float
     key: bytes
-    deeper: tuple[int, ...] = ()
-    units: int = 1
+    moved: tuple[int, ...] = ()
+    move: Move | None = None
 
 
 def side_by_side(
@@ -172,8 +172,8 @@ def _with(
     numbers = whole_numbers(linear.model, state)
     for one in proposals:
         numbers[one.regions] = one.numbers
-        if one.deeper:
-            state = at_other_height(linear.model, state, list(one.deeper), one.units)
+        if one.move is not None:
+            state = at_other_height(linear.model, state, list(one.moved), one.move)
     return with_numbers(linear, state, journal, numbers, phase)
 
 

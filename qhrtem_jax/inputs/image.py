@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.frames import image_name, image_of, image_option
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import (
@@ -19,11 +20,10 @@ from qhrtem_jax.inputs.rois import (
     roi_shape,
 )
 from qhrtem_jax.inputs.settings import DataSettings
-from qhrtem_jax.io.images import RAW, check_normalised, crop, read_frames
+from qhrtem_jax.io.images import check_normalised, crop
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import contrast_of, find_vacuum
-from qhrtem_jax.micrograph.stack import registered_mean
 from qhrtem_jax.physics.camera import Frame
 
 LIVELY_VACUUM = 6.0
@@ -75,7 +75,7 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
                 " data.average and data.frame beside it, or data.prepared=DIR"
             )
     whole = image_of(data, reader, "an image file")
-    check_normalised(whole, f"{image_option(data)}: {data.image}")
+    check_normalised(whole, f"{image_option(data)}: {image_name(data)}")
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
     check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)
@@ -114,58 +114,6 @@ def warn_of_contrast(
     )
 
 
-def image_of(data: DataSettings, reader: Reader, expected: str) -> Float[np.ndarray, "rows cols"]:
-    """The image of a file as it is, counts or not: of a stack one frame, or the mean of all;
-    `expected` is said where no file is named.
-
-    **Raises:** `InputError` for a file that cannot be used, and a frame that a stack lacks.
-    """
-    path = image_file(data, expected)
-    return reader.once(
-        ("image", path, data.shape, data.stack), lambda: _one_image(path, data, reader)
-    )
-
-
-def _one_image(path: Path, data: DataSettings, reader: Reader) -> Float[np.ndarray, "rows cols"]:
-    if isinstance(data.stack, str) and data.stack != "mean":
-        raise InputError(f"data.stack: found {data.stack!r}, expected mean or a frame's number")
-    frames = read_frames(path, data.shape, image_option(data))
-    if isinstance(data.stack, int):
-        if data.stack >= len(frames):
-            raise InputError(
-                f"data.stack: found {data.stack}, expected 0 to {len(frames) - 1}: {path} has "
-                f"{len(frames)} frames"
-            )
-        frames = frames[data.stack : data.stack + 1]
-    with np.errstate(over="ignore", invalid="ignore"):  # whoever wants finite numbers looks
-        if len(frames) == 1:
-            return np.asarray(frames[0], dtype=np.float64)
-        mean, drifts = registered_mean(frames)
-    reader.warn(
-        f"the image is the mean of the {len(frames)} frames of {path}, which drift by up to "
-        f"{np.hypot(*drifts.T).max():.1f} pixels; data.stack=0 takes the first alone"
-    )
-    return mean
-
-
-def frames_of(data: DataSettings, reader: Reader) -> Float[np.ndarray, "frames rows cols"]:
-    """All frames of a stack, or their crop `data.frame`; each has to be normalised to its vacuum.
-
-    **Raises:** `InputError` for a file that cannot be used, and a frame that is not normalised.
-    """
-    path = image_file(data, "a stack of frames")
-
-    def read() -> Float[np.ndarray, "frames rows cols"]:
-        frames = np.asarray(read_frames(path, data.shape, image_option(data)), dtype=np.float64)
-        for k, frame in enumerate(frames):
-            check_normalised(frame, f"{image_option(data)}: frame {k} of {path}")
-        if data.frame is None:
-            return frames
-        return np.array([crop(frame, data.frame, "data.frame") for frame in frames])
-
-    return reader.once(("frames", path, data.shape, data.frame), read)
-
-
 def is_square(sampling_nm: tuple[float, float]) -> bool:
     """Whether pixels of such sides are."""
     return abs(sampling_nm[0] / sampling_nm[1] - 1.0) <= SQUARE
@@ -176,24 +124,6 @@ def warn_unused(data: DataSettings, options: Sequence[str], instead: str, reader
     for option in options:
         if getattr(data, option) is not None:
             reader.warn(f"data.{option} is not used: {instead}")
-
-
-def image_file(data: DataSettings, expected: str) -> Path:
-    """The file that `data.image` names; `expected` is said where none is.
-
-    **Raises:** `InputError` for none, and for a raw file without its shape.
-    """
-    if data.image is None:
-        raise InputError(f"data.image: none given, expected {expected}")
-    path = Path(data.image)
-    if data.shape is None and path.suffix.lower() in RAW:
-        raise InputError(f"data.shape: needed as [rows,cols] to read the raw file {path}")
-    return path
-
-
-def image_option(data: DataSettings) -> str:
-    """What messages call the image: where its shape is given, that may be wrong."""
-    return "data.image" if data.shape is None else f"data.image (data.shape={list(data.shape)})"
 
 
 def _of_noise(data: DataSettings) -> tuple:

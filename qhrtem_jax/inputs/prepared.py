@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
-from qhrtem_jax.inputs.image import image_file, image_of
+from qhrtem_jax.inputs.frames import image_files, image_of
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import DataSettings, Settings
 from qhrtem_jax.io.calibration import file_sampling
@@ -89,10 +89,14 @@ def wants_preparation(settings: Settings, reader: Reader) -> bool:
         return False
     if any(x is not None for x in (data.dark, data.vacuum_image, data.mask)):
         return True
-    path, counts = image_file(data, "an image file"), image_of(data, reader, "an image file")
+    counts = image_of(data, reader, "an image file")
     if is_raw(data, counts):
         return True
-    sampling = data.sampling if data.sampling_nm is not None else file_sampling(path)
+    sampling = (
+        data.sampling
+        if data.sampling_nm is not None
+        else file_sampling(image_files(data, "an image file")[0])
+    )
     if sampling is None:
         return True
     crystal = load_crystal(settings, reader)

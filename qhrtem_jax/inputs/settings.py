@@ -34,7 +34,7 @@ STD_NM = (1e-6, 1.0)
 class DataSettings:
     """Files and regions of the experiment; see the README's table of options."""
 
-    image: str | None = None
+    image: str | tuple[str, ...] | None = None
     shape: tuple[int, int] | None = None
     stack: int | str = "mean"
     sampling_nm: tuple[float, float] | float | None = None

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.inputs import size
-from qhrtem_jax.inputs.image import WHOLE, image_file, image_option, warn_unused
+from qhrtem_jax.inputs.frames import image_file, image_option
+from qhrtem_jax.inputs.image import WHOLE, warn_unused
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.io.images import crop, read_pixels

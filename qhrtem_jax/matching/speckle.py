@@ -22,6 +22,9 @@ LEAST_SEEN = 0.01
 """Where the camera leaves less of an intensity than this share of the most, only errors of its own
 noise would speak."""
 
+SIGNIFICANT = 2.0
+"""Standard errors from which on something is there."""
+
 SURE = 20.0
 """Parts that raise the log likelihood by less than half of this may be chance."""
 
@@ -35,6 +38,11 @@ class Speckle:
     spectra: Float[np.ndarray, "parts m n"]
     amounts: Float[np.ndarray, " parts"]
     std: Float[np.ndarray, " parts"]
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether any of it is that of a layer, surely."""
+        return bool(np.any(self.amounts[:UNEXPLAINED] > SIGNIFICANT * self.std[:UNEXPLAINED]))
 
     def power(
         self, f_y: Float[np.ndarray, " rows"], f_x: Float[np.ndarray, " cols"]
@@ -88,19 +96,23 @@ def fit_speckle(
     missed: Float[np.ndarray, "regions rows cols"],
     jacobians: Float[np.ndarray, "some p rows cols"],
     precision: Float[np.ndarray, " p"],
+    least: float = SURE,
 ) -> Speckle | None:
-    """Amounts of the greatest likelihood; None where the camera's noise does as well.
+    """Amounts of the greatest likelihood; None where the camera's noise does as well, to half of
+    `least` in the logarithm.
 
     Coordinates of the residual in cosines are taken as independent and normal (Whittle's
     likelihood). A fit has absorbed a part h of each, the leverage of its parameters, so its square
     is M (1 - h) on average; this is restricted maximum likelihood up to what different coordinates
     have in common (Patterson & Thompson, Biometrika 58, 545, 1971).
 
-    **Arguments:** `camera`, power of the camera's noise in cosines; `missed`, residuals;
-    `jacobians` of some regions' images by what was fitted, `precision` of its priors.
+    **Arguments:** `camera`, power of the camera's noise in cosines; `spectra` of the parts looked
+    for, a white intensity's last; `missed`, residuals; `jacobians` of some regions' images by what
+    was fitted, `precision` of its priors.
     """
     count, power = len(missed), power_in_cosines(missed).mean(axis=0)
-    seen = spectra[UNEXPLAINED] > LEAST_SEEN * spectra[UNEXPLAINED].max()
+    white = spectra[-1]
+    seen = white > LEAST_SEEN * white.max()
     camera, power, spectra, whole = camera[seen], power[seen], spectra[:, seen], spectra
     slopes = in_cosines(jacobians)[..., seen]
     left = np.ones(camera.shape)
@@ -123,7 +135,7 @@ def fit_speckle(
         start = np.maximum(found, 1.0)
         found = minimize(minus_log_likelihood, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     gain = minus_log_likelihood(none)[0] - minus_log_likelihood(found)[0]
-    if 2.0 * gain < SURE:
+    if 2.0 * gain < least:
         return None
     information = 0.5 * count * (spectra * left / power_of(found) ** 2) @ spectra.T
     std = np.sqrt(np.maximum(np.diagonal(np.linalg.pinv(information, hermitian=True)), 0.0))

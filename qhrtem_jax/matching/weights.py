@@ -13,7 +13,13 @@ from qhrtem_jax.matching.noise import (
     measure_noise,
     misfit_variance,
 )
-from qhrtem_jax.matching.speckle import UNEXPLAINED, fit_speckle, power_in_cosines
+from qhrtem_jax.matching.speckle import (
+    SIGNIFICANT,
+    UNEXPLAINED,
+    Speckle,
+    fit_speckle,
+    power_in_cosines,
+)
 
 CONTRAST = 0.999
 """Share of the power of images that lies at the frequencies where a misfit is looked for."""
@@ -21,22 +27,30 @@ CONTRAST = 0.999
 LEAST_SPECTRUM = 0.05
 """Least power of a noise there, in units of white noise's."""
 
-SIGNIFICANT = 2.0
-"""Standard errors from which on something unexplained is there."""
+SEVERAL = 4
+"""Regions from which on what they miss alike is told from what differs between them."""
 
 TEMPERED = 1.3
 """A misfit of less than this many times the noise may be chance."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PossibleLayers:
-    """What tells how much of a misfit disordered layers make: `spectra`, power of each part of
-    `matching.speckle` in cosines; `jacobians`, of some regions' images by what was fitted;
-    `precision`, of its priors."""
+class Fitted:
+    """`jacobians` of some regions' images by what was fitted, `precision` of its priors."""
 
-    spectra: Float[np.ndarray, "parts rows cols"]
     jacobians: Float[np.ndarray, "some p rows cols"]
     precision: Float[np.ndarray, " p"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PossibleLayers:
+    """What tells how much of a misfit disordered layers make: `spectra`, power of each part of
+    `matching.speckle` in cosines; `own`, what was fitted to each region alone; `every`, that and
+    what was fitted to all of them together."""
+
+    spectra: Float[np.ndarray, "parts rows cols"]
+    own: Fitted
+    every: Fitted
 
 
 def pixel_weights(
@@ -70,16 +84,53 @@ def pixel_weights(
 def _with_speckle(
     noise: NoiseModel, residuals: Float[np.ndarray, "regions rows cols"], layers: PossibleLayers
 ) -> NoiseModel | None:
-    """The noise with the speckle that is most likely; None where there is none."""
-    camera = noise.in_cosines(_shape(residuals))
-    jacobians, precision = layers.jacobians, layers.precision
-    speckle = fit_speckle(camera, layers.spectra, residuals, jacobians, precision)
+    """The noise with the speckle that is most likely; None where there is none.
+
+    Layers are disordered, so that each region has its own speckle. What all miss alike is an error
+    of the model, whose spectrum is not known: it counts as unexplained.
+    """
+    shape, spectra = _shape(residuals), layers.spectra
+    alike, differing = _alike_and_differing(residuals)
+    camera, own = noise.in_cosines(shape), (layers.own.jacobians, layers.own.precision)
+    speckle = fit_speckle(camera, spectra, differing, *own)
+    if len(alike):
+        known = dataclasses.replace(noise, speckle=speckle).in_cosines(shape)
+        absorbed = layers.every.jacobians, layers.every.precision
+        wrong = fit_speckle(known, spectra[UNEXPLAINED:], alike, *absorbed)
+        if wrong is not None:
+            # how much of layers there is, though it may be none
+            found = speckle or fit_speckle(camera, spectra, differing, *own, least=-np.inf)
+            speckle = _with_unexplained(found, wrong, len(residuals))
     if speckle is None:
         return None
     # what no layer explains is a misfit, though it has a spectrum
     unknown = speckle.amounts[UNEXPLAINED] > SIGNIFICANT * speckle.std[UNEXPLAINED]
     source = "misfit" if unknown else noise.source
     return dataclasses.replace(noise, speckle=speckle, source=source)
+
+
+def _alike_and_differing(
+    residuals: Float[np.ndarray, "regions rows cols"],
+) -> tuple[Float[np.ndarray, "one rows cols"], Float[np.ndarray, "others rows cols"]]:
+    """Orthonormal combinations of the regions' residuals: that which holds what all miss alike,
+    and those that hold nothing of it. Of few regions all count as differing."""
+    count = len(residuals)
+    if count < SEVERAL:
+        return residuals[:0], residuals
+    # the first column of a complete basis is that in which all have the same share
+    basis = np.linalg.qr(np.column_stack([np.ones(count), np.eye(count)[:, 1:]]))[0]
+    combined = np.tensordot(basis.T, residuals, axes=1)
+    return combined[:1], combined[1:]
+
+
+def _with_unexplained(speckle: Speckle | None, wrong: Speckle, regions: int) -> Speckle:
+    """The speckle, and what all regions miss alike: `wrong`, found in their sum over the root of
+    their number."""
+    assert speckle is not None  # nothing is too little for it
+    amounts, std = speckle.amounts.copy(), speckle.std.copy()
+    amounts[UNEXPLAINED] += wrong.amounts[0] / regions
+    std[UNEXPLAINED] = np.hypot(std[UNEXPLAINED], wrong.std[0] / regions)
+    return Speckle(speckle.spectra, amounts, std)
 
 
 def _shape(images: Float[np.ndarray, "regions rows cols"]) -> tuple[int, int]:

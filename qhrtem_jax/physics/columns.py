@@ -175,10 +175,16 @@ class Sites:
     entrance: int = 0
 
     def occupied(
-        self, counts: Num[np.ndarray, "*batch chains"]
+        self,
+        counts: Num[np.ndarray, "*batch chains"],
+        begins: Int[np.ndarray, "... chains"] | None = None,
     ) -> Bool[np.ndarray, "*batch sites"]:
-        """Whether each site is taken (wholly or in part)."""
-        return counts[..., self.chain] > self.rank
+        """Whether each site is taken (wholly or in part); `begins`: ranks of the chains' first
+        atoms, where these are not 0."""
+        if begins is None:
+            return counts[..., self.chain] > self.rank
+        here = begins[..., self.chain]
+        return (here <= self.rank) & (self.rank < counts[..., self.chain] + here)
 
     def starts(
         self, counts: Num[np.ndarray, "*batch chains"]
@@ -200,17 +206,21 @@ class Sites:
         return np.maximum(first, 0.0)
 
     def per_slice(
-        self, counts: Num[np.ndarray, "*batch chains"]
+        self,
+        counts: Num[np.ndarray, "*batch chains"],
+        begins: Int[np.ndarray, "... chains"] | None = None,
     ) -> Float[np.ndarray, "*batch stack"]:
         """Atoms in each slice, for whole `counts`."""
         here = np.eye(self.stack)[self.slice]
-        return self.occupied(counts).astype(float) @ here
+        return self.occupied(counts, begins).astype(float) @ here
 
     def extent(
-        self, counts: Num[np.ndarray, "*batch chains"]
+        self,
+        counts: Num[np.ndarray, "*batch chains"],
+        begins: Int[np.ndarray, "... chains"] | None = None,
     ) -> tuple[Int[np.ndarray, "*batch"], Int[np.ndarray, "*batch"]]:
         """First slice with an atom, and the one behind the last; 0, 0 if empty."""
-        taken = self.per_slice(counts) > 0
+        taken = self.per_slice(counts, begins) > 0
         some = taken.any(axis=-1)
         first = np.where(some, np.argmax(taken, axis=-1), 0)
         last = np.where(some, self.stack - np.argmax(taken[..., ::-1], axis=-1), 0)

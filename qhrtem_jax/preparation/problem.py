@@ -9,10 +9,9 @@ from jaxtyping import Bool, Float, Shaped
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
+from qhrtem_jax.inputs.frames import image_files, image_of
 from qhrtem_jax.inputs.image import (
     SQUARE,
-    image_file,
-    image_of,
     is_square,
     warn_of_contrast,
     warn_unused,
@@ -71,7 +70,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
     """
     data = settings.data
     space = parameter_space(settings)
-    path = image_file(data, "an image of a crystal")
+    path = image_files(data, "an image of a crystal")[0]
     counts = image_of(data, reader, "an image of a crystal")
     crystal = load_crystal(settings, reader)
     microscope = load_microscope(settings, reader)

@@ -94,10 +94,13 @@ class IntegerModel:
         return self.linear + self.quadratic @ self.numbering.amounts(state[None])[0]
 
     def relaxed(
-        self, state: Float[np.ndarray, " n"], prior: Float[np.ndarray, "n n"]
+        self,
+        state: Float[np.ndarray, " n"],
+        prior: Float[np.ndarray, "n n"],
+        around: Num[np.ndarray, " n"],
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
         """(best relaxed numbers, their precision), from the mean effect of one atom more and less
-        around `state`; `prior` is the precision that numbers have around 0 without the
+        around `state`; `prior` is the precision that numbers have `around` some without the
         image."""
         numbering = self.numbering
         more = np.minimum(state + 1.0, numbering.high)
@@ -106,7 +109,7 @@ class IntegerModel:
         steps = np.maximum(more - less, 1.0)
         amounts = [numbering.amounts(states) for states in there]
         directions = ((amounts[0] - amounts[1]) / steps[:, None]).T
-        gradient = directions.T @ self.slope(state) + prior @ state
+        gradient = directions.T @ self.slope(state) + prior @ (state - around)
         precision = directions.T @ self.quadratic @ directions + prior
         if not np.all(np.isfinite(precision)):
             return state, precision

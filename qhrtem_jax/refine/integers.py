@@ -50,6 +50,10 @@ REJECTED = 1e6
 UNLIKELY = 9.0
 """The same where an image may outweigh it, with three standard deviations of evidence."""
 
+LEDGE = 9.0
+"""Chi-square that each step of the face costs where a crystal begins, which an image may outweigh
+in the same way: some dozens of steps are looked at in each region."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Constraints:
@@ -61,21 +65,50 @@ class Constraints:
     per_cell: Int[np.ndarray, " chains"]  # atoms of each chain in one cell
     roughness_cells: float | None = None  # std, in cells, of the lengths of chains side by side
 
-    def allow(self, counts: Num[np.ndarray, "*batch chains"]) -> Bool[np.ndarray, "*batch"]:
-        """Whether whole `counts` are possible."""
-        inside = np.all((counts >= 0) & (counts <= self.most), axis=-1)
+    def allow(
+        self,
+        counts: Num[np.ndarray, "*batch chains"],
+        begins: Int[np.ndarray, "... chains"] | None = None,
+    ) -> Bool[np.ndarray, "*batch"]:
+        """Whether whole `counts` are possible, of chains whose first atoms have the ranks `begins`
+        (None: 0)."""
+        most = self.most if begins is None else self.room(begins)
+        inside = np.all((counts >= 0) & (counts <= most), axis=-1)
         return np.asarray(inside & np.any(counts > 0, axis=-1))
 
-    def penalty(self, counts: Num[np.ndarray, "*batch chains"]) -> Float[np.ndarray, "*batch"]:
-        """What surface rule and roughness add to chi-square."""
+    def room(self, begins: Int[np.ndarray, "*batch chains"]) -> Int[np.ndarray, "*batch chains"]:
+        """Largest numbers of chains whose first atoms have the ranks `begins`. Sites before the
+        slice that crystals begin with come last in rank, and are no room for these."""
+        sites = self.surfaces.sites
+        before = sites.chain[sites.slice < sites.entrance]
+        last = np.bincount(before, minlength=sites.chains)
+        return self.most - begins - np.where(begins > 0, last, 0)
+
+    def penalty(
+        self,
+        counts: Num[np.ndarray, "*batch chains"],
+        begins: Int[np.ndarray, "... chains"] | None = None,
+    ) -> Float[np.ndarray, "*batch"]:
+        """What surface rule and roughness add to chi-square; `begins` as for `allow`."""
         total = np.zeros(np.shape(counts)[:-1])
         if self.surfaces.rule != "none":
-            total = total + self.unlikely * self.surfaces.unlikely(counts)
-        if self.roughness_cells is not None:
-            length = counts / self.per_cell
-            rough = np.square(length - length.mean(axis=-1, keepdims=True)).sum(axis=-1)
-            total = total + rough / self.roughness_cells**2
+            total = total + self.unlikely * self.surfaces.unlikely(counts, begins)
+        ends = counts if begins is None else counts + begins
+        total = total + self._rough(ends)
+        if begins is not None:
+            levels = begins // self.per_cell
+            first = np.min(np.where(counts > 0, levels, np.max(levels)), axis=-1, keepdims=True)
+            levels = np.sort(np.where(counts > 0, levels, first), axis=-1)
+            total = total + self._rough(begins) + LEDGE * np.sum(np.diff(levels) > 0, axis=-1)
         return np.asarray(total)
+
+    def _rough(self, ends: Num[np.ndarray, "*batch chains"]) -> Float[np.ndarray, "*batch"]:
+        """What the roughness of a face adds to chi-square, where chains end with so many atoms."""
+        if self.roughness_cells is None:
+            return np.zeros(np.shape(ends)[:-1])
+        length = ends / self.per_cell
+        rough = np.square(length - length.mean(axis=-1, keepdims=True)).sum(axis=-1)
+        return np.asarray(rough / self.roughness_cells**2)
 
     def roughness(self) -> Float[np.ndarray, "chains chains"]:
         """Precision of numbers whose lengths are alike: the quadratic part of `penalty`."""
@@ -174,11 +207,17 @@ class Belief:
     exits: dict[int, float]
 
 
-def doubtful_exit(sites: Sites, counts: Float[np.ndarray, " chains"], belief: Belief) -> int | None:
+def doubtful_exit(
+    sites: Sites,
+    counts: Float[np.ndarray, " chains"],
+    belief: Belief,
+    begins: Int[np.ndarray, " chains"] | None = None,
+) -> int | None:
     """The chain whose last atom alone makes the exit of a region, where its number is believed with
-    less than `SURE`; None where several do, or the number is sure."""
-    last = sites.extent(counts)[1]
-    chains = np.unique(sites.chain[sites.occupied(counts) & (sites.slice == last - 1)])
+    less than `SURE`; None where several do, or the number is sure. `begins` as for the sites."""
+    last = sites.extent(counts, begins)[1]
+    taken = sites.occupied(counts, begins) & (sites.slice == last - 1)
+    chains = np.unique(sites.chain[taken])
     if len(chains) != 1:
         return None
     chain = int(chains[0])

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from qhrtem_jax.matching.speckle import UNEXPLAINED, power_in_cosines
-from qhrtem_jax.matching.weights import PossibleLayers
+from qhrtem_jax.matching.weights import Fitted, PossibleLayers
 from qhrtem_jax.physics.columns import Sites
 from qhrtem_jax.physics.disordered_layer import DisorderedLayers
 from qhrtem_jax.physics.parameters import Formation
@@ -26,14 +26,14 @@ def possible_layers(
     layers: DisorderedLayers,
     fit: RegionModel,
     sites: Sites,
-    coordinates: Coordinates,
+    own: Coordinates,
+    every: Coordinates,
     points: Float[np.ndarray, "regions point"],
     key: PRNGKeyArray,
 ) -> PossibleLayers:
-    """Layers on regions at `points`, fitted in `coordinates`."""
+    """Layers on regions at `points`, each fitted in its `own` coordinates, all in `every` one."""
     some = np.unique(np.rint(np.linspace(0, len(points) - 1, SOME)).astype(int))
     few = points[some]
-    host = coordinates.host()
     draws = -(-PLACES // len(few))
     spectra = np.mean(
         [
@@ -43,7 +43,13 @@ def possible_layers(
         axis=0,
     )
     spectra[UNEXPLAINED] /= spectra[UNEXPLAINED].mean()
-    return PossibleLayers(spectra, fit.jacobians(coordinates, few), np.asarray(host.precision))
+    alone = Fitted(fit.jacobians(own, few), np.asarray(own.host().precision))
+    if every is own:
+        return PossibleLayers(spectra, alone, alone)
+    # what all share counts once, for all of the regions
+    precision = np.asarray(every.host().precision)
+    precision = np.where(np.isin(every.index, own.index), precision, precision / len(points))
+    return PossibleLayers(spectra, alone, Fitted(fit.jacobians(every, few), precision))
 
 
 @eqx.filter_jit

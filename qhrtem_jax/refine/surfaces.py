@@ -9,7 +9,7 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Num
+from jaxtyping import Bool, Int, Num
 
 from qhrtem_jax.physics.columns import Columns, Sites
 
@@ -30,14 +30,18 @@ class Surfaces:
     rule: Rule
     near: Bool[np.ndarray, "sites sites"]  # which sites are nearest neighbours of each
 
-    def lonely(self, counts: Num[np.ndarray, "*batch chains"]) -> Bool[np.ndarray, "*batch sites"]:
-        """Which atoms the rule rejects, for whole `counts`."""
-        taken = self.sites.occupied(counts)
+    def lonely(
+        self,
+        counts: Num[np.ndarray, "*batch chains"],
+        begins: Int[np.ndarray, "... chains"] | None = None,
+    ) -> Bool[np.ndarray, "*batch sites"]:
+        """Which atoms the rule rejects, for whole `counts`; `begins` as for the sites."""
+        taken = self.sites.occupied(counts, begins)
         if self.rule == "none":
             return np.zeros_like(taken)
         if self.rule == "neighbours":
             return taken & (taken.astype(float) @ self.near.T.astype(float) == 0.0)
-        first, last = self.sites.extent(counts)
+        first, last = self.sites.extent(counts, begins)
         place = self.sites.slice
         faces = []
         if self.sites.fill in ("entrance", "centre"):
@@ -48,9 +52,13 @@ class Surfaces:
         alone = [atoms & (atoms.sum(axis=-1) == 1)[..., None] for atoms in outer]
         return np.asarray(np.any(alone, axis=0))
 
-    def unlikely(self, counts: Num[np.ndarray, "*batch chains"]) -> Bool[np.ndarray, "*batch"]:
+    def unlikely(
+        self,
+        counts: Num[np.ndarray, "*batch chains"],
+        begins: Int[np.ndarray, "... chains"] | None = None,
+    ) -> Bool[np.ndarray, "*batch"]:
         """Whether the rule rejects any atom, for whole `counts`."""
-        return np.asarray(np.any(self.lonely(counts), axis=-1))
+        return np.asarray(np.any(self.lonely(counts, begins), axis=-1))
 
 
 def surfaces_of(columns: Columns, sites: Sites, rule: Rule) -> Surfaces:

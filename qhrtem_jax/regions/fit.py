@@ -4,7 +4,7 @@ import dataclasses
 import logging
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from qhrtem_jax.errors import NonFiniteError
 from qhrtem_jax.io.journal import Journal
@@ -178,11 +178,15 @@ def _remarks(
 
 
 def full_remarks(
-    model: RegionsModel, points: Float[np.ndarray, "regions point"]
+    model: RegionsModel,
+    points: Float[np.ndarray, "regions point"],
+    begins: Int[np.ndarray, "regions chains"] | None = None,
 ) -> tuple[str, ...]:
-    """Regions whose columns fill the whole stack, so that they may go on beyond it."""
+    """Regions whose columns fill the whole stack, so that they may go on beyond it; `begins`: ranks
+    of chains' first atoms, where these are not 0."""
     cells = model.problem.settings.specimen.max_cells
-    full = np.any(np.rint(points[:, model.layout.counts]) >= model.most, axis=1)
+    most = model.most if begins is None else model.constraints.room(begins)
+    full = np.any(np.rint(points[:, model.layout.counts]) >= most, axis=1)
     return tuple(
         f"{region.name}: a column fills all {cells} cells that are allowed: allow more"
         for region, is_full in zip(model.problem.regions, full, strict=True)
@@ -192,6 +196,11 @@ def full_remarks(
 
 def misfit_remarks(noise: NoiseModel) -> tuple[str, ...]:
     """What numbers that were counted under the weights `noise` must be taken with."""
+    if noise.speckle is not None and not noise.speckle.has_layers:
+        return (
+            "the misfit exceeds the camera's noise, and disordered layers do not explain it: it "
+            "weighs the pixels as an intensity that the camera sees (`noise`)",
+        )
     if noise.speckle is not None:
         rest = "" if noise.is_noise else " and a part that these do not explain"
         return (

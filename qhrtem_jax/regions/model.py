@@ -77,10 +77,13 @@ class RegionsModel:
         return self.problem.field.noise or GUESSED_NOISE
 
     def layers_on(
-        self, points: Float[np.ndarray, "regions point"], fitted: Coordinates
+        self,
+        points: Float[np.ndarray, "regions point"],
+        own: Coordinates,
+        every: Coordinates | None = None,
     ) -> Callable[[], PossibleLayers] | None:
         """Disordered layers that may lie on regions at `points`; None where they are not asked
-        for."""
+        for. `own`: what is fitted to each region, `every`: with what is fitted to all together."""
         if not self.problem.settings.data.speckle:
             return None
 
@@ -88,7 +91,7 @@ class RegionsModel:
             layers = self.problem.specimen.layers(self.problem.frame, self.choice)
             fit = fitter(self, self.first_weights)
             key = jax.random.key(self.problem.settings.seed)
-            return possible_layers(layers, fit, self.sites, fitted, points, key)
+            return possible_layers(layers, fit, self.sites, own, every or own, points, key)
 
         return find
 
@@ -213,11 +216,14 @@ def fitter(model: RegionsModel, noise: NoiseModel) -> RegionModel:
 
 
 def exit_vector(
-    model: RegionsModel, point: Float[np.ndarray, " point"]
+    model: RegionsModel,
+    point: Float[np.ndarray, " point"],
+    begins: Int[np.ndarray, " chains"] | None = None,
 ) -> Float[np.ndarray, " parameters"]:
-    """Imaging parameters of a region at its own exit plane, the mean shift in A0."""
+    """Imaging parameters of a region at its own exit plane, the mean shift in A0; `begins` as for
+    the sites."""
     layout = model.layout
-    first, last = model.sites.extent(np.rint(point[layout.counts]))
+    first, last = model.sites.extent(np.rint(point[layout.counts]), begins)
     surplus = (model.sites.stack - int(last)) * model.columns.slice_nm
     vector = moved_plane(point[layout.imaging], -surplus)
     vector[INDEX["thickness"]] = int(last) - int(first)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from qhrtem_jax.io.models import AtomModel
 from qhrtem_jax.matching.weights import error_scale
@@ -92,8 +92,10 @@ def region_entry(
     belief: Belief,
     vector: Float[np.ndarray, " parameters"],
     free: tuple[str, ...] = LOCAL,
+    begins: Int[np.ndarray, " chains"] | None = None,
 ) -> RegionEntry:
-    """Entry of region `k`; `std` over its whole point, from the weights of the fit."""
+    """Entry of region `k`; `std` over its whole point, from the weights of the fit; `begins` as for
+    the sites."""
     problem, layout, columns, noise = model.problem, model.layout, model.columns, state.noise
     free = tuple(name for name in free if name in model.bounds.imaging)
     region, point = problem.regions[k], state.points[k]
@@ -103,7 +105,7 @@ def region_entry(
     std_noise = {name: _finite(std[INDEX[name]]) for name in free}
     scaled = {name: _finite(std[INDEX[name]] * scale.misfit) for name in free}
     counts = np.rint(point[layout.counts])
-    first, last = model.sites.extent(counts)
+    first, last = model.sites.extent(counts, begins)
     scales = None
     if model.bounds.camera:
         given = problem.settings.data.mtf_scale
@@ -125,7 +127,7 @@ def region_entry(
         certified=bool(state.counted.certified[k]) if state.counted is not None else None,
         mtf_scale=scales,
         exit_probability={str(n): round(p, 4) for n, p in belief.exits.items()},
-        exit_rests_on=_named_chain(columns, doubtful_exit(model.sites, counts, belief)),
+        exit_rests_on=_named_chain(columns, doubtful_exit(model.sites, counts, belief, begins)),
         corners_px=None if corners is None else tuple((float(x), float(y)) for x, y in corners),
     )
 

@@ -46,8 +46,8 @@ def numbers_over_time(model: FieldModel, fits: list[FrameFit], rate: float) -> N
     """Numbers of all frames; `rate`: how often a number changes from one frame to the next."""
     models = [fit.integers for fit in fits]
     present = whole_numbers(model, fits[0].state)
-    regions = np.arange(len(present))
-    together = Search(model, regions, _sum(models), present)
+    regions, begins = np.arange(len(present)), fits[0].state.stack.begins
+    together = Search(model, regions, _sum(models), present, begins)
     states, costs = together.candidates()
     numbers = np.tile(states[int(np.argmin(costs))], (len(models), 1)).astype(float)
     paths: list[tuple[np.ndarray, Path]] = []
@@ -61,7 +61,7 @@ def numbers_over_time(model: FieldModel, fits: list[FrameFit], rate: float) -> N
             break
     alike = _longest_alike(numbers)
     begun = numbers[alike.start].reshape(present.shape)
-    steady = Search(model, regions, _sum(models[alike]), begun)
+    steady = Search(model, regions, _sum(models[alike]), begun, begins)
     heights = fits[0].state.stack.heights
     static = steady.beliefs(heights)
     tables = [chain for belief in static for chain in belief.numbers]

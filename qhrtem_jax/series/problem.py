@@ -9,7 +9,7 @@ from qhrtem_jax.errors import InputError, raise_all
 from qhrtem_jax.field import prepare as prepare_field
 from qhrtem_jax.field.layout import REACH_NM
 from qhrtem_jax.field.problem import FieldProblem
-from qhrtem_jax.inputs.image import frames_of
+from qhrtem_jax.inputs.frames import frames_of, image_name
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.micrograph.stack import registered_mean
 from qhrtem_jax.series.settings import SeriesSettings, of_first_frame
@@ -36,15 +36,15 @@ def prepare(settings: SeriesSettings, reader: Reader) -> SeriesProblem:
     frames = frames_of(settings.data, reader)
     if len(frames) < 2:
         raise InputError(
-            f"data.image: {settings.data.image} holds one image, expected a stack of frames"
+            f"data.image: {image_name(settings.data)} holds one image, expected a stack of frames"
         )
     first = prepare_field(settings, reader)
     shifts = registered_mean(frames)[1]
     drift = np.abs(shifts) * np.array(first.regions.field.frame.sampling_nm)[::-1]
     if drift.max() > REACH_NM:
-        worst = int(np.argmax(drift.max(axis=1)))
+        worst, where = int(np.argmax(drift.max(axis=1))), image_name(settings.data)
         raise InputError(
-            f"data.image: frame {worst} of {settings.data.image} lies {drift.max():.2f} nm from "
+            f"data.image: frame {worst} of {where} lies {drift.max():.2f} nm from "
             f"the first, expected at most {REACH_NM} nm: cut the series, or crop its frames"
         )
     return SeriesProblem(settings, first, frames, shifts)

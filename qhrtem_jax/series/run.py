@@ -115,7 +115,7 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
         )
     )
     noise = states[0].weights.noise
-    remarks = full_remarks(last.regions, states[0].points)
+    remarks = full_remarks(last.regions, states[0].points, states[0].stack.begins)
     return SeriesResult(
         **header(chosen, regions.reader),
         warnings=(*regions.warnings, *remarks, *misfit_remarks(noise), *noise_remarks(noise)),

@@ -39,8 +39,8 @@ def _blank(figure: Figure, file: Any, **_: Any) -> None:
     file.write(BLANK)
 
 
-def finish(stage: str, folder: Path, known: Path, *, drawn: bool = False) -> None:
+def finish(stage: str, folder: Path, known: Path, *others: str, drawn: bool = False) -> None:
     """A quick run of a stage to its end, or what is left of it."""
-    _, _, _, *arguments = crash.arguments(stage, folder, known)
+    _, _, _, *arguments = crash.arguments(stage, folder, known, *others)
     status, error = commanded(*arguments, drawn=drawn)
     assert status == 0, error

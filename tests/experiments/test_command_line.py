@@ -131,12 +131,12 @@ def test_unknown_stage(tmp_path, stage):
 
 def test_runs_refuses_resumes_and_overwrites(tmp_path):
     folder = tmp_path / "run"
-    arguments = [*DATA, *QUICK, "seed=5", f"hydra.run.dir={folder}"]
+    arguments = [*DATA, *QUICKER, "seed=5", f"hydra.run.dir={folder}"]
     assert call(*arguments, drawn=True)[0] == 0
     result = json.loads((folder / "result.json").read_text())
     assert result["stage"] == "imaging"
     assert result["seed"] == 5
-    assert result["cost"]["evaluations"] == 48
+    assert result["cost"]["evaluations"] > 0
     expected = {"result.json", "arrays.npz", "history.csv", "report.html", "figures", ".hydra"}
     expected |= {"manifest.json", "fit.nc"}
     assert {p.name for p in folder.iterdir()} == expected
@@ -165,7 +165,7 @@ def repeat(source, *arguments):
 
 
 def test_a_result_repeats_its_run(tmp_path):
-    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    first, second = tmp_path / "first", tmp_path / "second"
     assert call(*DATA, *QUICKER, "seed=7", f"hydra.run.dir={first}")[0] == 0
     known = json.loads((first / "result.json").read_text())
     check(known)
@@ -175,11 +175,17 @@ def test_a_result_repeats_its_run(tmp_path):
     again = json.loads((second / "result.json").read_text())
     assert again["settings"] == known["settings"]
     assert again["parameters"] == known["parameters"]
-    # a folder will do, and what the command line sets differs
-    status, error = repeat(first, "seed=8", f"hydra.run.dir={third}")
+
+
+def test_a_run_repeated_from_its_folder_may_differ(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    quick = ["data.roi_shape=[44,64]", "microscope.high_tension_kv=200", "seed=7"]
+    assert call(*quick, f"hydra.run.dir={first}", stage="simulate")[0] == 0
+    known = json.loads((first / "result.json").read_text())["settings"]
+    status, error = repeat(first, "seed=8", f"hydra.run.dir={second}")
     assert status == 0, error
-    changed = json.loads((third / "result.json").read_text())["settings"]
-    assert changed == known["settings"] | {"seed": 8}
+    changed = json.loads((second / "result.json").read_text())["settings"]
+    assert changed == known | {"seed": 8}
 
 
 def test_what_cannot_be_repeated_is_named(tmp_path):

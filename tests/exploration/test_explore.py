@@ -62,6 +62,13 @@ def folder(files):
     return path
 
 
+def test_windows_of_few_periods_are_said(files):
+    """Periods have eight pixels, but for those of a small part."""
+    small = prepared(settings(files, window_px=15)).warnings
+    assert any("15 pixels hold 1.8 of the lattice's longest periods" in said for said in small)
+    assert not any("periods" in said for said in prepared(settings(files)).warnings)
+
+
 def test_the_part_is_found_before_chance_would(folder, files):
     result = json.loads((folder / "result.json").read_text())
     check(result)

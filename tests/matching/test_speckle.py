@@ -16,7 +16,13 @@ from qhrtem_jax.matching.speckle import (
     fit_speckle,
     power_in_cosines,
 )
-from qhrtem_jax.matching.weights import PossibleLayers, pixel_weights, same_weights, tempered
+from qhrtem_jax.matching.weights import (
+    Fitted,
+    PossibleLayers,
+    pixel_weights,
+    same_weights,
+    tempered,
+)
 
 SHAPE = (20, 28)
 CAMERA = NoiseModel(1e-4, (0.4, 0.1))
@@ -131,7 +137,7 @@ def test_other_frames_have_the_same_speckle():
 
 
 def layers():
-    return PossibleLayers(SPECTRA, *NOTHING)
+    return PossibleLayers(SPECTRA, Fitted(*NOTHING), Fitted(*NOTHING))
 
 
 def test_speckle_weighs_the_pixels_where_it_explains_the_misfit():
@@ -150,6 +156,33 @@ def test_speckle_weighs_the_pixels_where_it_explains_the_misfit():
     # correlated noise hides more of a smooth image
     smooth = idctn(np.where(F < 0.1, 1.0, 0.0), norm="ortho")
     assert effective_variance(given, smooth) > 2.0 * effective_variance(CAMERA, smooth)
+
+
+def test_what_all_regions_miss_alike_is_no_layer():
+    """Layers are disordered: an error that is the same in all regions is the model's, though it has
+    a layer's spectrum."""
+    images = np.random.default_rng(8).normal(size=(6, *SHAPE))
+    layer = drawn(np.array([0.8, 0.0, 0.0]), 6, 1)
+    normal = np.random.default_rng(2).normal(size=SHAPE)
+    wrong = idctn(np.sqrt(3.0 * SPECTRA[0]) * normal, norm="ortho")
+    apart = pixel_weights(CAMERA, layer, images, layers)
+    both = pixel_weights(CAMERA, layer + wrong, images, layers)
+    assert apart.speckle is not None
+    assert both.speckle is not None
+    assert both.speckle.amounts[0] == pytest.approx(apart.speckle.amounts[0], rel=0.05)
+    assert apart.is_noise
+    assert not both.is_noise
+    assert 0.5 < both.speckle.amounts[UNEXPLAINED] / np.mean(wrong**2) < 1.2
+    assert both.speckle.has_layers
+    # an error of the model alone is no layer, and how much of one there may be is known
+    alone = pixel_weights(CAMERA, drawn(np.zeros(3), 6, 1) + wrong, images, layers)
+    assert alone.speckle is not None
+    assert not alone.speckle.has_layers
+    assert np.all(alone.speckle.std > 0.0)
+    # few regions do not tell it
+    few = pixel_weights(CAMERA, (layer + wrong)[:3], images[:3], layers)
+    assert few.speckle is not None
+    assert few.speckle.amounts[0] > 2.0
 
 
 def test_a_misfit_of_another_kind_is_no_layer():

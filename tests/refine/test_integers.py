@@ -1,11 +1,14 @@
 """Whole numbers of atoms: bootstrapping, constraints, changes, probabilities."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from qhrtem_jax.physics.columns import columns_of, sites_of
 from qhrtem_jax.refine.counting import Counted
 from qhrtem_jax.refine.integers import (
+    LEDGE,
     REJECTED,
     Belief,
     Constraints,
@@ -54,6 +57,34 @@ def test_an_atom_alone_at_the_surface_is_found_and_removed():
     np.testing.assert_array_equal(constraints("none").repair(lonely), lonely)
     assert constraints().penalty(lonely) == REJECTED
     assert constraints().penalty(counts) == 0.0
+
+
+def test_chains_may_begin_deeper():
+    """What is full from the first slice to the third cell, and what begins with the second cell and
+    ends with the fourth, are the same crystal a unit apart."""
+    counts, begins = COLUMNS.most_atoms(3), COLUMNS.atoms_per_cell()
+    taken = SITES.occupied(counts, begins)
+    assert taken.sum() == counts.sum()
+    assert set(SITES.slice[taken]) == set(range(COLUMNS.slices, 4 * COLUMNS.slices))
+    assert SITES.extent(counts, begins) == (COLUMNS.slices, 4 * COLUMNS.slices)
+    rules = constraints(roughness=1.0)
+    flat = np.zeros_like(begins)
+    assert rules.penalty(counts, flat) == rules.penalty(counts) == 0.0
+    assert rules.penalty(counts, begins) == 0.0  # no step
+    step = np.where(np.arange(len(begins)) == 0, begins, 0)
+    assert rules.penalty(counts, step) > LEDGE
+    # a column that ends with the others is rough at one face only
+    shorter = counts - step
+    assert rules.penalty(shorter, step) < rules.penalty(counts, step)
+    assert rules.allow(COLUMNS.most_atoms(5), flat)
+    assert not rules.allow(COLUMNS.most_atoms(5), begins)
+    np.testing.assert_array_equal(rules.room(begins), COLUMNS.most_atoms(4))
+    later = surfaces_of(COLUMNS, sites_of(COLUMNS, 5, entrance=2), "none")
+    behind = dataclasses.replace(rules, surfaces=later)
+    first = np.array([sum(k < 2 for k in chain.slices) for chain in COLUMNS.chains])
+    assert 0 < first.sum() < begins.sum()
+    np.testing.assert_array_equal(behind.room(begins), COLUMNS.most_atoms(4) - first)
+    np.testing.assert_array_equal(behind.room(flat), COLUMNS.most_atoms(5))
 
 
 def test_an_atom_without_its_nearest_neighbours_is_rejected_at_either_face():

@@ -34,6 +34,9 @@ def test_a_fit_goes_on_from_where_it_was_kept(tmp_path):
     noise = NoiseModel(3e-4, (0.5, 0.1), "vacuum", Speckle(spectra, np.ones(1), np.zeros(1)))
     model, state = begin(begun, first, 1)
     state = dataclasses.replace(state, weights=weights(model, noise), damping=0.3)
+    begins = np.zeros_like(state.stack.begins)
+    begins[0, :2] = 1
+    state = dataclasses.replace(state, stack=dataclasses.replace(state.stack, begins=begins))
     state = pool(model, state, journal, nowhere)
     folder.prepare("this", resume=False, overwrite=False)
     journal.note("one", 0.1)
@@ -49,6 +52,7 @@ def test_a_fit_goes_on_from_where_it_was_kept(tmp_path):
     values = (objective(m, s, later) for m, s in ((model, state), (found.model, found.state)))
     assert len(set(values)) == 1
     assert found.state.damping == 0.3
+    np.testing.assert_array_equal(found.state.stack.begins, begins)
     assert restored(Standing(begun, first), later).done == 0  # not asked to resume
 
 

@@ -12,11 +12,11 @@ from qhrtem_jax.field.blocks import blocks_of
 from qhrtem_jax.field.checkpoint import Standing
 from qhrtem_jax.field.counting import certify, search_around
 from qhrtem_jax.field.entrance import begin, best_entrance
-from qhrtem_jax.field.heights import _at_better_heights, at_other_height, better_heights
+from qhrtem_jax.field.heights import Move, _at_better_heights, at_other_height, better_heights
 from qhrtem_jax.field.joint import REFINING
 from qhrtem_jax.field.layout import apart, pixels_beside
-from qhrtem_jax.field.linear import FieldLinear, foretold, linearise, seen, seen_beside, situation
-from qhrtem_jax.field.model import FieldModel, JointState, weights, whole_numbers
+from qhrtem_jax.field.linear import foretold, linearise, seen, seen_beside
+from qhrtem_jax.field.model import weights, whole_numbers
 from qhrtem_jax.field.other_heights import other_heights
 from qhrtem_jax.field.relaxation import again, surest_numbers
 from qhrtem_jax.field.search import search_among
@@ -24,60 +24,19 @@ from qhrtem_jax.field.simulate import (
     image,
     objective,
     plane_vector,
-    residuals,
     snapped,
     stack_of,
     whole_objective,
 )
-from qhrtem_jax.field.sweep import explain_unknown
 from qhrtem_jax.field.trials import Proposal, settle, side_by_side, tried
 from qhrtem_jax.inputs.settings import SpecimenSettings
-from qhrtem_jax.io.journal import Journal
-from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel
 from qhrtem_jax.physics.parameters import INDEX
 from qhrtem_jax.refine.integers import shared_columns
 from qhrtem_jax.refine.unknown_cells import numbers_std
-from qhrtem_jax.regions.fit import start
-from qhrtem_jax.regions.model import fitter, regions_model
+from qhrtem_jax.regions.model import fitter
 from tests import wedge
-from tests.runs import prepared
-
-REGIONS = wedge.REGIONS
-
-
-@dataclasses.dataclass
-class Column:
-    """A field of four regions, one below the other, at its true numbers."""
-
-    model: FieldModel
-    state: JointState
-    linear: FieldLinear
-    numbers: np.ndarray
-    journal: Journal
-
-    def at(self, points):
-        return dataclasses.replace(self.state, points=points)
-
-    def with_numbers(self, numbers, points=None):
-        points = (self.state.points if points is None else points).copy()
-        points[:, self.model.layout.counts] = numbers
-        return self.at(points)
-
-    def residuals(self, state):
-        return residuals(self.model, state, self.journal)
-
-    def situation(self, state, *, unknown_free=True):
-        missed = seen(self.linear, self.residuals(state))
-        return situation(self.linear, state, missed, unknown_free=unknown_free)
-
-    @property
-    def blocks(self):
-        return blocks_of(self.model.cells, "auto")
-
-    @property
-    def every(self):
-        return np.arange(len(self.numbers))
+from tests.linearised import at_truth
 
 
 @pytest.fixture(scope="module")
@@ -89,24 +48,6 @@ def column(tmp_path_factory):
 def alone(tmp_path_factory):
     """The second region only: all other crystal of the frame is unknown."""
     return at_truth(tmp_path_factory.mktemp("alone"), wedge.TRUTH["rois"][1:2])
-
-
-def at_truth(path, rois) -> Column:
-    """Some of the regions, at their true numbers."""
-    settings = wedge.settings(
-        path,
-        REGIONS,
-        data={"rois": [roi["origin_px"] for roi in rois]},
-        specimen={"max_cells": 5},
-        reconstruct={"max_evaluations": 0},
-    )
-    regions = prepared(settings).regions
-    assert regions.imaging is not None
-    journal = Journal(RunFolder(path / "run"), lambda progress: None)
-    fit = regions_model(regions, regions.imaging)
-    model, state, numbers = wedge.at_truth(fit, start(fit, journal).points, rois)
-    state = explain_unknown(model, state, journal, 20)
-    return Column(model, state, linearise(model, state, journal), numbers, journal)
 
 
 def test_the_global_focus_is_that_of_the_deepest_exit(column):
@@ -289,7 +230,7 @@ def test_unknown_cells_are_drawn_back_to_where_they_were_fitted(alone):
 def test_heights_of_regions_that_do_not_touch_are_found_together(column):
     """Of one that is right and one that is not."""
     model, right, fixed = column.model, column.state, np.ones(column.numbers.shape, dtype=bool)
-    wrong = at_other_height(model, right, [3], 1)
+    wrong = at_other_height(model, right, [3], Move(1))
     both = np.array([0, 3])
     found = _at_better_heights(model, wrong, column.journal, both, fixed)
     np.testing.assert_array_equal(
@@ -327,7 +268,7 @@ def test_a_height_and_numbers_that_have_settled_around_it_are_changed_together(c
     numbers = column.numbers.copy()
     for _, light in shared_columns(model.columns):
         numbers[2, light] += 1
-    wrong = at_other_height(model, column.with_numbers(numbers), [2], 1)
+    wrong = at_other_height(model, column.with_numbers(numbers), [2], Move(1))
     around = linearise(model, wrong, journal)
     wrong, _ = settle(around, wrong, journal, "test")
     found, changed = other_heights(around, wrong, journal, column.blocks)
@@ -522,10 +463,10 @@ def test_what_one_of_two_regions_does_that_move_together(column):
     """They touch no pixel in common, so each is seen as if it moved alone."""
     model, state, linear = column.model, column.state, column.linear
     missed = column.residuals(state)
-    both = column.residuals(at_other_height(model, state, [0, 3], 1))
+    both = column.residuals(at_other_height(model, state, [0, 3], Move(1)))
     beside = np.flatnonzero(linear.reach[:, 3])
     found = seen_beside(linear, seen(linear, missed), missed, both, beside)
-    alone = seen(linear, column.residuals(at_other_height(model, state, [3], 1)))
+    alone = seen(linear, column.residuals(at_other_height(model, state, [3], Move(1))))
     assert found.chi2 - np.sum(missed**2) > 100.0
     assert found.chi2 == pytest.approx(alone.chi2, abs=0.02 * (alone.chi2 - np.sum(missed**2)))
     change = alone.products - linear.vectors.along(missed)

@@ -2,11 +2,15 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
+from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.example import with_example
+from qhrtem_jax.inputs.frames import frames_of, image_file, image_of
 from qhrtem_jax.inputs.image import averaged_data, load_experiment, load_field
 from qhrtem_jax.inputs.reader import Reader
+from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.pipeline import settings_of
 from qhrtem_jax.stages import STAGES, run_settings
 from tests.runs import example_settings
@@ -92,3 +96,21 @@ def test_what_is_given_stays_even_where_it_is_the_default():
     assert run_settings(chosen).specimen.scattering == "weickenmeier_kohl"
     left, _ = with_example(content, ())
     assert run_settings(left).specimen.scattering == "lobato"
+
+
+def test_frames_may_come_from_a_list_of_files(tmp_path):
+    frames = 1.0 + 0.1 * np.random.default_rng(0).normal(size=(3, 20, 24))
+    names = tuple(str(tmp_path / name) for name in ("stack.npy", "first.npy", "others.npy"))
+    for name, some in zip(names, (frames, frames[0], frames[1:]), strict=True):
+        np.save(name, some)
+    stack, listed = (DataSettings(image=image) for image in (names[0], names[1:]))
+    np.testing.assert_array_equal(frames_of(listed, Reader()), frames)
+    of_stack, of_list = (image_of(data, Reader(), "an image") for data in (stack, listed))
+    np.testing.assert_array_equal(of_list, of_stack)
+    second = dataclasses.replace(listed, stack=1)
+    np.testing.assert_array_equal(image_of(second, Reader(), "an image"), frames[1])
+    with pytest.raises(InputError, match=r"data\.image: found 2 files, expected an edge"):
+        image_file(listed, "an edge")
+    np.save(names[2], frames[1:, :-1])
+    with pytest.raises(InputError, match=r"data\.image\[1\]: .*others\.npy has frames of .*first"):
+        frames_of(listed, Reader())

@@ -69,6 +69,19 @@ def field(tmp_path_factory) -> Field:
     return Field(field_model(fit), points, journal)
 
 
+def test_columns_that_begin_deeper_are_stitched_so(field):
+    """A step of the entrance face between columns of a region."""
+    flat = field.state()
+    begins = flat.stack.begins.copy()
+    begins[1, [chain.column in (0, 2) for chain in field.model.columns.chains]] += 1
+    begins *= field.model.per_cell
+    state = dataclasses.replace(flat, stack=dataclasses.replace(flat.stack, begins=begins))
+    expected = image(field.model, state, field.journal)
+    assert np.std(expected - image(field.model, flat, field.journal)) > 3e-3
+    found = stitched_image(field.model, stitch(field.model, state, "cell", "mean"), field.journal)
+    assert np.std(found - expected) < 3e-5
+
+
 @pytest.mark.parametrize("rounding", ["cell", "slice", "none"])
 @pytest.mark.parametrize("global_c1", ["mean", "minimum"])
 def test_whole_units_are_stitched_alike_by_every_rule(field, rounding, global_c1):
