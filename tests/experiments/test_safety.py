@@ -28,17 +28,15 @@ def known(tmp_path_factory) -> Path:
     return crash.imaging_parameters(tmp_path_factory.mktemp("known"))
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, known) -> Path:
+def whole(folder: Path, known: Path, *options: str) -> Path:
     """An imaging run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    finish("imaging", folder, known, *SOON)
-    return folder
+    finish("imaging", folder / "whole", known, *options)
+    return folder / "whole"
 
 
-def start(folder: Path, known: Path) -> subprocess.Popen[str]:
+def start(folder: Path, known: Path, *options: str) -> subprocess.Popen[str]:
     """An imaging run in a process of its own."""
-    command = crash.arguments("imaging", folder, known, *SOON)
+    command = crash.arguments("imaging", folder, known, *options)
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
@@ -105,14 +103,14 @@ def test_what_simulate_writes_replaces_nothing_unasked(tmp_path):
     assert "is a folder" in error
 
 
-def test_signals_end_with_one_line_and_the_run_goes_on(whole, known, tmp_path):
+def test_signals_end_with_one_line_and_the_run_goes_on(known, tmp_path):
     """Before its work, and in the midst of it."""
     folder = tmp_path / "run"
     for number, status, times, mark in (
         (signal.SIGTERM, 143, 1, MANIFEST),
         (signal.SIGINT, 130, 20, "history.csv"),
     ):
-        process = start(folder, known)
+        process = start(folder, known, *SOON)
         wait_for(folder / mark, process)
         for _ in range(times):  # those after the first change nothing
             process.send_signal(number)
@@ -126,11 +124,13 @@ def test_signals_end_with_one_line_and_the_run_goes_on(whole, known, tmp_path):
     # while programs compile, the process is ended where it stands
     assert not (folder / ".lock").exists()
     finish("imaging", folder, known, *SOON)
-    assert crash.differences(crash.outcome(whole), crash.outcome(folder)) == []
+    expected = crash.outcome(whole(tmp_path, known, *SOON))
+    assert crash.differences(expected, crash.outcome(folder)) == []
 
 
-def test_a_kill_at_any_moment_changes_nothing(whole, known, tmp_path):
-    """`python -m tests.crash` kills many more, at moments that a generator draws."""
+def test_a_kill_at_any_moment_changes_nothing(known, tmp_path):
+    """A search keeps checkpoints. `python -m tests.crash` kills many more, at moments that a
+    generator draws."""
     folder = tmp_path / "run"
     for mark in (MANIFEST, "history.csv"):  # before work, and in its midst
         process = start(folder, known)
@@ -139,8 +139,9 @@ def test_a_kill_at_any_moment_changes_nothing(whole, known, tmp_path):
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
     assert not (folder / "result.json").exists()
-    finish("imaging", folder, known, *SOON)
-    assert crash.differences(crash.outcome(whole), crash.outcome(folder)) == []
+    finish("imaging", folder, known)
+    expected = crash.outcome(whole(tmp_path, known))
+    assert crash.differences(expected, crash.outcome(folder)) == []
 
 
 def test_garbage_is_not_taken_for_a_result(known, tmp_path):
