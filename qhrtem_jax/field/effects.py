@@ -6,11 +6,11 @@ slice that differs, or to first order. Every device has a part of them.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int
 
 from qhrtem_jax.field.model import FieldModel, JointState
 from qhrtem_jax.field.simulate import starts, whole_field
@@ -33,37 +33,87 @@ Made = dict[int, dict[int, int]]
 """Regions whose numbers are others, and which chains have which numbers there."""
 
 
+Deeper = dict[int, Int[np.ndarray, " chains"]]
+"""Regions whose chains begin deeper, by so many atoms; higher where these are negative."""
+
+
 def effects_of(
     model: FieldModel, state: JointState, journal: Journal, made: list[Made]
 ) -> Iterator[tuple[Made, Float32[np.ndarray, "regions pixels"]]]:
     """Each of some changes of numbers, and what it does to the residuals."""
-    layout, chunk = model.layout, CHANGES * devices.count()
-    field, points = whole_field(model, state), jnp.asarray(state.points, model.dtype)
-    present = state.points[:, layout.counts]
-    most = max([LEAST_CHAINS, *(2 * len(change) for change in made)])  # two in an exchange
+    present, base = state.points[:, model.layout.counts], None
     if not made:
         return
-    base, tick = None, journal.tick("changes of numbers", "changes")
-    made = [{}, *made]  # the first changes nothing
-    for start in range(0, len(made), chunk):
-        part = made[start : start + chunk]
-        counts = np.tile(present, (chunk, 1, 1))
+    variants = [_Variant(present)]  # the first changes nothing
+    for change in made:
+        counts = present.copy()
+        for region, numbers in change.items():
+            counts[region, list(numbers)] = list(numbers.values())
+        variants.append(_Variant(counts, None, _places(change)))
+    most = max(2 * len(change) for change in made)  # two in an exchange
+    found = _residuals(model, state, journal, variants, most)
+    for change, seen in zip([{}, *made], found, strict=True):
+        if base is None:
+            base = seen
+        else:
+            yield change, seen - base
+
+
+def residuals_behind(
+    model: FieldModel, state: JointState, journal: Journal, made: list[Deeper]
+) -> Iterator[Float32[np.ndarray, "regions pixels"]]:
+    """Whitened residuals with chains that begin elsewhere, which the stack has to have room for."""
+    present, variants = state.points[:, model.layout.counts], []
+    for change in made:
+        deeper = np.zeros(present.shape, dtype=int)
+        deeper[list(change)] = list(change.values())
+        moved = {k: dict.fromkeys(np.flatnonzero(row).tolist()) for k, row in change.items()}
+        variants.append(_Variant(present, deeper, _places(moved)))
+    most = max((len(variant.places) for variant in variants), default=1)
+    yield from _residuals(model, state, journal, variants, 1 << (most - 1).bit_length())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Variant:
+    """Numbers of all chains, by how many atoms these begin deeper, and (region, chain) of those
+    that differ from the field as it is."""
+
+    counts: Float[np.ndarray, "regions chains"]
+    deeper: Int[np.ndarray, "regions chains"] | None = None
+    places: tuple[tuple[int, int], ...] = ()
+
+
+def _places(change: Mapping[int, Collection[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((region, chain) for region, chains in change.items() for chain in chains)
+
+
+def _residuals(
+    model: FieldModel, state: JointState, journal: Journal, variants: list[_Variant], most: int
+) -> Iterator[Float32[np.ndarray, "regions pixels"]]:
+    """Whitened residuals of each variant, of which none has more than `most` places."""
+    layout, chunk = model.layout, CHANGES * devices.count()
+    field, points = whole_field(model, state), jnp.asarray(state.points, model.dtype)
+    most = max(LEAST_CHAINS, most)
+    tick = journal.tick("changes of numbers", "changes")
+    for start in range(0, len(variants), chunk):
+        part = variants[start : start + chunk]
+        counts = np.tile(state.points[:, layout.counts], (chunk, 1, 1))
+        deeper = np.zeros(counts.shape, dtype=int)
         chains = np.full((chunk, most), -1)
-        for k, change in enumerate(part):
-            places = [(region, chain) for region, numbers in change.items() for chain in numbers]
-            for at, (region, chain) in enumerate(places):
-                counts[k, region, chain] = change[region][chain]
+        for k, variant in enumerate(part):
+            counts[k] = variant.counts
+            deeper[k] = 0 if variant.deeper is None else variant.deeper
+            for at, (region, chain) in enumerate(variant.places):
                 chains[k, at] = model.cells.region_cells[region] * layout.chains + chain
         changes = Changes(
             jnp.asarray(counts, model.dtype),
-            jnp.asarray(starts(model, state, counts), model.dtype),
+            jnp.asarray(starts(model, state, counts) + deeper, model.dtype),
             jnp.asarray(chains),
         )
         seen = np.asarray(with_changes(field, points, changes), np.float32)[: len(part)]
         journal.count(evaluations=len(part))
-        tick(start + len(part), len(made))
-        base = seen[0] if base is None else base
-        yield from ((c, s - base) for c, s in zip(part, seen, strict=True) if c)
+        tick(start + len(part), len(variants))
+        yield from seen
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ A height trades against numbers of atoms, so that neither alone may be better.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import Bool, Int
 from qhrtem_jax.field.blocks import Block
 from qhrtem_jax.field.heights import LEAST_GAIN, Move, at_other_height, moved_begins
 from qhrtem_jax.field.layout import apart
-from qhrtem_jax.field.ledges import ledges, possible
+from qhrtem_jax.field.ledges import ledges, possible, simulated_moves
 from qhrtem_jax.field.linear import (
     FieldLinear,
     Situation,
@@ -131,19 +132,20 @@ def _moved(
     model, reach, rules = linear.model, linear.reach, linear.model.constraints
     missed, points = residuals(model, state, journal), snapped(model, state)
     unmoved, here = seen(linear, missed), situation_of(linear, state, journal)
+    groups = [np.array(group) for group in apart(reach, regions)]
+    trials = [
+        (group, move, _possible(model, here, group, move)) for group in groups for move in moves
+    ]
+    trials = [(group, move, some) for group, move, some in trials if some.size]
+    others = simulated_moves(model, state, journal, [(some, move) for _, move, some in trials])
     found = []
-    for group in apart(reach, regions):
-        of_move = dict[Move, tuple[list[int], np.ndarray]]()
-        for move in moves:
-            begins, _ = moved_begins(model, here.begins[group], move)
-            rows = zip(group, here.numbers[group], begins, strict=True)
-            some = [k for k, counts, first in rows if possible(model, counts, first, move)]
-            if some:
-                away = at_other_height(model, state, some, move)
-                of_move[move] = some, residuals(model, away, journal)
+    for group, of_group in itertools.groupby(
+        zip(trials, others, strict=True), key=lambda one: one[0][0].tolist()
+    ):
+        moved = [(move, some, other) for (_, move, some), other in of_group]
         for k in group:
             looked_at, mine = np.flatnonzero(opened[k]), np.flatnonzero(reach[:, k])
-            for move, (some, other) in of_move.items():
+            for move, some, other in moved:
                 if k not in some:
                     continue
                 alone = _moved_alone(model, state, points, k, move)
@@ -158,6 +160,15 @@ def _moved(
                 key = f"{move} {k}".encode()
                 found.append(Proposal(looked_at[changed], best[changed], gain, key, (k,), move))
     return found
+
+
+def _possible(
+    model: FieldModel, here: Situation, group: Int[np.ndarray, " some"], move: Move
+) -> Int[np.ndarray, " possible"]:
+    """Which regions of a group may move so."""
+    begins, _ = moved_begins(model, here.begins[group], move)
+    rows = zip(here.numbers[group], begins, strict=True)
+    return group[[possible(model, counts, first, move) for counts, first in rows]]
 
 
 def _moved_alone(

@@ -38,6 +38,8 @@ from qhrtem_jax.regions.model import fitter
 from tests import wedge
 from tests.linearised import at_truth
 
+REGIONS = wedge.REGIONS
+
 
 @pytest.fixture(scope="module")
 def column(tmp_path_factory):

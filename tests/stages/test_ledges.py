@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qhrtem_jax.field.heights import Move, at_other_height, moved_begins
-from qhrtem_jax.field.ledges import ledges, possible
+from qhrtem_jax.field.ledges import _within, ledges, possible, simulated_moves
 from qhrtem_jax.field.linear import linearise
 from qhrtem_jax.field.model import whole_numbers, with_image
 from qhrtem_jax.field.other_heights import other_heights
@@ -70,6 +70,23 @@ def test_there_has_to_be_room(pair):
     assert possible(model, model.most.astype(float), flat[0], Move(1))
     # a part without atoms makes no step
     assert not possible(model, np.where(begins > 0, 0.0, numbers), begins, move)
+
+
+def test_moves_within_the_stack_are_simulated_as_all_others(pair):
+    """From the field's potential as it is, or anew where cells of no region go along."""
+    model, state, journal = pair.model, pair.state, pair.journal
+    moves = [Move(1, (0,)), Move(-1, (0,)), Move(1, side(model.columns)), Move(1)]
+    regions = np.array([np.argmax(state.stack.heights)])
+    quickly = [_within(model, state, regions, move) is not None for move in moves]
+    assert quickly[:2] == [True, True]
+    assert not quickly[3]
+    before = pair.residuals(state)
+    found = simulated_moves(model, state, journal, [(regions, move) for move in moves])
+    for move, seen in zip(moves, found, strict=True):
+        expected = pair.residuals(at_other_height(model, state, regions.tolist(), move))
+        change = np.max(np.abs(expected - before))
+        assert change > 0.1
+        np.testing.assert_allclose(seen, expected, atol=0.01 * change)
 
 
 @pytest.mark.parametrize("units", [1, -1])
