@@ -70,6 +70,7 @@ LONG_FIRST = (
     "series/test_series.py",
     "stages/test_imaging.py",
     "io/test_fuzz.py",
+    "stages/test_ledges.py",
     "test_api.py",
     "stages/test_stitched.py",
     "stages/test_stitch.py",
