@@ -103,7 +103,7 @@ def test_the_best_of_all_numbers_is_among_those_nearest_to_the_relaxed_ones():
         states = every_state(model)
         best = states[np.argmin(model(states))]
         numbering = model.numbering
-        relaxed = model.relaxed(numbering.base, np.zeros((5, 5)))
+        relaxed = model.relaxed(numbering.base, np.zeros((5, 5)), np.zeros(5))
         found = nearest_integers(*relaxed, numbering.low, numbering.high, 200)
         costs = model(found)
         np.testing.assert_array_equal(found[np.argmin(costs)], best)

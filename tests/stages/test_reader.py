@@ -33,13 +33,15 @@ def test_the_same_is_read_once_and_warned_of_every_time():
 
 
 def test_all_stages_read_and_measure_the_image_once(monkeypatch):
-    from qhrtem_jax.inputs import image
+    from qhrtem_jax.inputs import frames, image
 
     calls = []
-    real = {name: getattr(image, name) for name in ("read_frames", "measure_noise")}
-    for name in real:
+    for module, name in ((frames, "read_frames"), (image, "measure_noise")):
+        real = getattr(module, name)
         monkeypatch.setattr(
-            image, name, lambda *a, name=name, **k: (calls.append(name), real[name](*a, **k))[1]
+            module,
+            name,
+            lambda *a, name=name, real=real, **k: (calls.append(name), real(*a, **k))[1],
         )
     reader = Reader()
     settings = example_settings({"stage": "stitch", "memory_gb": 16.0})
