@@ -67,7 +67,7 @@ def residuals_behind(
     for change in made:
         deeper = np.zeros(present.shape, dtype=int)
         deeper[list(change)] = list(change.values())
-        moved = {k: dict.fromkeys(np.flatnonzero(row).tolist()) for k, row in change.items()}
+        moved = {k: np.flatnonzero(row).tolist() for k, row in change.items()}
         variants.append(_Variant(present, deeper, _places(moved)))
     most = max((len(variant.places) for variant in variants), default=1)
     yield from _residuals(model, state, journal, variants, 1 << (most - 1).bit_length())

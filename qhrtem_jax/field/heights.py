@@ -9,7 +9,7 @@ import dataclasses
 import logging
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from qhrtem_jax.field.layout import apart
 from qhrtem_jax.field.model import FieldModel, JointState
@@ -111,11 +111,24 @@ def at_other_height(
     model: FieldModel, state: JointState, regions: list[int], move: Move
 ) -> JointState:
     """Some regions elsewhere along the beam; if all of them as a whole, that is another C1."""
-    points, begins = snapped(model, state), state.stack.begins.copy()
+    moved = moved_along(model, state, snapped(model, state), regions, move)
+    return dataclasses.replace(moved, stack=stack_of(model, moved.points, moved.stack))
+
+
+def moved_along(
+    model: FieldModel,
+    state: JointState,
+    points: Float[np.ndarray, "regions point"],
+    regions: list[int],
+    move: Move,
+) -> JointState:
+    """`at_other_height` but for the heights in the stack, which follow from C1; `points` of the
+    state are snapped."""
+    points, begins = points.copy(), state.stack.begins.copy()
     begins[regions], deeper = moved_begins(model, begins[regions], move)
     points[regions, C1] -= deeper * model.unit_nm
     stack = dataclasses.replace(state.stack, begins=begins)
-    return dataclasses.replace(state, points=points, stack=stack_of(model, points, stack))
+    return dataclasses.replace(state, points=points, stack=stack)
 
 
 def moved_begins(

@@ -4,7 +4,6 @@ there.
 A height trades against numbers of atoms, so that neither alone may be better.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from qhrtem_jax.field.blocks import Block
-from qhrtem_jax.field.heights import LEAST_GAIN, Move, at_other_height, moved_begins
+from qhrtem_jax.field.heights import LEAST_GAIN, Move, at_other_height, moved_along, moved_begins
 from qhrtem_jax.field.layout import apart
 from qhrtem_jax.field.ledges import ledges, possible, simulated_moves
 from qhrtem_jax.field.linear import (
@@ -26,7 +25,7 @@ from qhrtem_jax.field.linear import (
 )
 from qhrtem_jax.field.model import FieldModel, JointState, whole_numbers
 from qhrtem_jax.field.search import Search, search_among
-from qhrtem_jax.field.simulate import C1, residuals, snapped
+from qhrtem_jax.field.simulate import residuals, snapped
 from qhrtem_jax.field.trials import Proposal, side_by_side, tried, with_numbers
 from qhrtem_jax.io.journal import Journal
 
@@ -131,7 +130,8 @@ def _moved(
     are looked at. Regions that none sees two of move in the same simulation."""
     model, reach, rules = linear.model, linear.reach, linear.model.constraints
     missed, points = residuals(model, state, journal), snapped(model, state)
-    unmoved, here = seen(linear, missed), situation_of(linear, state, journal)
+    unmoved = seen(linear, missed)
+    here = situation(linear, state, unmoved, unknown_free=True)
     groups = [np.array(group) for group in apart(reach, regions)]
     trials = [
         (group, move, _possible(model, here, group, move)) for group in groups for move in moves
@@ -148,7 +148,7 @@ def _moved(
             for move, some, other in moved:
                 if k not in some:
                     continue
-                alone = _moved_alone(model, state, points, k, move)
+                alone = moved_along(model, state, points, [k], move)
                 missing = seen_beside(linear, unmoved, missed, other, mine)
                 there = situation(linear, alone, missing, unknown_free=True)
                 search = search_among(linear, there, looked_at)
@@ -169,18 +169,6 @@ def _possible(
     begins, _ = moved_begins(model, here.begins[group], move)
     rows = zip(here.numbers[group], begins, strict=True)
     return group[[possible(model, counts, first, move) for counts, first in rows]]
-
-
-def _moved_alone(
-    model: FieldModel, state: JointState, points: np.ndarray, region: int, move: Move
-) -> JointState:
-    """What a `situation` looks at of the state in which one region has moved, from its snapped
-    `points`."""
-    points, begins = points.copy(), state.stack.begins.copy()
-    begins[[region]], deeper = moved_begins(model, begins[[region]], move)
-    points[region, C1] -= deeper[0] * model.unit_nm
-    stack = dataclasses.replace(state.stack, begins=begins)
-    return dataclasses.replace(state, points=points, stack=stack)
 
 
 def _best(search: Search) -> tuple[np.ndarray, float]:

@@ -121,7 +121,7 @@ def test_signals_end_with_one_line_and_the_run_goes_on(known, tmp_path):
         assert last.startswith("interrupted: the same command with resume=true")
         assert f"hydra.run.dir={folder}" in last
         assert "Traceback" not in error
-    # while programs compile, the process is ended where it stands
+    # in the midst of its work (while programs compile, the process is ended where it stands)
     assert not (folder / ".lock").exists()
     finish("imaging", folder, known, *SOON)
     expected = crash.outcome(whole(tmp_path, known, *SOON))
