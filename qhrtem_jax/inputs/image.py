@@ -24,6 +24,7 @@ from qhrtem_jax.io.images import check_normalised, crop
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import contrast_of, find_vacuum
+from qhrtem_jax.micrograph.noise_growth import noise_growth
 from qhrtem_jax.physics.camera import Frame
 
 LIVELY_VACUUM = 6.0
@@ -81,6 +82,9 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     noise = _noise(data, whole)
     if data.vacuum is not None:
         warn_of_contrast(data.vacuum, whole, reader)
+        growth = noise_growth(whole)
+        if growth is not None and growth.remark is not None:
+            reader.warn(growth.remark)
     if noise is not None and noise.remark is not None:
         reader.warn(noise.remark)
     if noise is None:

@@ -33,6 +33,7 @@ from qhrtem_jax.micrograph.counts import (
     normalised,
     without_bad,
 )
+from qhrtem_jax.micrograph.noise_growth import NoiseGrowth, noise_growth
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.specimen import Crystal
 
@@ -46,8 +47,8 @@ MOST_BAD, MOST_MASKED = 0.01, 0.1
 @dataclasses.dataclass(frozen=True)
 class PreparationProblem:
     """The image with the vacuum at 1, `bad` pixels filled from their neighbours, its vacuum (in the
-    file's unit) and the noise of a pixel there, and the sampling, (row, col) nm, that the file and
-    the user give."""
+    file's unit), the noise of a pixel there and how it grows with the intensity, and the sampling,
+    (row, col) nm, that the file and the user give."""
 
     settings: Settings
     reader: Reader
@@ -56,6 +57,7 @@ class PreparationProblem:
     bad: Bool[np.ndarray, "rows cols"]
     vacuum: Vacuum | None
     noise: NoiseModel | None
+    growth: NoiseGrowth | None
     file_sampling: tuple[float, float] | None
     given_sampling: tuple[float, float] | None
     crystal: Crystal
@@ -98,10 +100,13 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
         counts = counts / _slope(counts, vacuum, reader)
         vacuum = _vacuum(settings, counts, reader)
     image = _with_vacuum_at_1(settings, counts, vacuum, reader)
-    noise = None
+    noise, growth = None, None
     if vacuum is not None:
         with named("data.vacuum"):
             noise = measure_noise(crop(image, vacuum.region, "data.vacuum"))
+        growth = noise_growth(image, bad)
+        if growth is not None and growth.remark is not None:
+            reader.warn(growth.remark)
     given = None if data.sampling_nm is None else data.sampling
     of_file = file_sampling(path)
     known = given or of_file
@@ -118,6 +123,7 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
         bad,
         vacuum,
         noise,
+        growth,
         of_file,
         given,
         crystal,

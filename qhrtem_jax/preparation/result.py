@@ -27,12 +27,15 @@ class FoundLattice:
 @dataclasses.dataclass(frozen=True)
 class FoundVacuum:
     """Level of the vacuum in the file's unit, where it is, and the noise of a pixel of the file,
-    with the vacuum at 1."""
+    with the vacuum at 1; by how much its variance grows from there to twice the intensity, in units
+    of itself (`micrograph.noise_growth`), where the image tells."""
 
     level: float
     region: tuple[int, int, int, int]
     noise_variance: float
     noise_correlation: tuple[float, ...]
+    noise_growth: float | None
+    std_noise_growth: float | None
 
 
 @dataclasses.dataclass(frozen=True)

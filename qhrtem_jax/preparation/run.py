@@ -93,11 +93,7 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
             problem.file_sampling,
             lattice.match,
         ),
-        vacuum=None
-        if problem.vacuum is None or noise is None
-        else FoundVacuum(
-            problem.vacuum.level, problem.vacuum.region, noise.variance, tuple(noise.lags)
-        ),
+        vacuum=_found_vacuum(problem),
         origin=FoundOrigin(
             _pair(cells.origin), origin.turned, origin.ncc, origin.ncc_elsewhere, origin.misfits
         ),
@@ -127,6 +123,14 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
         },
         history=tuple(journal.rows),
     )
+
+
+def _found_vacuum(problem: PreparationProblem) -> FoundVacuum | None:
+    vacuum, noise, growth = problem.vacuum, problem.noise, problem.growth
+    if vacuum is None or noise is None:
+        return None
+    grows = (None, None) if growth is None else (growth.slope, growth.std)
+    return FoundVacuum(vacuum.level, vacuum.region, noise.variance, tuple(noise.lags), *grows)
 
 
 def _pair(values: np.ndarray) -> tuple[float, float]:

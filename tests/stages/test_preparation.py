@@ -112,6 +112,7 @@ def test_lattice_sampling_vacuum_and_bad_pixels(prepared):
     assert found["file_sampling_nm"][0] == pytest.approx(1.02 * SAMPLING, rel=1e-3)
     assert result["vacuum"]["level"] == pytest.approx(LEVEL, rel=2e-3)
     assert result["vacuum"]["noise_variance"] == pytest.approx(0.013**2, rel=0.15)
+    assert abs(result["vacuum"]["noise_growth"]) < 4.0 * result["vacuum"]["std_noise_growth"] < 0.8
     assert result["bad_pixels"] == len(HOT)
     assert any("the sampling of the file" in warning for warning in result["warnings"])
 

@@ -1,0 +1,56 @@
+"""How noise grows with the intensity, measured on images whose noise is known."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from qhrtem_jax.micrograph.noise_growth import noise_growth
+
+SHAPE, PERIOD = (160, 180), 23.0
+
+
+def measured(image, bad=None):
+    found = noise_growth(image, bad)
+    assert found is not None
+    return found
+
+
+def lattice(scale=1.0):
+    """Columns, brighter and darker than the vacuum above them; `scale` of their size in pixels."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]] / (PERIOD * scale)
+    waves = sum(np.cos(2.0 * np.pi * (a * y + b * x)) for a, b in ((1, 0), (0, 1), (1, 1), (2, 1)))
+    return 1.0 + 0.12 * waves / (1.0 + np.exp(-10.0 * (y - 2.0)))
+
+
+def counted(clean, slope, seed):
+    """An image whose noise has variance 2e-4 (1 + slope (I - 1)), spread over pixels."""
+    noise = np.random.default_rng(seed).normal(size=clean.shape)
+    spread = gaussian_filter(noise * np.sqrt(1.0 + slope * (clean - 1.0)), 0.5)
+    return clean + 2e-4**0.5 * spread / gaussian_filter(noise, 0.5).std()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
+def test_is_found_with_its_error(slope):
+    found = [measured(counted(lattice(), slope, seed)) for seed in range(12)]
+    slopes, std = np.array([f.slope for f in found]), np.array([f.std for f in found])
+    assert np.all(std < 0.2)
+    assert np.mean(slopes) == pytest.approx(slope, abs=4.0 * np.mean(std) / len(found) ** 0.5)
+    assert 0.6 < np.std(slopes) / np.mean(std) < 1.6
+    assert all((f.remark is not None) == (f.slope > max(3.0 * f.std, 0.3)) for f in found)
+
+
+def test_bad_pixels_say_nothing():
+    image = counted(lattice(), 0.0, 3)
+    bad = (lattice() > 1.1) & (np.random.default_rng(0).random(SHAPE) < 0.05)
+    filled = np.where(bad, gaussian_filter(image, 2.0), image)  # without noise of their own
+    plain, without = measured(image), measured(filled, bad)
+    assert abs(without.slope - plain.slope) < 2.0 * without.std
+    assert abs(measured(filled).slope - plain.slope) > 3.0 * plain.std
+
+
+def test_where_pixels_are_coarse_it_cannot_be_told():
+    assert noise_growth(counted(lattice(0.15), 0.0, 0)) is None
+
+
+def test_without_noise_there_is_no_growth():
+    assert noise_growth(np.ones(SHAPE)) is None
