@@ -64,7 +64,7 @@ def noise_growth(
     above = np.asarray(gaussian_filter(image, SMOOTH_PX, mode="reflect")) - 1.0
     edges = np.abs(noise) > FAR * 1.4826 * np.median(np.abs(noise))
     hidden = edges if bad is None else edges | bad
-    shown = ~binary_dilation(hidden, iterations=BESIDE) if hidden.any() else ~hidden
+    shown = ~np.asarray(binary_dilation(hidden, iterations=BESIDE), dtype=bool)
     squares, design = noise[shown] ** 2, np.stack([np.ones(shown.sum()), above[shown]], axis=1)
     found = np.array([squares.mean(), 0.0])
     for _ in range(3):  # the variance of a square is twice the square of its mean
