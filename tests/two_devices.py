@@ -57,7 +57,8 @@ if __name__ == "__main__":
     counts = jnp.tile(state.counts[:2], (2, 1, 1)).at[1, 1, 2].add(-1.0)
     chains = jnp.asarray([[-1], [len(state.counts[0]) + 2]])
     starts = jnp.tile(state.starts[:2], (2, 1, 1))
-    both = with_changes(model, points, Changes(counts, starts, chains))
+    beside = jnp.tile(model.placement.first_starts, (2, 1, 1))
+    both = with_changes(model, points, Changes(counts, starts, beside, chains))
     np.testing.assert_allclose(both[0], model.residuals(points), atol=1e-8)
     there = points.at[:, LAYOUT.counts].set(counts[1])
     fixed = eqx.tree_at(

@@ -6,14 +6,14 @@ slice that differs, or to first order. Every device has a part of them.
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Array, Float, Float32
 
-from qhrtem_jax.field.model import FieldModel, JointState
-from qhrtem_jax.field.simulate import starts, whole_field
+from qhrtem_jax.field.model import FieldModel, JointState, Stack
+from qhrtem_jax.field.simulate import starts, starts_beside, whole_field
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.numerics import devices
 from qhrtem_jax.physics.parameters import INDEX
@@ -33,10 +33,6 @@ Made = dict[int, dict[int, int]]
 """Regions whose numbers are others, and which chains have which numbers there."""
 
 
-Deeper = dict[int, Int[np.ndarray, " chains"]]
-"""Regions whose chains begin deeper, by so many atoms; higher where these are negative."""
-
-
 def effects_of(
     model: FieldModel, state: JointState, journal: Journal, made: list[Made]
 ) -> Iterator[tuple[Made, Float32[np.ndarray, "regions pixels"]]]:
@@ -44,12 +40,14 @@ def effects_of(
     present, base = state.points[:, model.layout.counts], None
     if not made:
         return
-    variants = [_Variant(present)]  # the first changes nothing
+    variants = [_Variant(present, state.stack)]  # the first changes nothing
     for change in made:
         counts = present.copy()
         for region, numbers in change.items():
             counts[region, list(numbers)] = list(numbers.values())
-        variants.append(_Variant(counts, None, _places(change)))
+        at = {region: int(model.cells.region_cells[region]) for region in change}
+        places = [(at[region], chain) for region, chains in change.items() for chain in chains]
+        variants.append(_Variant(counts, state.stack, tuple(places)))
     most = max(2 * len(change) for change in made)  # two in an exchange
     found = _residuals(model, state, journal, variants, most)
     for change, seen in zip([{}, *made], found, strict=True):
@@ -59,32 +57,43 @@ def effects_of(
             yield change, seen - base
 
 
-def residuals_behind(
-    model: FieldModel, state: JointState, journal: Journal, made: list[Deeper]
+def residuals_in(
+    model: FieldModel, state: JointState, journal: Journal, stacks: Sequence[Stack]
 ) -> Iterator[Float32[np.ndarray, "regions pixels"]]:
-    """Whitened residuals with chains that begin elsewhere, which the stack has to have room for."""
+    """Whitened residuals with chains elsewhere along the beam, in stacks with the simulator of that
+    of the state."""
     present, variants = state.points[:, model.layout.counts], []
-    for change in made:
-        deeper = np.zeros(present.shape, dtype=int)
-        deeper[list(change)] = list(change.values())
-        moved = {k: np.flatnonzero(row).tolist() for k, row in change.items()}
-        variants.append(_Variant(present, deeper, _places(moved)))
+    here = _first_ranks(model, state)
+    for stack in stacks:
+        there = _first_ranks(model, dataclasses.replace(state, stack=stack))
+        moved = zip(_cells(model), np.concatenate(here) != np.concatenate(there), strict=True)
+        places = [(cell, chain) for cell, row in moved for chain in np.flatnonzero(row).tolist()]
+        variants.append(_Variant(present, stack, tuple(places)))
     most = max((len(variant.places) for variant in variants), default=1)
     yield from _residuals(model, state, journal, variants, 1 << (most - 1).bit_length())
 
 
 @dataclasses.dataclass(frozen=True)
 class _Variant:
-    """Numbers of all chains, by how many atoms these begin deeper, and (region, chain) of those
+    """Numbers of all chains, the stack that they are in, and (cell of the field, chain) of those
     that differ from the field as it is."""
 
     counts: Float[np.ndarray, "regions chains"]
-    deeper: Int[np.ndarray, "regions chains"] | None = None
+    stack: Stack
     places: tuple[tuple[int, int], ...] = ()
 
 
-def _places(change: Mapping[int, Collection[int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((region, chain) for region, chains in change.items() for chain in chains)
+def _cells(model: FieldModel) -> list[int]:
+    """Where in the field the regions are, then the unknown cells."""
+    return [*model.cells.region_cells.tolist(), *model.cells.unknown_cells.tolist()]
+
+
+def _first_ranks(
+    model: FieldModel, state: JointState
+) -> tuple[Float[np.ndarray, "regions chains"], Float[np.ndarray, "unknown chains"]]:
+    """Ranks of the first atoms of the chains of regions, and of unknown cells."""
+    counts = state.points[:, model.layout.counts]
+    return starts(model, state, counts), starts_beside(model, state)
 
 
 def _residuals(
@@ -95,19 +104,23 @@ def _residuals(
     field, points = whole_field(model, state), jnp.asarray(state.points, model.dtype)
     most = max(LEAST_CHAINS, most)
     tick = journal.tick("changes of numbers", "changes")
+
+    def array(tables: list[np.ndarray]) -> Array:
+        return jnp.asarray(np.array(tables), model.dtype)
+
     for start in range(0, len(variants), chunk):
         part = variants[start : start + chunk]
-        counts = np.tile(state.points[:, layout.counts], (chunk, 1, 1))
-        deeper = np.zeros(counts.shape, dtype=int)
+        full = part + [variants[0]] * (chunk - len(part))  # programs are compiled for one length
         chains = np.full((chunk, most), -1)
         for k, variant in enumerate(part):
-            counts[k] = variant.counts
-            deeper[k] = 0 if variant.deeper is None else variant.deeper
-            for at, (region, chain) in enumerate(variant.places):
-                chains[k, at] = model.cells.region_cells[region] * layout.chains + chain
+            for at, (cell, chain) in enumerate(variant.places):
+                chains[k, at] = cell * layout.chains + chain
+        there = [dataclasses.replace(state, stack=variant.stack) for variant in full]
+        ranks = [starts(model, at, one.counts) for at, one in zip(there, full, strict=True)]
         changes = Changes(
-            jnp.asarray(counts, model.dtype),
-            jnp.asarray(starts(model, state, counts) + deeper, model.dtype),
+            array([variant.counts for variant in full]),
+            array(ranks),
+            array([starts_beside(model, at) for at in there]),
             jnp.asarray(chains),
         )
         seen = np.asarray(with_changes(field, points, changes), np.float32)[: len(part)]

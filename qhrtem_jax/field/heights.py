@@ -24,6 +24,7 @@ from qhrtem_jax.field.simulate import (
 from qhrtem_jax.field.sweep import Fixed, active_coordinates, deferred_targets
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.refine.pooled import pooled_fit
+from qhrtem_jax.refine.whole_field import SHIFT, TILT
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,17 @@ def at_other_height(
     return dataclasses.replace(moved, stack=stack_of(model, moved.points, moved.stack))
 
 
+def moved_within(
+    model: FieldModel, state: JointState, regions: list[int], move: Move
+) -> JointState:
+    """The same in the stack as it is, which has to have room."""
+    points = snapped(model, state)
+    moved = moved_along(model, state, points, regions, move)
+    units = np.rint((points[:, C1] - moved.points[:, C1]) / model.unit_nm).astype(int)
+    stack = dataclasses.replace(moved.stack, heights=state.stack.heights + units)
+    return dataclasses.replace(moved, stack=stack)
+
+
 def moved_along(
     model: FieldModel,
     state: JointState,
@@ -127,6 +139,9 @@ def moved_along(
     points, begins = points.copy(), state.stack.begins.copy()
     begins[regions], deeper = moved_begins(model, begins[regions], move)
     points[regions, C1] -= deeper * model.unit_nm
+    if move.columns is not None:  # the other columns stay where they are across the beam, too
+        along = 1e-3 * model.unit_nm * points[np.ix_(regions, TILT)]
+        points[np.ix_(regions, SHIFT)] += deeper[:, None] * along
     stack = dataclasses.replace(state.stack, begins=begins)
     return dataclasses.replace(state, points=points, stack=stack)
 

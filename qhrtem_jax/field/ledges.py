@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from qhrtem_jax.field.effects import Deeper, residuals_behind
-from qhrtem_jax.field.heights import Move, at_other_height
+from qhrtem_jax.field.effects import residuals_in
+from qhrtem_jax.field.heights import Move, moved_within
 from qhrtem_jax.field.model import FieldModel, JointState
-from qhrtem_jax.field.simulate import residuals
+from qhrtem_jax.field.simulate import residuals, with_room
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.columns import Columns
 
@@ -60,31 +60,14 @@ def simulated_moves(
     moves: Sequence[tuple[Int[np.ndarray, " _"], Move]],
 ) -> Iterator[Float[np.ndarray, "regions pixels"]]:
     """Whitened residuals of the field with some regions (which no region sees two of) moved, for
-    each of some moves. Columns that move within the stack as it is are simulated from the field's
-    potential as it is, which takes a fraction of the time."""
-    inside = [_within(model, state, some, move) for some, move in moves]
-    quickly = residuals_behind(model, state, journal, [deeper for deeper in inside if deeper])
-    for (some, move), deeper in zip(moves, inside, strict=True):
-        if deeper:
-            yield np.asarray(next(quickly), float)
-        else:
-            yield residuals(model, at_other_height(model, state, some.tolist(), move), journal)
-
-
-def _within(
-    model: FieldModel, state: JointState, regions: Int[np.ndarray, " some"], move: Move
-) -> Deeper | None:
-    """By how many atoms the chains of regions begin deeper, where the stack and the cells that no
-    region shows stay as they are."""
-    if move.columns is None:
-        return None
-    part = np.isin([chain.column for chain in model.columns.chains], move.columns)
-    deeper = move.units * np.where(part, model.per_cell, 0)
-    stack = state.stack
-    begins = (stack.begins + stack.heights[:, None] * model.per_cell)[regions]
-    level = np.median(begins // model.per_cell, axis=1)
-    taken_along = np.isin(regions, model.cells.nearest_region)
-    taken_along &= np.median((begins + deeper) // model.per_cell, axis=1) != level
-    if taken_along.any() or np.any(begins + deeper < 0):
-        return None
-    return dict.fromkeys(regions.tolist(), deeper)
+    each of some moves. All are simulated in one stack that has room for them, parts of regions from
+    the way of the wave through the field as it is."""
+    missed, roomy = residuals(model, state, journal), with_room(model, state)
+    base = residuals(model, roomy, journal)
+    moved = [moved_within(model, roomy, some.tolist(), move) for some, move in moves]
+    parts = [move.columns is not None for _, move in moves]
+    stacks = [there.stack for there, part in zip(moved, parts, strict=True) if part]
+    of_parts = residuals_in(model, roomy, journal, stacks)
+    for there, part in zip(moved, parts, strict=True):
+        seen = next(of_parts) if part else residuals(model, there, journal)
+        yield missed + (np.asarray(seen, float) - base)

@@ -146,9 +146,6 @@ def placement(
     first = starts(model, state, counts)
     slope = (starts(model, state, np.maximum(counts, 2.0 * LEAST_COUNT) + ahead) - first) / ahead
 
-    level = state.stack.heights + state.stack.mostly(model.per_cell)
-    above = level[cells.nearest_region][:, None] * model.per_cell
-
     def array(values: np.ndarray) -> Array:
         return jnp.asarray(values, dtype)
 
@@ -165,7 +162,7 @@ def placement(
         array(slope),
         array(np.array([c.occupancy for c in model.columns.chains])),
         array(state.first),
-        array(above + model.sites.starts(np.maximum(state.first, 2.0 * LEAST_COUNT))),
+        array(starts_beside(model, state)),
         array(model.most),
         state.unknown,
     )
@@ -178,6 +175,20 @@ def starts(
     some = np.maximum(counts, 2.0 * LEAST_COUNT)  # an empty chain has no start
     stack = state.stack
     return stack.heights[:, None] * model.per_cell + stack.begins + model.sites.starts(some)
+
+
+def starts_beside(model: FieldModel, state: JointState) -> Float[np.ndarray, "unknown chains"]:
+    """The same of unknown cells, which begin where most columns of their nearest region do."""
+    level = state.stack.heights + state.stack.mostly(model.per_cell)
+    above = level[model.cells.nearest_region][:, None] * model.per_cell
+    return above + model.sites.starts(np.maximum(state.first, 2.0 * LEAST_COUNT))
+
+
+def with_room(model: FieldModel, state: JointState) -> JointState:
+    """The state in a stack of a repeating unit more at either end."""
+    stack = state.stack
+    higher = stack_at(model, stack.heights + 1, stack.begins, stack.units + 2)
+    return dataclasses.replace(state, stack=higher)
 
 
 def global_imaging(

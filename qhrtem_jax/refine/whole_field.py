@@ -142,11 +142,13 @@ def whitened(
 
 
 class Changes(eqx.Module):
-    """Other numbers of atoms in a field: those of its cells, the ranks of their first atoms, and
-    which chains these change (`FieldSimulator.image_with`)."""
+    """Other numbers of atoms in a field, or the same elsewhere along the beam: those of its
+    regions, the ranks of their first atoms and of those of unknown cells, and which chains these
+    change (`FieldSimulator.image_with`)."""
 
     counts: Float[Array, "k regions chains"]
     starts: Float[Array, "k regions chains"]
+    first_starts: Float[Array, "k unknown chains"]
     chains: Int[Array, "k some"]
 
 
@@ -158,12 +160,13 @@ def with_changes(
 
     def on_device(common: tuple[WholeField, Array], these: Changes) -> Array:
         field, here = common
-        state, cells = field.placement.state(here), field.placement.region_cells
+        state, placed = field.placement.state(here), field.placement
         passage = field.simulator.passage(state)
 
         def one(change: Changes) -> Array:
-            counts = state.counts.at[cells].set(change.counts)
-            starts = state.starts.at[cells].set(change.starts)
+            counts = state.counts.at[placed.region_cells].set(change.counts)
+            starts = state.starts.at[placed.region_cells].set(change.starts)
+            starts = starts.at[placed.unknown_cells].set(change.first_starts)
             image = field.simulator.image_with(passage, state, counts, starts, change.chains)
             return field.likelihood.residual(field.cut(image), field.targets)
 

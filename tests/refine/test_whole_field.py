@@ -247,14 +247,16 @@ def test_other_numbers_behind_the_slices_that_they_leave_alone(case, later):
     counts[2, 0, 7] += 1.0
     starts = np.array(model.placement.state(here).starts)[[0, 1]] + np.zeros((3, 1, 1))
     starts[2, 1, 5] += later  # as where chains are filled from the exit
-    chains = np.array([[-1, -1, -1], [2, -1, -1], [8, 13, 7]])
-    changes = Changes(jnp.asarray(counts), jnp.asarray(starts), jnp.asarray(chains))
+    beside = np.array(model.placement.first_starts) + np.zeros((3, 1, 1))
+    beside[2, 0, 3] += later
+    chains = np.array([[-1, -1, -1, -1], [2, -1, -1, -1], [8, 13, 7, 19]])
+    changes = Changes(*(jnp.asarray(table) for table in (counts, starts, beside, chains)))
     found = with_changes(model, here, changes)
     for k in range(3):
         placed = eqx.tree_at(
-            lambda m: (m.placement.counts, m.placement.starts),
+            lambda m: (m.placement.counts, m.placement.starts, m.placement.first_starts),
             model,
-            (jnp.asarray(counts[k]), jnp.asarray(starts[k])),
+            (jnp.asarray(counts[k]), jnp.asarray(starts[k]), jnp.asarray(beside[k])),
         )
         expected = eqx.filter_jit(placed.residuals)(here.at[:, LAYOUT.counts].set(counts[k]))
         np.testing.assert_allclose(found[k], expected, atol=1e-9)
