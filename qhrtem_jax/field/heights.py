@@ -140,8 +140,8 @@ def moved_along(
     begins[regions], deeper = moved_begins(model, begins[regions], move)
     points[regions, C1] -= deeper * model.unit_nm
     if move.columns is not None:  # the other columns stay where they are across the beam, too
-        along = 1e-3 * model.unit_nm * points[np.ix_(regions, TILT)]
-        points[np.ix_(regions, SHIFT)] += deeper[:, None] * along
+        rows = np.array(regions)[:, None]
+        points[rows, SHIFT] += deeper[:, None] * model.unit_nm * 1e-3 * points[rows, TILT]
     stack = dataclasses.replace(state.stack, begins=begins)
     return dataclasses.replace(state, points=points, stack=stack)
 
