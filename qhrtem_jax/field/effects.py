@@ -110,7 +110,8 @@ def _residuals(
 
     for start in range(0, len(variants), chunk):
         part = variants[start : start + chunk]
-        full = part + [variants[0]] * (chunk - len(part))  # programs are compiled for one length
+        # programs are compiled for one length; what fills it up changes no chain
+        full = part + [variants[0]] * (chunk - len(part))
         chains = np.full((chunk, most), -1)
         for k, variant in enumerate(part):
             for at, (cell, chain) in enumerate(variant.places):

@@ -140,7 +140,7 @@ def moved_along(
     begins[regions], deeper = moved_begins(model, begins[regions], move)
     points[regions, C1] -= deeper * model.unit_nm
     if move.columns is not None:  # the other columns stay where they are across the beam, too
-        rows = np.array(regions)[:, None]
+        rows = np.array(regions, dtype=int)[:, None]
         points[rows, SHIFT] += deeper[:, None] * model.unit_nm * 1e-3 * points[rows, TILT]
     stack = dataclasses.replace(state.stack, begins=begins)
     return dataclasses.replace(state, points=points, stack=stack)

@@ -82,7 +82,7 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     noise = _noise(data, whole)
     if data.vacuum is not None:
         warn_of_contrast(data.vacuum, whole, reader)
-        growth = noise_growth(whole)
+        growth = noise_growth(whole, _hidden(data))
         if growth is not None and growth.remark is not None:
             reader.warn(growth.remark)
     if noise is not None and noise.remark is not None:

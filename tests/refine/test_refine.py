@@ -68,6 +68,25 @@ def test_nan_is_refused():
     assert float(found.cost) < 1e-4
 
 
+def test_where_a_start_gives_nothing_the_fit_ends_there():
+    """Beside one that goes on; of one call, only the start is looked at."""
+    there = decay(jnp.array([0.8, 0.3, 0.1]))
+
+    def residuals(u):
+        r, j = residual_function(there)(u)
+        return jnp.where(u[1] > 0.4, jnp.nan, r), j
+
+    starts = jnp.array([[0.5, 0.5, 0.5], [0.5, 0.1, 0.5]])
+    found = jax.vmap(lambda start: solver().run(residuals, start))(starts)
+    np.testing.assert_array_equal(found.u[0], starts[0])
+    assert not np.isfinite(found.cost[0])
+    assert found.iterations.tolist()[0] == 1
+    assert float(found.cost[1]) < 1e-4
+    once = solver(max_iterations=1).run(residuals, starts[1])
+    np.testing.assert_array_equal(once.u, starts[1])
+    assert float(once.cost) == pytest.approx(float(jnp.sum(residuals(starts[1])[0] ** 2)))
+
+
 def test_runs_many_starts_at_once():
     data = decay(jnp.array([0.8, 0.3, 0.1]))
     starts = jax.random.uniform(jax.random.key(0), (7, 3))

@@ -76,7 +76,8 @@ def test_moves_are_simulated_in_one_stack_as_in_their_own(pair):
     """From the field's potential as it is. Where the stack is another one, envelopes are those of
     another plane, which moves that all regions make have in common."""
     model, state, journal = pair.model, pair.state, pair.journal
-    moves = [Move(1, (0,)), Move(-1, (0,)), Move(1, side(model.columns)), Move(1), Move(-1)]
+    moves = [Move(1, (0,)), Move(-1, (0,)), Move(1, side(model.columns)), Move(1)]
+    moves += [Move(-1, side(model.columns)), Move(-1)]
     regions = np.array([np.argmax(state.stack.heights)])
     before = pair.residuals(state)
     found = simulated_moves(model, state, journal, [(regions, move) for move in moves])
