@@ -52,7 +52,7 @@ class NoiseGrowth:
         return (
             f"the noise grows with the intensity: its variance by {self.slope:.2f} ± "
             f"{self.std:.2f} times that of the vacuum (electrons that are counted: 1); weights of "
-            "pixels leave that out, but for imaging with objective.criterion=poisson"
+            "pixels leave that out, but for imaging with the criterion poisson"
         )
 
 
