@@ -101,17 +101,17 @@ def trial(state: Descent[Best], propose: Propose[Best], rule: Rule) -> Descent[B
     fall = state.objective - objective
     gain = fall / foretold
     return Descent(
-        best=chosen(better, found, state.best),
-        objective=chosen(better, objective, state.objective),
-        damping=chosen(
+        best=_choose(better, found, state.best),
+        objective=_choose(better, objective, state.objective),
+        damping=_choose(
             better,
             rule.accepted(state.damping, gain),
             rule.refused(state.damping, state.refused),
         ),
         tried=state.tried + 1,
-        accepted=chosen(better, state.accepted + 1, state.accepted),
-        refused=chosen(better, 0 * state.refused, state.refused + 1),
-        fall=chosen(better, fall, state.fall),
+        accepted=_choose(better, state.accepted + 1, state.accepted),
+        refused=_choose(better, 0 * state.refused, state.refused + 1),
+        fall=_choose(better, fall, state.fall),
         gain=gain,
     )
 
@@ -134,8 +134,7 @@ def descend(
     return loop(go_on, lambda s: trial(s, propose, rule), state)
 
 
-def chosen(better: Any, new: Any, old: Any) -> Any:
-    """All arrays of `new` where that is `better`, else those of `old`."""
+def _choose(better: Any, new: Any, old: Any) -> Any:
     if isinstance(better, bool | np.bool_):
         return new if better else old
     return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)

@@ -1,14 +1,12 @@
 """Bounded Levenberg-Marquardt least squares with Gaussian priors, many starts at once.
 
 Works in the unit cube, on any residual function. Each iteration costs one call of it, residuals and
-Jacobian together (a trial point that fails costs its Jacobian, and saves a second program; the
-start is looked at within the loop, so that it is compiled once).
+Jacobian together (a trial point that fails costs its Jacobian, and saves a second program).
 Damping follows Nielsen's gain-ratio rule; bounds by an active set: a parameter at a bound whose
 gradient points outward stays there for the step.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from qhrtem_jax.numerics.positive_definite import factorise
-from qhrtem_jax.refine.damping import Descent, Nielsen, begin, chosen, descend
+from qhrtem_jax.refine.damping import Descent, Nielsen, begin, descend
 
 Residuals = Callable[[Float[Array, " d"]], tuple[Float[Array, " n"], Float[Array, "n d"]]]
 
@@ -71,21 +69,10 @@ class LevenbergMarquardt(eqx.Module):
         def go_on(state: Descent[Quadratic]) -> Array:
             return ~converged(state) & (state.tried + 1 < self.max_iterations)
 
-        def loop(go_on: Any, body: Any, state: Descent[Quadratic]) -> Descent[Quadratic]:
-            def step(state: Descent[Quadratic]) -> Descent[Quadratic]:
-                after = body(state)
-                damping = 1e-2 * jnp.max(jnp.diagonal(after.best.hessian)) + 1e-12
-                first = begin(after.best, after.objective, damping)
-                return chosen(state.tried < 0, first, after)
-
-            return jax.lax.while_loop(lambda s: (s.tried < 0) | go_on(s), step, state)
-
-        # no step leads from here, and whatever is found is better
-        unit = jnp.clip(start, 0.0, 1.0)
-        nowhere = Quadratic(unit, jnp.eye(len(unit), dtype=unit.dtype), jnp.zeros_like(unit))
-        state = begin(nowhere, jnp.full((), jnp.inf, unit.dtype), jnp.ones((), unit.dtype))
-        state = eqx.tree_at(lambda s: s.tried, state, state.tried - 1)
-        state = descend(state, propose, Nielsen(), go_on, loop)
+        first, cost = self._model(residuals, jnp.clip(start, 0.0, 1.0))
+        damping = 1e-2 * jnp.max(jnp.diagonal(first.hessian)) + 1e-12
+        state = begin(first, cost, damping)
+        state = descend(state, propose, Nielsen(), go_on, jax.lax.while_loop)
         return LMState(state.best.u, state.objective, state.tried + 1, converged(state))
 
     def _model(self, residuals: Residuals, u: Array) -> tuple[Quadratic, Array]:

@@ -78,7 +78,7 @@ def test_the_result_is_as_the_schema_says(followed):
 def test_drift_and_focus_are_followed(followed):
     frames = followed[0]["frames"]
     drift = np.array([frame["drift_px"] for frame in frames])
-    assert np.sqrt(np.mean((drift - DRIFT_PX) ** 2)) < 0.12
+    assert np.sqrt(np.mean((drift - DRIFT_PX) ** 2)) < 0.1
     c1 = np.array([frame["C1_nm"] for frame in frames])
     np.testing.assert_allclose(c1 - c1[0], C1_NM, atol=0.1)
     assert 0.0 < frames[1]["std_drift_px"][0] < 0.1

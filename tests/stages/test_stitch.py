@@ -88,7 +88,7 @@ def test_heights_and_exit_planes_are_found(refined):
     error = np.array([entry["value"] for entry in c1]) - expected
     assert np.std(error) < 0.1 * wedge.TRUTH["slice_nm"]
     # what is common to all regions is as sure as it says
-    assert abs(np.mean(error)) < min(4.0 * c1[0]["std"], wedge.TRUTH["slice_nm"])
+    assert abs(np.mean(error)) < min(3.0 * c1[0]["std"], wedge.TRUTH["slice_nm"])
     first = np.array([min(s["first_slice"] for s in r["surfaces"]) for r in refined.result["rois"]])
     entrance = np.array([region["entrance_slice"] for region in refined.truth])
     np.testing.assert_array_equal(first - first.min(), entrance - entrance.min())
@@ -122,7 +122,7 @@ def test_the_global_focus_is_that_of_the_deepest_exit(refined):
     deepest = max(refined.truth, key=lambda region: region["exit_slice"])
     found = refined.result["field"]["C1_global_refined_nm"]
     std = refined.result["parameters"]["C1"]["std"]
-    assert abs(found - deepest["C1_roi"]) < min(4.0 * std, wedge.TRUTH["slice_nm"])
+    assert abs(found - deepest["C1_roi"]) < min(3.0 * std, wedge.TRUTH["slice_nm"])
 
 
 def test_titanium_is_displaced_as_it_was(refined):
