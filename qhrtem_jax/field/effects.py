@@ -40,14 +40,16 @@ def effects_of(
     present, base = state.points[:, model.layout.counts], None
     if not made:
         return
-    variants = [_Variant(present, state.stack)]  # the first changes nothing
+    beside = starts_beside(model, state)
+    # the first changes nothing
+    variants = [_Variant(present, starts(model, state, present), beside)]
     for change in made:
         counts = present.copy()
         for region, numbers in change.items():
             counts[region, list(numbers)] = list(numbers.values())
         at = {region: int(model.cells.region_cells[region]) for region in change}
         places = [(at[region], chain) for region, chains in change.items() for chain in chains]
-        variants.append(_Variant(counts, state.stack, tuple(places)))
+        variants.append(_Variant(counts, starts(model, state, counts), beside, tuple(places)))
     most = max(2 * len(change) for change in made)  # two in an exchange
     found = _residuals(model, state, journal, variants, most)
     for change, seen in zip([{}, *made], found, strict=True):
@@ -63,37 +65,27 @@ def residuals_in(
     """Whitened residuals with chains elsewhere along the beam, in stacks with the simulator of that
     of the state."""
     present, variants = state.points[:, model.layout.counts], []
-    here = _first_ranks(model, state)
+    cells = [*model.cells.region_cells.tolist(), *model.cells.unknown_cells.tolist()]
+    here = np.concatenate([starts(model, state, present), starts_beside(model, state)])
     for stack in stacks:
-        there = _first_ranks(model, dataclasses.replace(state, stack=stack))
-        moved = zip(_cells(model), np.concatenate(here) != np.concatenate(there), strict=True)
-        places = [(cell, chain) for cell, row in moved for chain in np.flatnonzero(row).tolist()]
-        variants.append(_Variant(present, stack, tuple(places)))
+        moved = dataclasses.replace(state, stack=stack)
+        ranks = starts(model, moved, present), starts_beside(model, moved)
+        differ = zip(cells, np.concatenate(ranks) != here, strict=True)
+        places = [(cell, chain) for cell, row in differ for chain in np.flatnonzero(row).tolist()]
+        variants.append(_Variant(present, *ranks, tuple(places)))
     most = max((len(variant.places) for variant in variants), default=1)
     yield from _residuals(model, state, journal, variants, 1 << (most - 1).bit_length())
 
 
 @dataclasses.dataclass(frozen=True)
 class _Variant:
-    """Numbers of all chains, the stack that they are in, and (cell of the field, chain) of those
-    that differ from the field as it is."""
+    """Numbers of all chains of regions, ranks of their first atoms and of those of unknown cells,
+    and (cell of the field, chain) of those that differ from the field as it is."""
 
     counts: Float[np.ndarray, "regions chains"]
-    stack: Stack
+    starts: Float[np.ndarray, "regions chains"]
+    first_starts: Float[np.ndarray, "unknown chains"]
     places: tuple[tuple[int, int], ...] = ()
-
-
-def _cells(model: FieldModel) -> list[int]:
-    """Where in the field the regions are, then the unknown cells."""
-    return [*model.cells.region_cells.tolist(), *model.cells.unknown_cells.tolist()]
-
-
-def _first_ranks(
-    model: FieldModel, state: JointState
-) -> tuple[Float[np.ndarray, "regions chains"], Float[np.ndarray, "unknown chains"]]:
-    """Ranks of the first atoms of the chains of regions, and of unknown cells."""
-    counts = state.points[:, model.layout.counts]
-    return starts(model, state, counts), starts_beside(model, state)
 
 
 def _residuals(
@@ -116,12 +108,10 @@ def _residuals(
         for k, variant in enumerate(part):
             for at, (cell, chain) in enumerate(variant.places):
                 chains[k, at] = cell * layout.chains + chain
-        there = [dataclasses.replace(state, stack=variant.stack) for variant in full]
-        ranks = [starts(model, at, one.counts) for at, one in zip(there, full, strict=True)]
         changes = Changes(
             array([variant.counts for variant in full]),
-            array(ranks),
-            array([starts_beside(model, at) for at in there]),
+            array([variant.starts for variant in full]),
+            array([variant.first_starts for variant in full]),
             jnp.asarray(chains),
         )
         seen = np.asarray(with_changes(field, points, changes), np.float32)[: len(part)]

@@ -117,10 +117,13 @@ def at_other_height(
 
 
 def moved_within(
-    model: FieldModel, state: JointState, regions: list[int], move: Move
+    model: FieldModel,
+    state: JointState,
+    points: Float[np.ndarray, "regions point"],
+    regions: list[int],
+    move: Move,
 ) -> JointState:
-    """The same in the stack as it is, which has to have room."""
-    points = snapped(model, state)
+    """The same in the stack as it is, which has to have room; `points` of the state are snapped."""
     moved = moved_along(model, state, points, regions, move)
     units = np.rint((points[:, C1] - moved.points[:, C1]) / model.unit_nm).astype(int)
     stack = dataclasses.replace(moved.stack, heights=state.stack.heights + units)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from qhrtem_jax.field.effects import residuals_in
 from qhrtem_jax.field.heights import Move, moved_within
 from qhrtem_jax.field.model import FieldModel, JointState
-from qhrtem_jax.field.simulate import residuals, with_room
+from qhrtem_jax.field.simulate import residuals, snapped, with_room
 from qhrtem_jax.io.journal import Journal
 from qhrtem_jax.physics.columns import Columns
 
@@ -64,7 +64,8 @@ def simulated_moves(
     the way of the wave through the field as it is."""
     missed, roomy = residuals(model, state, journal), with_room(model, state)
     base = residuals(model, roomy, journal)
-    moved = [moved_within(model, roomy, some.tolist(), move) for some, move in moves]
+    points = snapped(model, roomy)
+    moved = [moved_within(model, roomy, points, some.tolist(), move) for some, move in moves]
     parts = [move.columns is not None for _, move in moves]
     stacks = [there.stack for there, part in zip(moved, parts, strict=True) if part]
     of_parts = residuals_in(model, roomy, journal, stacks)

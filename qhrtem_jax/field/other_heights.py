@@ -96,39 +96,12 @@ def _beside(near: Bool[np.ndarray, "regions regions"]) -> Bool[np.ndarray, "regi
 def _of_single(
     linear: FieldLinear, state: JointState, journal: Journal, regions: Int[np.ndarray, " some"]
 ) -> list[Proposal]:
-    """Some regions, each higher and deeper, or some of its columns. Where a region moves, only
-    numbers that reach into what it reaches are open: others hardly feel it, and the search would
-    grow with the square of the field. Where some columns do, those of the region."""
-    alone, steps = np.eye(len(state.points), dtype=bool), ledges(linear.model.columns)
-    found = _moved(linear, state, journal, HEIGHTS, regions, _beside(linear.vectors.near))
-    return found + _moved(linear, state, journal, steps, regions, alone)
-
-
-def _of_all(
-    linear: FieldLinear, state: JointState, journal: Journal, blocks: Sequence[Block]
-) -> list[Proposal]:
-    """All regions higher, and all deeper."""
-    here, every = situation_of(linear, state, journal), list(range(len(state.points)))
-    found = []
-    for move in HEIGHTS:
-        away = at_other_height(linear.model, state, every, move)
-        missing = seen(linear, residuals(linear.model, away, journal))
-        there = situation(linear, away, missing, unknown_free=True)
-        found.append(_all_moved(linear, here, there, blocks, move))
-    return found
-
-
-def _moved(
-    linear: FieldLinear,
-    state: JointState,
-    journal: Journal,
-    moves: Sequence[Move],
-    regions: Int[np.ndarray, " some"],
-    opened: Bool[np.ndarray, "regions regions"],
-) -> list[Proposal]:
-    """Some regions, each moved along the beam in each way; `opened`: whose numbers (second index)
-    are looked at. Regions that none sees two of move in the same simulation."""
+    """Some regions, each higher and deeper, or some of its columns; those that none sees two of in
+    the same simulation. Where a region moves, only numbers that reach into what it reaches are
+    open: others hardly feel it, and the search would grow with the square of the field. Where some
+    columns do, those of the region."""
     model, reach, rules = linear.model, linear.reach, linear.model.constraints
+    moves, wide = [*HEIGHTS, *ledges(model.columns)], _beside(linear.vectors.near)
     missed, points = residuals(model, state, journal), snapped(model, state)
     unmoved = seen(linear, missed)
     here = situation(linear, state, unmoved, unknown_free=True)
@@ -144,10 +117,11 @@ def _moved(
     ):
         moved = [(move, some, other) for (_, move, some), other in of_group]
         for k in group:
-            looked_at, mine = np.flatnonzero(opened[k]), np.flatnonzero(reach[:, k])
+            whole, mine = np.flatnonzero(wide[k]), np.flatnonzero(reach[:, k])
             for move, some, other in moved:
                 if k not in some:
                     continue
+                looked_at = whole if move.columns is None else np.array([k])
                 alone = moved_along(model, state, points, [k], move)
                 missing = seen_beside(linear, unmoved, missed, other, mine)
                 there = situation(linear, alone, missing, unknown_free=True)
@@ -159,6 +133,20 @@ def _moved(
                 gain = here.objective - there.objective + lower - float(added)
                 key = f"{move} {k}".encode()
                 found.append(Proposal(looked_at[changed], best[changed], gain, key, (k,), move))
+    return found
+
+
+def _of_all(
+    linear: FieldLinear, state: JointState, journal: Journal, blocks: Sequence[Block]
+) -> list[Proposal]:
+    """All regions higher, and all deeper."""
+    here, every = situation_of(linear, state, journal), list(range(len(state.points)))
+    found = []
+    for move in HEIGHTS:
+        away = at_other_height(linear.model, state, every, move)
+        missing = seen(linear, residuals(linear.model, away, journal))
+        there = situation(linear, away, missing, unknown_free=True)
+        found.append(_all_moved(linear, here, there, blocks, move))
     return found
 
 
