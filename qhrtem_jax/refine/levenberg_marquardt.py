@@ -44,13 +44,13 @@ class LevenbergMarquardt(eqx.Module):
     """Minimises |residuals(u)|^2 + sum ((u - prior_mean) / prior_std)^2 over [0, 1]^d.
 
     `prior_std` is infinite where there is no prior. A residual function that returns NaN has its
-    step refused.
+    step refused. One compiled program serves any `max_iterations` and `tolerance`.
     """
 
     prior_mean: Float[Array, " d"]
     prior_std: Float[Array, " d"]
-    max_iterations: int = eqx.field(static=True, default=40)
-    tolerance: float = eqx.field(static=True, default=1e-5)
+    max_iterations: Int[Array, ""] = eqx.field(converter=jnp.asarray, default=40)
+    tolerance: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-5)
 
     def run(self, residuals: Residuals, start: Float[Array, " d"]) -> LMState:
         """Steps until converged or `max_iterations` calls of `residuals`."""
