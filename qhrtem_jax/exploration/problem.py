@@ -46,6 +46,7 @@ UNUSED = (
     "vacuum",
     "noise_variance",
     "noise_correlation",
+    "noise_growth",
 )
 """Options of `data` that say nothing of an image that is looked over."""
 

@@ -37,7 +37,7 @@ def save(standing: Standing, journal: Journal) -> None:
         "units": state.stack.units,
         "damping": float(state.damping),
         "settled": state.settled,
-        "noise": [noise.variance, list(noise.lags), noise.source],
+        "noise": [noise.variance, list(noise.lags), noise.source, noise.growth],
     }
     arrays: Arrays = {
         "scalars": np.array(json.dumps(scalars)),
@@ -68,13 +68,13 @@ def restored(begun: Standing, journal: Journal) -> Standing:
     model = begun.model
     if known["entrance"] != model.sites.entrance:
         model = field_model(with_entrance(model.regions, known["entrance"]))
-    variance, lags, source = known["noise"]
+    variance, lags, source, *growth = known["noise"]
     speckle = _of(Speckle, "speckle", saved)
     flat = np.zeros((len(saved["points"]), model.layout.chains), dtype=int)
     state = JointState(
         saved["points"],
         stack_at(model, saved["heights"], saved.get("begins", flat), known["units"]),
-        weights(model, NoiseModel(variance, tuple(lags), source, speckle)),
+        weights(model, NoiseModel(variance, tuple(lags), source, speckle, *growth)),
         saved["first"],
         UnknownCells(jnp.asarray(saved["unknown_numbers"]), jnp.asarray(saved["unknown_shifts"])),
         known["damping"],

@@ -188,7 +188,9 @@ def field_model(regions: RegionsModel) -> FieldModel:
 
 def weights(model: FieldModel, noise: NoiseModel) -> Weights:
     """Pixels weighed by `noise`."""
-    whole = make_likelihood(noise, model.problem.field.image.shape, model.dtype)
+    image = model.problem.field.image
+    rows, cols = image.shape
+    whole = make_likelihood(noise, (rows, cols), model.dtype, image)
     return Weights(noise, fitter(model.regions, noise), whole)
 
 

@@ -90,5 +90,6 @@ def _read_counts(path: Path, regions: RegionsProblem) -> CountedRegions:
         if name not in arrays or arrays[name].shape != shape:
             raise InputError(f"stitch.result: {path}/arrays.npz lacks {name} of shape {shape}")
     known = result["noise"]
-    noise = NoiseModel(known["variance"], tuple(known["correlation"]), known["source"])
+    lags, growth = tuple(known["correlation"]), known.get("growth", 0.0)
+    noise = NoiseModel(known["variance"], lags, known["source"], growth=growth)
     return CountedRegions(arrays["points"], arrays["relaxed_points"], noise, result["rois"])

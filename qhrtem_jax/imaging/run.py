@@ -92,6 +92,7 @@ def _fitted(
         variance,
         fitted.prior_std[columns],
         model.basis,
+        image,
     )
     by_noise = searched.weighed(effective_variance(noise, image)).information
     if variance > effective_variance(noise, image):  # the misfit weighed the pixels already

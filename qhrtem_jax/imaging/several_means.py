@@ -67,7 +67,7 @@ class _Means:
 
     def model(self, noise: NoiseModel) -> RegionModel:
         """Each mean as a region of its own, weighed by `noise`."""
-        return make_region_model(self.simulator, noise)
+        return make_region_model(self.simulator, noise, self.images)
 
     def point(
         self, at_exit: Float[np.ndarray, " parameters"], slices: int

@@ -24,7 +24,7 @@ from qhrtem_jax.io.images import check_normalised, crop
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import contrast_of, find_vacuum
-from qhrtem_jax.micrograph.noise_growth import noise_growth
+from qhrtem_jax.micrograph.noise_growth import grown, noise_growth
 from qhrtem_jax.physics.camera import Frame
 
 LIVELY_VACUUM = 6.0
@@ -82,9 +82,6 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     noise = _noise(data, whole)
     if data.vacuum is not None:
         warn_of_contrast(data.vacuum, whole, reader)
-        growth = noise_growth(whole, _hidden(data))
-        if growth is not None and growth.remark is not None:
-            reader.warn(growth.remark)
     if noise is not None and noise.remark is not None:
         reader.warn(noise.remark)
     if noise is None:
@@ -131,7 +128,7 @@ def warn_unused(data: DataSettings, options: Sequence[str], instead: str, reader
 
 
 def _of_noise(data: DataSettings) -> tuple:
-    return data.vacuum, data.noise_variance, data.noise_correlation
+    return data.vacuum, data.noise_variance, data.noise_correlation, data.noise_growth
 
 
 def of_several(data: DataSettings) -> bool:
@@ -245,11 +242,19 @@ def _noise(data: DataSettings, whole: np.ndarray) -> NoiseModel | None:
     """Noise of a pixel, as given or as measured."""
     if data.noise_variance is not None:
         with named("data.noise_correlation"):
-            return NoiseModel(data.noise_variance, tuple(data.noise_correlation or ()))
+            lags = tuple(data.noise_correlation or ())
+            return NoiseModel(data.noise_variance, lags, growth=data.noise_growth or 0.0)
     if data.noise_correlation is not None:
         raise InputError("data.noise_correlation: needs data.noise_variance beside it")
     if data.vacuum is None:
+        if data.noise_growth is not None:
+            raise InputError(
+                "data.noise_growth: needs data.vacuum or data.noise_variance beside it"
+            )
         return None
     patch = crop(whole, data.vacuum, "data.vacuum")
+    growth = data.noise_growth
+    if growth is None:
+        growth = grown(noise_growth(whole, _hidden(data)))
     with named("data.vacuum"):
-        return measure_noise(patch)
+        return dataclasses.replace(measure_noise(patch), growth=growth)

@@ -36,9 +36,10 @@ def with_prepared(settings: S, reader: Reader) -> S:
         return settings
     result = _read(data.prepared, reader)
     known = result["prepared"]
-    noise = data.noise_variance, data.noise_correlation
+    noise = data.noise_variance, data.noise_correlation, data.noise_growth
     if data.noise_variance is None and known["noise_variance"] is not None:
-        noise = known["noise_variance"], tuple(known["noise_correlation"])
+        growth = known["noise_growth"] if data.noise_growth is None else data.noise_growth
+        noise = known["noise_variance"], tuple(known["noise_correlation"]), growth
     found = dataclasses.replace(
         data,
         image=image,
@@ -52,6 +53,7 @@ def with_prepared(settings: S, reader: Reader) -> S:
         vacuum=None,
         noise_variance=noise[0],
         noise_correlation=noise[1],
+        noise_growth=noise[2],
     )
     return dataclasses.replace(settings, data=found)
 

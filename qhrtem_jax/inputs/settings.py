@@ -50,6 +50,7 @@ class DataSettings:
     vacuum: tuple[int, int, int, int] | None = None
     noise_variance: float | None = None
     noise_correlation: tuple[float, ...] | None = None
+    noise_growth: float | None = None
     speckle: bool = True
     counts: bool | str = "auto"
     dark: str | None = None
@@ -73,6 +74,7 @@ class DataSettings:
         "mtf_scale_std": (0.0, LARGEST_MTF_SCALE_STD),
         "noise_variance": (1e-12, 1e4),
         "noise_correlation": (-1.0, 1.0),
+        "noise_growth": (0.0, 1.0),
     }
 
     @property

@@ -2,7 +2,8 @@
 
 A camera spreads each electron over pixels, so its noise is correlated. The model is stationary and
 separable: cov(r, r') = variance rho(|dy|) rho(|dx|), rho(0) = 1, rho given by its first lags. What
-lies on a crystal may add its speckle (`matching.speckle`).
+lies on a crystal may add its speckle (`matching.speckle`). The noise of counted electrons grows
+with the intensity: by `growth`, cov(r, r') is that times d(r) d(r'), d^2 = 1 + growth (I - 1).
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
+from scipy.ndimage import gaussian_filter
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.matching.speckle import Speckle, cosine_frequencies
@@ -35,6 +37,10 @@ GUESSED_VARIANCE = 1e-3
 MISFIT_MATTERS = 1.5
 """Where a model misses by more than this many times the noise, its misfit weighs the pixels."""
 
+INTENSITY_PX, DARKEST = 1.0, 0.1
+"""The intensity that noise grows with is that of the image smoothed by a Gaussian of this
+deviation; variances are at least this share of the vacuum's."""
+
 Source = Literal["vacuum", "given", "residual", "misfit"]
 """Where a noise comes from: a patch of vacuum, the user, what a fit leaves over; or no noise at
 all but what a model misses by, which weighs the pixels where that is more."""
@@ -43,7 +49,9 @@ all but what a model misses by, which weighs the pixels where that is more."""
 @dataclasses.dataclass(frozen=True)
 class NoiseModel:
     """`variance` of a pixel; `lags`: correlation to the next, second, ... pixel along an axis, both
-    of the camera; `speckle`, of what lies on the crystal.
+    of the camera; `speckle`, of what lies on the crystal; `growth`: by how much the variance grows
+    from intensity 1, the vacuum's, to 2, over what it is at 1 (0: not at all; 1: in proportion, as
+    that of counted electrons).
 
     `source` says where it comes from. A correlation that is given must be one; of a measured one,
     negative powers are cut off (see `remark`).
@@ -53,6 +61,7 @@ class NoiseModel:
     lags: tuple[float, ...] = ()
     source: Source = "given"
     speckle: Speckle | None = None
+    growth: float = 0.0
 
     def __post_init__(self) -> None:
         if self.source not in get_args(Source):
@@ -65,6 +74,8 @@ class NoiseModel:
             raise InputError(
                 f"correlation of the noise: found {list(self.lags)}, expected numbers within -1..1"
             )
+        if not 0.0 <= self.growth <= 1.0:
+            raise InputError(f"growth of the noise: found {self.growth}, expected 0 to 1")
         if self.source == "given" and self.least_power < LEAST_POWER:
             raise InputError(
                 f"correlation of the noise: found {[float(lag) for lag in self.lags]}, whose power "
@@ -133,10 +144,21 @@ class NoiseModel:
     def _with_speckle(self, own: np.ndarray, f_y: np.ndarray, f_x: np.ndarray) -> np.ndarray:
         return own if self.speckle is None else own + self.speckle.power(f_y, f_x)
 
+    def deviation(
+        self, image: Float[np.ndarray, "rows cols"]
+    ) -> Float[np.ndarray, "rows cols"] | None:
+        """Standard deviation of each pixel of `image`, over that of a pixel of the vacuum; None
+        where it is the same everywhere. What a model misses by does not grow as noise does."""
+        if not (self.growth > 0.0 and self.is_noise):
+            return None
+        intensity = np.asarray(gaussian_filter(image, INTENSITY_PX, mode="nearest"), float)
+        return np.sqrt(np.maximum(1.0 + self.growth * (intensity - 1.0), DARKEST))
+
     def times(self, factor: float, source: Source) -> "NoiseModel":
         """`factor` times as much of everything."""
         speckle = None if self.speckle is None else self.speckle.times(factor)
-        return NoiseModel(self.variance * factor, self.lags, source, speckle)
+        variance = self.variance * factor
+        return dataclasses.replace(self, variance=variance, source=source, speckle=speckle)
 
     def of_average(self, count: int) -> "NoiseModel":
         """Noise of the mean of `count` independent images."""

@@ -33,7 +33,7 @@ LEAST_PIXELS, LARGEST_STD = 1000, 1.0
 """With fewer pixels, or a larger error, nothing is told."""
 
 SEEN, MATTERS = 3.0, 0.3
-"""A growth is spoken of that exceeds so many standard errors, and so much."""
+"""A growth weighs pixels that exceeds so many standard errors, and so much."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +44,13 @@ class NoiseGrowth:
     slope: float
     std: float
 
-    @property
-    def remark(self) -> str | None:
-        """What a report must say of a noise that grows, as pixels are weighed as if it did not."""
-        if not self.slope >= max(SEEN * self.std, MATTERS):
-            return None
-        return (
-            f"the noise grows with the intensity: its variance by {self.slope:.2f} ± "
-            f"{self.std:.2f} times that of the vacuum (electrons that are counted: 1); weights of "
-            "pixels leave that out, but for imaging with the criterion poisson"
-        )
+
+def grown(found: NoiseGrowth | None) -> float:
+    """The growth that weighs pixels: what was found where it is there surely, at most that of
+    counted electrons; else none."""
+    if found is None or found.slope < max(SEEN * found.std, MATTERS):
+        return 0.0
+    return min(found.slope, 1.0)
 
 
 def noise_growth(

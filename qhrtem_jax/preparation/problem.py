@@ -37,7 +37,15 @@ from qhrtem_jax.micrograph.noise_growth import NoiseGrowth, noise_growth
 from qhrtem_jax.physics.microscope import Microscope
 from qhrtem_jax.physics.specimen import Crystal
 
-UNUSED = ("roi_shape", "rois", "average", "frame", "noise_variance", "noise_correlation")
+UNUSED = (
+    "roi_shape",
+    "rois",
+    "average",
+    "frame",
+    "noise_variance",
+    "noise_correlation",
+    "noise_growth",
+)
 """Options of `data` that say what is to be found."""
 
 MOST_BAD, MOST_MASKED = 0.01, 0.1
@@ -105,8 +113,6 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
         with named("data.vacuum"):
             noise = measure_noise(crop(image, vacuum.region, "data.vacuum"))
         growth = noise_growth(image, bad)
-        if growth is not None and growth.remark is not None:
-            reader.warn(growth.remark)
     given = None if data.sampling_nm is None else data.sampling
     of_file = file_sampling(path)
     known = given or of_file

@@ -72,6 +72,7 @@ class Prepared:
     pixel_ratio: float
     noise_variance: float | None
     noise_correlation: tuple[float, ...] | None
+    noise_growth: float | None
     seen: float
 
 

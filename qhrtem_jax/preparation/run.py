@@ -21,6 +21,7 @@ from qhrtem_jax.micrograph.cells import (
     whole_cells,
 )
 from qhrtem_jax.micrograph.lattice import Lattice, find_lattice, reflections_of
+from qhrtem_jax.micrograph.noise_growth import grown
 from qhrtem_jax.physics.camera import Frame
 from qhrtem_jax.physics.specimen import slice_phases
 from qhrtem_jax.preparation.origin import Origin, find_origin
@@ -104,6 +105,7 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
             in_file / float(np.sqrt(np.prod(sampling))),
             None if own is None else own.variance,
             None if own is None else tuple(own.lags),
+            None if own is None else grown(problem.growth),
             float(prepared.seen.mean()),
         ),
         rois=tuple(

@@ -22,6 +22,9 @@ from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.jacobian import structured_jacobian
 from qhrtem_jax.refine.levenberg_marquardt import LevenbergMarquardt
 
+OPTIONS = 16
+"""Programs are compiled for a multiple of so many other numbers of each region."""
+
 Tick = Callable[[int, int], None]
 """Told how many regions of how many are done."""
 
@@ -136,8 +139,12 @@ class RegionModel(eqx.Module):
         shared: Shared = ALL_KNOWN,
     ) -> Variations:
         """Effects of other numbers `counts`; nuisances: `coordinates`, then `shared`."""
-        common, items = (coordinates, shared), (points, targets, counts)
-        return self._chunked(_variations, common, *items, tick=tick)
+        vectors = counts.shape[1] + 1
+        more = np.repeat(counts[:, -1:], -counts.shape[1] % OPTIONS, axis=1)
+        items = points, targets, np.concatenate([counts, more], axis=1)
+        found = self._chunked(_variations, (coordinates, shared), *items, tick=tick)
+        gram, slopes = found.gram[:, :vectors, :vectors], found.slopes[:, :, :vectors]
+        return Variations(gram, slopes, found.hessian)
 
     def _chunked(
         self, function: Callable[..., Any], common: tuple, *arrays: np.ndarray, tick: Tick = silent
@@ -204,10 +211,15 @@ def _variations(
 
 
 def make_region_model(
-    simulator: StructuredSimulator, noise: NoiseModel, engine: Engine = IN_PROCESS
+    simulator: StructuredSimulator,
+    noise: NoiseModel,
+    targets: Float[np.ndarray, "regions rows cols"],
+    engine: Engine = IN_PROCESS,
 ) -> RegionModel:
-    """A region model whose whitening follows `noise`."""
-    likelihood = make_likelihood(noise, simulator.formation.camera.pixels, simulator.dtype)
+    """A region model whose whitening follows `noise`; where that grows with the intensity, with
+    that of the mean of `targets`."""
+    pixels, dtype = simulator.formation.camera.pixels, simulator.dtype
+    likelihood = make_likelihood(noise, pixels, dtype, targets.mean(axis=0))
     return RegionModel(simulator, likelihood, engine)
 
 

@@ -71,12 +71,14 @@ def fit_errors(
     prior_std: Float[np.ndarray, " d"],
     basis: tuple[Float[np.ndarray, "pixel_rows rows"], Float[np.ndarray, "pixel_cols cols"]]
     | None = None,
+    image: Float[np.ndarray, "pixel_rows pixel_cols"] | None = None,
 ) -> Errors:
     """Errors of the minimum of |r|^2 / data_variance + sum ((u - m) / prior_std)^2.
 
     **Arguments:** `jacobian`, by parameters in units of their bounds' widths; `data_variance`, the
     weight that the fit gave the pixels; `prior_std`, infinite where there is none; `basis`,
-    orthonormal functions whose coordinates the Jacobian is given in (None: in pixels).
+    orthonormal functions whose coordinates the Jacobian is given in (None: in pixels); `image`,
+    whose intensity the noise grows with, where it does (None: the vacuum's).
 
     The fit weighs pixels equally, their noise is correlated (covariance S), so the covariance is
     the sandwich H^-1 (J^T S J / v^2 + P) H^-1 with H = J^T J / v + P (White, Econometrica 48, 817,
@@ -85,29 +87,33 @@ def fit_errors(
     the fit absorbs a part of the noise, the residual is compared with
     trace((1 - A) S (1 - A)^T), A = J H^-1 J^T / v.
     """
-    d, rows, cols = jacobian.shape
+    d = len(jacobian)
     flat = jacobian.reshape(d, -1)
     known = least_known(prior_std)
     precision = np.diag(1.0 / np.square(known))
     hessian = flat @ flat.T / data_variance + precision
     inverse = np.linalg.inv(hessian)
-    if basis is None:
-        along_rows, along_cols = noise.correlation(rows), noise.correlation(cols)
+    deviation = None if image is None else noise.deviation(image)
+    if deviation is not None:
+        seen = jacobian if basis is None else basis[0] @ jacobian @ basis[1].T
+        noisy, along = deviation * seen, tuple(noise.correlation(n) for n in residual.shape)
+        total = noise.variance * float(np.sum(deviation**2))
     else:
-        along_rows, along_cols = (b.T @ noise.correlation(len(b)) @ b for b in basis)
-    spread = noise.variance * np.einsum(
-        "yz,dzx,xw->dyw", along_rows, jacobian, along_cols, optimize=True
-    ).reshape(d, -1)
-    middle = flat @ spread.T  # J^T S J
+        noisy, total = jacobian, noise.variance * residual.size
+        along = tuple(noise.correlation(n) for n in residual.shape)
+        if basis is not None:
+            along = tuple(b.T @ a @ b for a, b in zip(along, basis, strict=True))
+    spread = noise.variance * np.einsum("yz,dzx,xw->dyw", along[0], noisy, along[1], optimize=True)
+    middle = noisy.reshape(d, -1) @ spread.reshape(d, -1).T  # J^T S J
     covariance = inverse @ (middle / data_variance**2 + precision) @ inverse
     gram = flat @ flat.T
     absorbed = (
         2.0 * np.trace(inverse @ middle) / data_variance
         - np.trace(inverse @ gram @ inverse @ middle) / data_variance**2
     )
-    expected = noise.variance * residual.size - absorbed
+    expected = total - absorbed
     determined = np.sqrt(np.diagonal(covariance)) < UNDETERMINED * known
-    chi2 = float(np.sum(residual**2) / max(expected, 0.05 * noise.variance * residual.size))
+    chi2 = float(np.sum(residual**2) / max(expected, 0.05 * total))
     return Errors(covariance, chi2, determined)
 
 

@@ -212,7 +212,7 @@ def with_entrance(model: RegionsModel, entrance: int) -> RegionsModel:
 
 def fitter(model: RegionsModel, noise: NoiseModel) -> RegionModel:
     """Least squares of the regions with pixels weighed by `noise`."""
-    return make_region_model(model.simulator, noise, model.engine)
+    return make_region_model(model.simulator, noise, model.targets, model.engine)
 
 
 def exit_vector(

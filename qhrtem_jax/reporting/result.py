@@ -109,12 +109,14 @@ class Band:
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """Variance of a pixel, correlation with the next pixels, and where they are known from;
+    """Variance of a pixel of the vacuum, correlation with the next pixels, where they are known
+    from, and by how much the variance grows from intensity 1 to 2, over what it is at 1;
     `speckle`, where the misfit is taken as that, and the residual's power by band then."""
 
     variance: float
     correlation: tuple[float, ...]
     source: str
+    growth: float = 0.0
     speckle: OnCrystal | None = dataclasses.field(default=None, metadata=OPTIONAL)
     bands: tuple[Band, ...] | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
@@ -319,7 +321,8 @@ def noise_of(noise: NoiseModel, bands: tuple[Band, ...] | None = None) -> Noise:
     if noise.speckle is not None:
         pairs = zip(noise.speckle.amounts, noise.speckle.std, strict=True)
         speckle = OnCrystal(*(float(x) for pair in pairs for x in pair))
-    return Noise(noise.variance, tuple(noise.lags), noise.source, speckle, bands)
+    lags, growth = tuple(noise.lags), noise.growth
+    return Noise(noise.variance, lags, noise.source, growth, speckle, bands)
 
 
 def noise_remarks(noise: NoiseModel) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ def _bounds(
 
 def fitter(model: StructureModel, noise: NoiseModel) -> RegionModel:
     """Least squares of the image with pixels weighed by `noise`."""
-    return make_region_model(model.simulator, noise)
+    return make_region_model(model.simulator, noise, model.image[None])
 
 
 def exit_vector(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qhrtem_jax.errors import InputError
 from qhrtem_jax.matching.likelihood import make_likelihood, mean_square
 from qhrtem_jax.matching.noise import GUESSED_NOISE, NoiseModel
 from qhrtem_jax.matching.weights import error_scale, pixel_weights, same_weights, tempered
@@ -25,6 +26,41 @@ def test_the_objective_is_chi_square_of_the_covariance():
     white = make_likelihood(NoiseModel(4e-2), SHAPE, FLOAT64)
     residual = white.residual(SIMULATION, EXPERIMENT)
     np.testing.assert_allclose(residual, missed / 0.2, rtol=1e-12)  # simulation less experiment
+
+
+def test_the_noise_of_bright_pixels_weighs_less():
+    """Against the covariance that it is made of; the intensity is that of the smoothed image."""
+    y, x = np.mgrid[0:60, 0:70] / 20.0
+    image = 1.0 + 0.5 * np.sin(x + 1.0) * np.cos(y)
+    noise = NoiseModel(2e-4, (0.4, 0.1), growth=0.8)
+    likelihood = make_likelihood(noise, (60, 70), FLOAT64, image)
+    deviation = noise.deviation(image)
+    np.testing.assert_allclose(deviation**2, 1.0 + 0.8 * (image - 1.0), atol=5e-3)
+    roots = [np.linalg.cholesky(noise.correlation(n)) for n in (60, 70)]
+    draws = np.random.default_rng(5).normal(size=(200, 60, 70))
+    drawn = (2e-4**0.5 * deviation) * (roots[0] @ draws @ roots[1].T)
+    power = np.mean(np.asarray(likelihood.whiten(drawn)) ** 2, axis=0)
+    for bright in (image > 1.25, image < 0.75):
+        assert power[bright].mean() == pytest.approx(1.0, abs=0.02)
+    unaware = np.mean(np.asarray(make_likelihood(noise, (60, 70), FLOAT64).whiten(drawn)) ** 2, 0)
+    assert unaware[image > 1.25].mean() > 1.6 * unaware[image < 0.75].mean()
+    covariance = np.kron(*(noise.correlation(n) for n in SHAPE))
+    covariance *= noise.variance * np.outer(*(noise.deviation(image[:6, :9]).ravel(),) * 2)
+    missed = (SIMULATION - EXPERIMENT).ravel()
+    small = make_likelihood(noise, SHAPE, FLOAT64, image[:6, :9])
+    expected = missed @ np.linalg.solve(covariance, missed)
+    assert float(small.objective(SIMULATION, EXPERIMENT)) == pytest.approx(expected)
+
+
+def test_a_misfit_does_not_grow_with_the_intensity():
+    image = rng.normal(size=SHAPE)
+    assert NoiseModel(1e-4, (), "misfit", growth=1.0).deviation(image) is None
+    assert NoiseModel(1e-4).deviation(image) is None
+    grows, does_not = NoiseModel(1e-4, growth=1.0), NoiseModel(1e-4)
+    assert not same_weights(grows, does_not)
+    assert grows.of_average(4).growth == 1.0
+    with pytest.raises(InputError, match=r"found -0.1, expected 0 to 1"):
+        NoiseModel(1e-4, growth=-0.1)
 
 
 @pytest.mark.parametrize("rest", [None, 0.7])

@@ -139,6 +139,30 @@ def test_errors_match_the_scatter_over_fresh_noise():
     assert np.all(scatter > 1.7 * white.std_noise), "taking the noise as white claims too much"
 
 
+def test_errors_know_of_noise_that_grows_with_the_intensity():
+    """A linear model, in pixels and in a basis, against the scatter over fresh noise."""
+    rng = np.random.default_rng(6)
+    _, x = np.mgrid[0:24, 0:30] / 24.0
+    image = 1.0 + 0.8 * np.sin(4 * x)
+    jacobian = np.stack([np.clip(image - 1.0, 0, None), np.clip(1.0 - image, 0, None)])
+    noise = NoiseModel(2e-4, (0.598, 0.252, 0.054, 0.008), growth=1.0)
+    deviation = noise.deviation(image)
+    pseudo = np.linalg.pinv(jacobian.reshape(2, -1).T)
+    residuals = [deviation * correlated(rng, x.shape) for _ in range(600)]
+    estimates = [pseudo @ r.ravel() for r in residuals]
+    scatter = np.std(estimates, axis=0)
+    known = 2e-4, np.full(2, np.inf)
+    errors = fit_errors(residuals[0], jacobian, noise, *known, None, image)
+    np.testing.assert_allclose(errors.std_noise, scatter, rtol=0.12)
+    basis = np.linalg.qr(rng.normal(size=(24, 24)))[0], np.linalg.qr(rng.normal(size=(30, 30)))[0]
+    inside = basis[0].T @ jacobian @ basis[1]
+    in_basis = fit_errors(residuals[0], inside, noise, *known, basis, image)
+    np.testing.assert_allclose(in_basis.std_noise, errors.std_noise, rtol=1e-9)
+    unaware = fit_errors(residuals[0], jacobian, noise, *known).std_noise
+    assert scatter[0] > 1.15 * unaware[0]
+    assert scatter[1] < 0.85 * unaware[1]
+
+
 def test_an_idle_parameter_is_not_determined():
     rng = np.random.default_rng(5)
     jacobian = np.stack([rng.normal(size=(16, 16)), np.zeros((16, 16))])

@@ -28,6 +28,7 @@ GOOD = {
     "vacuum": [None, (0, 0, 10, 20)],
     "noise_variance": [None, 1e-4],
     "noise_correlation": [None, (0.5, 0.2)],
+    "noise_growth": [None, 0.7],
 }
 WILD = {
     "shape": pair,
@@ -38,6 +39,7 @@ WILD = {
     "vacuum": region,
     "noise_variance": number,
     "noise_correlation": st.lists(number | st.floats(-1, 1), max_size=4),
+    "noise_growth": number,
 }
 
 
@@ -110,3 +112,23 @@ def test_of_a_stack_the_mean_or_one_frame_is_taken(tmp_path):
         image(stack=3)
     with pytest.raises(InputError, match=r"data.stack: found 'median', expected mean or"):
         image(stack="median")
+
+
+def test_counted_electrons_weigh_pixels_by_their_intensity(tmp_path):
+    """As found where the noise is measured, or as given."""
+    y, x = np.mgrid[0:150, 0:160]
+    lattice = 1.0 + 0.3 * np.cos(x / 3.5) * np.cos(y / 4.0) * (y > 34)
+    path = tmp_path / "counted.npy"
+    np.save(path, np.random.default_rng(1).poisson(4000.0 * lattice) / 4000.0)
+
+    def growth(**data):
+        known = {"image": str(path), "sampling_nm": 0.01, **data}
+        return load_experiment(run_settings({"stage": "imaging", "data": known}).data, Reader())
+
+    vacuum = {"vacuum": (0, 0, 30, 160)}
+    assert growth(**vacuum).noise.growth == pytest.approx(1.0, abs=0.25)
+    assert growth(**vacuum, noise_growth=0.0).noise.growth == 0.0
+    assert growth(noise_variance=2.5e-4).noise.growth == 0.0
+    assert growth(noise_variance=2.5e-4, noise_growth=1.0).noise.growth == 1.0
+    with pytest.raises(InputError, match=r"data.noise_growth: needs data.vacuum or data.noise_"):
+        growth(noise_growth=1.0)

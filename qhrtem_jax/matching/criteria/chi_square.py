@@ -22,9 +22,9 @@ class ChiSquare(SumOfSquares):
     @classmethod
     def of(cls, experiment: Image, noise: NoiseModel | None) -> "ChiSquare":
         assert noise is not None
-        rows, cols = experiment.shape
-        variance = effective_variance(noise, np.asarray(experiment, float))
-        return cls(make_likelihood(noise, (rows, cols), experiment.dtype), variance)
+        (rows, cols), image = experiment.shape, np.asarray(experiment, float)
+        likelihood = make_likelihood(noise, (rows, cols), experiment.dtype, image)
+        return cls(likelihood, effective_variance(noise, image))
 
     def residual(self, simulation: Image, experiment: Image) -> Float[Array, " residuals"]:
         return self.likelihood.residual(simulation, experiment) / experiment.size**0.5
