@@ -51,9 +51,9 @@ class Variations(eqx.Module):
     J of the nuisances, the directions of `Shared` last; `hessian`: J^T J.
     """
 
-    gram: Float[Array, "*regions vectors vectors"]
-    slopes: Float[Array, "*regions p vectors"]
-    hessian: Float[Array, "*regions p p"]
+    gram: Float[Array | np.ndarray, "*regions vectors vectors"]
+    slopes: Float[Array | np.ndarray, "*regions p vectors"]
+    hessian: Float[Array | np.ndarray, "*regions p p"]
 
 
 class Shared(eqx.Module):
