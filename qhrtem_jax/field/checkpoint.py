@@ -68,13 +68,13 @@ def restored(begun: Standing, journal: Journal) -> Standing:
     model = begun.model
     if known["entrance"] != model.sites.entrance:
         model = field_model(with_entrance(model.regions, known["entrance"]))
-    variance, lags, source, *growth = known["noise"]
+    variance, lags, source, growth = known["noise"]
     speckle = _of(Speckle, "speckle", saved)
     flat = np.zeros((len(saved["points"]), model.layout.chains), dtype=int)
     state = JointState(
         saved["points"],
         stack_at(model, saved["heights"], saved.get("begins", flat), known["units"]),
-        weights(model, NoiseModel(variance, tuple(lags), source, speckle, *growth)),
+        weights(model, NoiseModel(variance, tuple(lags), source, speckle, growth)),
         saved["first"],
         UnknownCells(jnp.asarray(saved["unknown_numbers"]), jnp.asarray(saved["unknown_shifts"])),
         known["damping"],

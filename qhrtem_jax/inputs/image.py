@@ -253,8 +253,9 @@ def _noise(data: DataSettings, whole: np.ndarray) -> NoiseModel | None:
             )
         return None
     patch = crop(whole, data.vacuum, "data.vacuum")
+    with named("data.vacuum"):
+        noise = measure_noise(patch)
     growth = data.noise_growth
     if growth is None:
-        growth = grown(noise_growth(whole, _hidden(data)))
-    with named("data.vacuum"):
-        return dataclasses.replace(measure_noise(patch), growth=growth)
+        growth = grown(noise_growth(whole), noise.variance)
+    return dataclasses.replace(noise, growth=growth)

@@ -38,7 +38,7 @@ def with_prepared(settings: S, reader: Reader) -> S:
     known = result["prepared"]
     noise = data.noise_variance, data.noise_correlation, data.noise_growth
     if data.noise_variance is None and known["noise_variance"] is not None:
-        growth = known["noise_growth"] if data.noise_growth is None else data.noise_growth
+        growth = known.get("noise_growth") if data.noise_growth is None else data.noise_growth
         noise = known["noise_variance"], tuple(known["noise_correlation"]), growth
     found = dataclasses.replace(
         data,

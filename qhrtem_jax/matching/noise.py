@@ -89,6 +89,12 @@ class NoiseModel:
         return self.source != "misfit"
 
     @property
+    def grows(self) -> bool:
+        """Whether pixels weigh by the intensity: what a model misses by, or what lies on the
+        crystal, does not grow as a camera's noise does."""
+        return self.growth > 0.0 and self.is_noise and self.speckle is None
+
+    @property
     def least_power(self) -> float:
         """The smallest power at any frequency, in units of white noise's."""
         # between 0 and Nyquist, far denser than a spectrum of so few lags can turn
@@ -148,8 +154,8 @@ class NoiseModel:
         self, image: Float[np.ndarray, "rows cols"]
     ) -> Float[np.ndarray, "rows cols"] | None:
         """Standard deviation of each pixel of `image`, over that of a pixel of the vacuum; None
-        where it is the same everywhere. What a model misses by does not grow as noise does."""
-        if not (self.growth > 0.0 and self.is_noise):
+        where it is the same everywhere."""
+        if not self.grows:
             return None
         intensity = np.asarray(gaussian_filter(image, INTENSITY_PX, mode="nearest"), float)
         return np.sqrt(np.maximum(1.0 + self.growth * (intensity - 1.0), DARKEST))

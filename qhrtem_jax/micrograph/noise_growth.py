@@ -35,6 +35,10 @@ LEAST_PIXELS, LARGEST_STD = 1000, 1.0
 SEEN, MATTERS = 3.0, 0.3
 """A growth weighs pixels that exceeds so many standard errors, and so much."""
 
+LARGEST_VARIANCE = 1e-3
+"""Of more noise, weights by the image's own intensities hold that: dark by chance weighs more, and
+the mean would be off by nine tenths of the variance."""
+
 
 @dataclasses.dataclass(frozen=True)
 class NoiseGrowth:
@@ -45,10 +49,12 @@ class NoiseGrowth:
     std: float
 
 
-def grown(found: NoiseGrowth | None) -> float:
-    """The growth that weighs pixels: what was found where it is there surely, at most that of
-    counted electrons; else none."""
-    if found is None or found.slope < max(SEEN * found.std, MATTERS):
+def grown(found: NoiseGrowth | None, variance: float) -> float:
+    """The growth that weighs pixels, of noise with that `variance`: what was found where it is
+    there surely, at most that of counted electrons; else none."""
+    if found is None or variance > LARGEST_VARIANCE:
+        return 0.0
+    if found.slope < max(SEEN * found.std, MATTERS):
         return 0.0
     return min(found.slope, 1.0)
 

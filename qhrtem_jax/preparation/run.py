@@ -105,7 +105,7 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
             in_file / float(np.sqrt(np.prod(sampling))),
             None if own is None else own.variance,
             None if own is None else tuple(own.lags),
-            None if own is None else grown(problem.growth),
+            None if own is None else grown(problem.growth, own.variance),
             float(prepared.seen.mean()),
         ),
         rois=tuple(

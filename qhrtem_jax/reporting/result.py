@@ -321,7 +321,7 @@ def noise_of(noise: NoiseModel, bands: tuple[Band, ...] | None = None) -> Noise:
     if noise.speckle is not None:
         pairs = zip(noise.speckle.amounts, noise.speckle.std, strict=True)
         speckle = OnCrystal(*(float(x) for pair in pairs for x in pair))
-    lags, growth = tuple(noise.lags), noise.growth
+    lags, growth = tuple(noise.lags), noise.growth if noise.grows else 0.0
     return Noise(noise.variance, lags, noise.source, growth, speckle, bands)
 
 

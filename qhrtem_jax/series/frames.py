@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from qhrtem_jax.field.counting import search_around
 from qhrtem_jax.field.linear import linearise
-from qhrtem_jax.field.model import FieldModel, JointState, field_model, whole_numbers
+from qhrtem_jax.field.model import FieldModel, JointState, field_model, weights, whole_numbers
 from qhrtem_jax.field.relaxation import again
 from qhrtem_jax.field.simulate import snapped
 from qhrtem_jax.field.sweep import fixed, pool
@@ -87,7 +87,8 @@ def follow_frame(
     here = steady(model, before)
     points = snapped(here, before)
     points[:, SHIFT] += moved_nm
-    state = dataclasses.replace(before, points=points, system=None)
+    known = weights(here, before.weights.noise)  # where it grows, with this frame's intensity
+    state = dataclasses.replace(before, points=points, weights=known, system=None)
     return again(here, state, journal, phase, fixed(state, whole=True), SWEEPS)
 
 

@@ -38,9 +38,10 @@ def test_is_found_with_its_error(slope):
     assert np.all(std < 0.2)
     assert np.mean(slopes) == pytest.approx(slope, abs=4.0 * np.mean(std) / len(found) ** 0.5)
     assert 0.6 < np.std(slopes) / np.mean(std) < 1.6
-    weighs = {grown(f) > 0.0 for f in found}
+    weighs = {grown(f, 2e-4) > 0.0 for f in found}
     assert weighs == {slope > 0.0}
-    assert max(map(grown, found)) <= 1.0
+    assert max(grown(f, 2e-4) for f in found) <= 1.0
+    assert all(grown(f, 2e-3) == 0.0 for f in found)
 
 
 def test_bad_pixels_say_nothing():
@@ -58,7 +59,7 @@ def test_where_pixels_are_coarse_the_lattice_is_not_taken_for_noise(period, bent
     """Straight, and bent so that it is no single frequency."""
     clean = lattice(period / PERIOD, bent)
     found = [noise_growth(counted(clean, 0.0, seed)) for seed in range(4)]
-    assert all(grown(f) == 0.0 for f in found)
+    assert all(grown(f, 2e-4) == 0.0 for f in found)
 
 
 def test_of_few_electrons_more_growth_is_found():
