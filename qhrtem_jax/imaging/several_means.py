@@ -66,7 +66,9 @@ class _Means:
     both: Coordinates
 
     def model(self, noise: NoiseModel) -> RegionModel:
-        """Each mean as a region of its own, weighed by `noise`."""
+        """Each mean as a region of its own, weighed by `noise` as that of the vacuum: means of
+        different thickness are not bright at the same places."""
+        noise = dataclasses.replace(noise, growth=0.0)
         return make_region_model(self.simulator, noise, self.images)
 
     def point(

@@ -184,7 +184,7 @@ def same_weights(one: NoiseModel, other: NoiseModel, share: float = 0.05) -> boo
     if one.speckle is not None and other.speckle is not None:
         powers = [np.tensordot(s.amounts, s.spectra, axes=1) for s in (one.speckle, other.speckle)]
         close &= np.allclose(*powers, rtol=share, atol=share * one.variance)
-    close &= one.growth == other.growth
+    close &= one.grows * one.growth == other.grows * other.growth
     return bool(close and np.allclose(*lags, rtol=0.0, atol=0.05))
 
 
