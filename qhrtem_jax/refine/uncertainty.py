@@ -94,15 +94,13 @@ def fit_errors(
     hessian = flat @ flat.T / data_variance + precision
     inverse = np.linalg.inv(hessian)
     deviation = None if image is None else noise.deviation(image)
+    along, noisy = [noise.correlation(n) for n in residual.shape], jacobian
+    total = noise.variance * residual.size
     if deviation is not None:
-        seen = jacobian if basis is None else basis[0] @ jacobian @ basis[1].T
-        noisy, along = deviation * seen, tuple(noise.correlation(n) for n in residual.shape)
         total = noise.variance * float(np.sum(deviation**2))
-    else:
-        noisy, total = jacobian, noise.variance * residual.size
-        along = tuple(noise.correlation(n) for n in residual.shape)
-        if basis is not None:
-            along = tuple(b.T @ a @ b for a, b in zip(along, basis, strict=True))
+        noisy = deviation * (jacobian if basis is None else basis[0] @ jacobian @ basis[1].T)
+    elif basis is not None:
+        along = [b.T @ a @ b for a, b in zip(along, basis, strict=True)]
     spread = noise.variance * np.einsum("yz,dzx,xw->dyw", along[0], noisy, along[1], optimize=True)
     middle = noisy.reshape(d, -1) @ spread.reshape(d, -1).T  # J^T S J
     covariance = inverse @ (middle / data_variance**2 + precision) @ inverse

@@ -266,7 +266,6 @@ def test_a_region_at_a_wrong_height_is_found(column, units):
 
 def test_a_height_and_numbers_that_have_settled_around_it_are_changed_together(column, monkeypatch):
     monkeypatch.setattr(at_others, "TRIED", 1)  # it promises most
-    monkeypatch.setattr(at_others, "ledges", lambda columns: [])
     model, journal = column.model, column.journal
     numbers = column.numbers.copy()
     for _, light in shared_columns(model.columns):
@@ -290,6 +289,13 @@ def test_pixels_of_no_region_count_as_those_of_regions(column):
     outside = model.problem.field.image.size - model.targets.size
     assert outside > 1000
     assert more / outside == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_right_height_is_kept(column, monkeypatch):
+    monkeypatch.setattr(at_others, "TRIED", 2)
+    state, changed = other_heights(column.linear, column.state, column.journal, column.blocks)
+    assert not changed
+    np.testing.assert_array_equal(state.stack.heights, column.state.stack.heights)
 
 
 def relaxed_with_entrance(column, entrance):
