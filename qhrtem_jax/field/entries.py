@@ -53,7 +53,7 @@ def refined_entries(
     layout, noise = model.layout, state.weights.noise
     found = free_coordinates(model, state)
     coordinates, local = found.coordinates, found.own
-    own_covariance, shared_covariance = state.normal_equations.covariances()
+    own_covariance, shared_covariance = state.normal_equations.of_errors().covariances()
     free, width = coordinates.index, coordinates.host().width
     numbers = np.isin(free[:local], np.arange(layout.counts.start, layout.counts.stop))
     at = np.flatnonzero(np.isin(free[:local], np.arange(layout.shifts.start, layout.shifts.stop)))
@@ -68,7 +68,7 @@ def refined_entries(
     entries = []
     for k in range(len(model.problem.regions)):
         std = np.full(layout.size, np.nan)
-        # what is held at a bound has no error of its own, and moves nothing else
+        # what is fixed has no error of its own, and moves nothing else
         scaled = np.nan_to_num(own_covariance[k])
         scaled = without_mean_shift(scaled, free[:local], layout, width[:local])
         covariance = scaled * np.outer(width[:local], width[:local])

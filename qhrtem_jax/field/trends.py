@@ -93,14 +93,14 @@ def trends(
     prior_std = known_without_image(found.coordinates)[: found.own]
     edge = from_edge_nm(model)
     shifts = state.points[:, layout.shifts].reshape(len(state.points), -1, 2)
-    every = []
+    every, errors = [], state.normal_equations.of_errors()
     for quantity in quantities(model.columns):
         whole = np.zeros((len(model.columns.xy), 2))
         whole[:, quantity.axis] = quantity.weights
         place = np.zeros(layout.size)
         place[layout.shifts] = whole.ravel()
         mine = place[free] * width
-        covariance = state.normal_equations.covariance_between(mine)
+        covariance = errors.covariance_between(mine)
         # what priors or bounds hold is no measurement, and would flatten or steepen the line
         before = np.sqrt(np.sum((mine * prior_std) ** 2))
         known = np.sqrt(np.diagonal(covariance)) < UNDETERMINED * before

@@ -192,7 +192,7 @@ def _pool(means: _Means, model: RegionModel, start: np.ndarray) -> Pooled:
 def _errors(means: _Means, pooled: Pooled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(`std`, `covariance`, `determined`) of `SeveralMeans`."""
     both, own = means.both, len(means.mine)
-    own_covariance, shared_covariance = pooled.system.covariances()
+    own_covariance, shared_covariance = pooled.system.of_errors().covariances()
     deviations = np.sqrt(np.diagonal(shared_covariance))
     width = np.asarray(both.width, float)
     determined = determined_std(deviations, known_without_image(both)[own:])

@@ -50,25 +50,33 @@ WEAK = 0.15
 
 @dataclasses.dataclass(frozen=True)
 class Lattice:
-    """`vectors`: rows a and b, (x, y) in pixels, perpendicular and in the crystal's proportion;
-    `std_scale`, relative error of their lengths, `std_deg`, error of their direction; `match`,
-    share of the image's spectrum (0 to 1) that the crystal's reflections explain."""
+    """`vectors`: rows a and b, (x, y) in pixels, perpendicular, in the crystal's proportion where
+    a pixel's height is `aspect` times its width; `std_scale`, relative error of their lengths,
+    `std_deg`, error of their direction; `match`, share of the image's spectrum (0 to 1) that the
+    crystal's reflections explain."""
 
     vectors: Float[np.ndarray, "2 2"]
     std_scale: float
     std_deg: float
     match: float
+    aspect: float = 1.0
 
     @property
     def std_px(self) -> Float[np.ndarray, "2 2"]:
         """Standard errors of `vectors`."""
-        along, across = self.std_scale * self.vectors, np.radians(self.std_deg) * self.vectors
-        return np.hypot(along, across[:, ::-1])
+        a_quarter_on = self.vectors[:, ::-1] * np.array([self.aspect, 1.0 / self.aspect])
+        return np.hypot(self.std_scale * self.vectors, np.radians(self.std_deg) * a_quarter_on)
+
+    @property
+    def widths(self) -> Float[np.ndarray, "2 2"]:
+        """`vectors` in widths of a pixel, along both axes."""
+        return self.vectors * np.array([1.0, self.aspect])
 
     @property
     def angle_deg(self) -> float:
-        """Of a against x, counterclockwise on the screen."""
-        return float(np.degrees(np.arctan2(-self.vectors[0, 1], self.vectors[0, 0])))
+        """Of a against x, counterclockwise where x and y have one scale."""
+        x, y = self.widths[0]
+        return float(np.degrees(np.arctan2(-y, x)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +116,18 @@ def find_lattice(
     reflections: Reflections,
     size_nm: tuple[float, float],
     pixels_per_nm: tuple[float, float],
+    aspect: float = 1.0,
 ) -> Lattice:
-    """The lattice of the crystal `where` it is seen, within a range of scales, at any angle; a
-    points to the right.
+    """The lattice of the crystal `where` it is seen, within a range of scales (of a pixel's shorter
+    side), at any angle; a points to the right. `aspect`: height of a pixel over its width.
 
     **Raises:** `InputError` where no rotation and scale bring the crystal's reflections onto the
     image's.
     """
     if not where.any():
         raise InputError("found no part of the image with contrast, expected a crystal")
+    sides = np.array([1.0, aspect]) / min(1.0, aspect)  # of a pixel, x and y, the shorter is 1
+    image, where = _on_squares(image, sides), _on_squares(where.astype(float), sides) > 0.5
     window = gaussian_filter(where.astype(float), TAPER_PX, mode="constant") * where
     window /= window.max()
     contrast = np.where(where, image - image[where].mean(), 0.0) * window
@@ -136,8 +147,21 @@ def find_lattice(
             f"found no lattice of this crystal: its reflections disagree by {100 * scale:.1f} % in "
             f"scale and {np.degrees(turn):.1f} degrees, expected less than {100 * MOST_ERROR:g} %"
         )
-    vectors = np.diag(size_nm) @ matrix
-    return Lattice(vectors, float(scale), float(np.degrees(turn)), match)
+    vectors = np.diag(size_nm) @ matrix / sides
+    return Lattice(vectors, float(scale), float(np.degrees(turn)), match, aspect)
+
+
+def _on_squares(
+    image: Float[np.ndarray, "rows cols"], sides: Float[np.ndarray, " 2"]
+) -> Float[np.ndarray, "squares_down squares_across"]:
+    """An image whose pixels have such sides (x, y), at the same place on squares of side 1."""
+    if np.all(sides == 1.0):
+        return image
+    shape = [int((n - 1) * side) + 1 for n, side in zip(image.shape, sides[::-1], strict=True)]
+    places = np.meshgrid(
+        *(np.arange(n) / s for n, s in zip(shape, sides[::-1], strict=True)), indexing="ij"
+    )
+    return map_coordinates(image, places, order=3, mode="nearest")
 
 
 def _search(

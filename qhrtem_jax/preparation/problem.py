@@ -10,12 +10,7 @@ from jaxtyping import Bool, Float, Shaped
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.frames import image_files, image_of
-from qhrtem_jax.inputs.image import (
-    SQUARE,
-    is_square,
-    warn_of_contrast,
-    warn_unused,
-)
+from qhrtem_jax.inputs.image import warn_of_contrast, warn_unused
 from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.naming import named
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
@@ -115,12 +110,6 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
         growth = noise_growth(image, bad)
     given = None if data.sampling_nm is None else data.sampling
     of_file = file_sampling(path)
-    known = given or of_file
-    if known is not None and not is_square(known):  # one scale is looked for
-        raise InputError(
-            f"data.sampling_nm: found {known[0]:.5g} nm along rows and {known[1]:.5g} along columns"
-            f" of {path}, expected square pixels (within {100 * SQUARE:g} %): resample the image"
-        )
     return PreparationProblem(
         settings,
         reader,

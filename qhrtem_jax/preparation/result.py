@@ -9,7 +9,7 @@ from qhrtem_jax.reporting.result import OPTIONAL, Result
 class FoundLattice:
     """Edges of the projected cell in pixels of the file, (x, y): `a_px` along the cell's x,
     `b_px` along its y, pointing down (up where the crystal stands the other way round); their
-    errors; the angle of a against x, counterclockwise on the screen; nm per pixel (row, col) that
+    errors; the angle of a against x, counterclockwise, in nm; nm per pixel (row, col) that
     the crystal says, and that the file says; the share of the image's spectrum that lies in the
     crystal's reflections."""
 

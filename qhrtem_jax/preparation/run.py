@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import map_coordinates
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.image import is_square
 from qhrtem_jax.inputs.instrument import build_simulator, choose_grid, spanning_vectors
 from qhrtem_jax.inputs.rois import Region, choose_average
 from qhrtem_jax.io.journal import Journal
@@ -89,7 +90,7 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
             (_pair(lattice.std_px[0]), _pair(lattice.std_px[1])),
             lattice.angle_deg,
             lattice.std_deg,
-            (in_file, in_file),
+            in_file,
             lattice.std_scale,
             problem.file_sampling,
             lattice.match,
@@ -102,7 +103,7 @@ def run(problem: PreparationProblem, journal: Journal) -> PreparationResult:
         prepared=Prepared(
             cells.shape,
             sampling,
-            in_file / float(np.sqrt(np.prod(sampling))),
+            float(np.sqrt(np.prod(in_file) / np.prod(sampling))),
             None if own is None else own.variance,
             None if own is None else tuple(own.lags),
             None if own is None else grown(problem.growth, own.variance),
@@ -150,11 +151,12 @@ def _lattice(problem: PreparationProblem, where: Bool[np.ndarray, "rows cols"]) 
     reflections = reflections_of(_projected(problem, shape), (a, b))
     known = problem.given_sampling or problem.file_sampling
     if known is None:
-        scales = (1.0 / SAMPLINGS_NM[1], 1.0 / SAMPLINGS_NM[0])
+        scales, aspect = (1.0 / SAMPLINGS_NM[1], 1.0 / SAMPLINGS_NM[0]), 1.0
     else:
-        pixels = 1.0 / float(np.sqrt(known[0] * known[1]))
+        aspect = 1.0 if is_square(known) else known[0] / known[1]
+        pixels = 1.0 / (min(known) if aspect != 1.0 else float(np.sqrt(known[0] * known[1])))
         scales = (pixels / (1.0 + CALIBRATED), pixels * (1.0 + CALIBRATED))
-    return find_lattice(problem.image, where, reflections, (a, b), scales)
+    return find_lattice(problem.image, where, reflections, (a, b), scales, aspect)
 
 
 def _projected(
@@ -165,9 +167,10 @@ def _projected(
     return slice_phases(problem.crystal, model, problem.crystal.grid(shape)).sum(axis=0)
 
 
-def _file_sampling(lattice: Lattice, problem: PreparationProblem) -> float:
-    """nm per pixel of the file, by the crystal, in whose proportion the edges are."""
-    return problem.crystal.size_nm[0] / float(np.linalg.norm(lattice.vectors[0]))
+def _file_sampling(lattice: Lattice, problem: PreparationProblem) -> tuple[float, float]:
+    """(row, col) nm per pixel of the file, by the crystal, in whose proportion the edges are."""
+    width = problem.crystal.size_nm[0] / float(np.linalg.norm(lattice.widths[0]))
+    return lattice.aspect * width, width
 
 
 def _sampling_of(cells: Cells, problem: PreparationProblem) -> tuple[float, float]:
@@ -257,7 +260,7 @@ def _remarks(
 ) -> list[str]:
     """What a user should hear."""
     said = []
-    mine = _file_sampling(lattice, problem)
+    mine = _file_sampling(lattice, problem)[0]
     for name, known in (
         ("the sampling of the file", problem.file_sampling),
         ("the sampling that is given", problem.given_sampling),

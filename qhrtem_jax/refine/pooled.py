@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from qhrtem_jax.refine.coordinates import Coordinates
 from qhrtem_jax.refine.damping import Descent, Marquardt, begin, descend
 from qhrtem_jax.refine.regions import Linearised, RegionModel, Tick, silent
+from qhrtem_jax.refine.uncertainty import least_known
 
 FIRST_DAMPING, RULE = 1e-3, Marquardt(ease=6.0, tighten=8.0, least=1e-8)
 """Damping, relative to the diagonals of the normal equations."""
@@ -25,7 +26,8 @@ PATIENCE = 6
 class ArrowSystem:
     """Normal equations of regions with `local` own coordinates followed by the shared ones.
 
-    `active`: own coordinates that are free; others do not move.
+    `active`, `shared_active`: coordinates that move; `free`: own ones that are free, whether they
+    move or stay at a bound (all shared ones are free).
     """
 
     hessian: Float[np.ndarray, "regions p p"]
@@ -36,6 +38,19 @@ class ArrowSystem:
     shared_pull: Float[np.ndarray, " shared"]
     active: Bool[np.ndarray, "regions local"]
     shared_active: Bool[np.ndarray, " shared"]
+    free: Bool[np.ndarray, "regions local"]
+
+    def of_errors(self) -> "ArrowSystem":
+        """The system whose covariances are errors: what is at a bound errs like all else that is
+        free, or else what depends on it would seem surer than it is; and nothing errs by more than
+        a uniform distribution over its bounds."""
+        return dataclasses.replace(
+            self,
+            local_precision=_within_bounds(self.local_precision),
+            shared_precision=_within_bounds(self.shared_precision),
+            active=self.free,
+            shared_active=np.ones_like(self.shared_active),
+        )
 
     def step(
         self, damping: float
@@ -127,6 +142,11 @@ class ArrowSystem:
         return inverses, through, schur
 
 
+def _within_bounds(precision: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+    with np.errstate(divide="ignore"):
+        return 1.0 / np.square(least_known(1.0 / np.sqrt(precision)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Pooled:
     """Where a pooled fit stands: points, objective, its last linearisation and normal equations."""
@@ -184,6 +204,7 @@ def pooled_fit(
             pull[0, local:],
             active & ~outward,
             ~blocked,
+            active,
         )
 
     def stand(u: np.ndarray, lin: Linearised) -> tuple[np.ndarray, Linearised, ArrowSystem]:

@@ -14,8 +14,9 @@ SITES = ((0.1, 0.25, 1.0), (0.62, 0.2, 0.7), (0.35, 0.7, 0.9), (0.85, 0.8, 0.4))
 SAMPLING = 0.0091
 
 
-def pictured(vectors, origin, shape, amplitude=1.0, width_px=5.0):
-    """Gaussian columns on a lattice, at any rotation: no interpolation takes part."""
+def pictured(vectors, origin, shape, amplitude=1.0, width_px=5.0, aspect=1.0):
+    """Gaussian columns on a lattice, at any rotation: no interpolation takes part. `aspect`: height
+    of a pixel over its width."""
     rows, cols = shape
     image, far = np.zeros(shape), int(6 * width_px)
     reach = int(max(shape) / np.linalg.norm(vectors, axis=1).min()) + 3
@@ -25,7 +26,7 @@ def pictured(vectors, origin, shape, amplitude=1.0, width_px=5.0):
             r = np.arange(max(int(row) - far, 0), min(int(row) + far, rows))
             c = np.arange(max(int(col) - far, 0), min(int(col) + far, cols))
             if r.size and c.size:
-                r2 = (r[:, None] - row) ** 2 + (c - col) ** 2
+                r2 = (aspect * (r[:, None] - row)) ** 2 + (c - col) ** 2
                 image[np.ix_(r, c)] += height * np.exp(-r2 / (2 * width_px**2))
     return 1.0 + amplitude * (image - image.mean())
 
@@ -62,6 +63,27 @@ def test_rotation_and_scale_are_found(angle, known):
     np.testing.assert_allclose(found.vectors, true, atol=0.06)
     assert found.std_scale < 3e-3
     assert found.match > 0.5
+
+
+@pytest.mark.parametrize("aspect", [0.8, 1.15])
+def test_pixels_need_not_be_square(aspect):
+    true = vectors(8.0) / np.array([1.0, aspect])
+    shape = (int(240 / aspect), 260)
+    image = noisy(pictured(true, np.array([11.0, 7.0]), shape, aspect=aspect))
+    side = SAMPLING * min(1.0, aspect)
+    pixels = (1 / (1.05 * side), 1.05 / side)
+    found = find_lattice(image, image > -9, reflections_of(projected(), SIZE), SIZE, pixels, aspect)
+    assert found.angle_deg == pytest.approx(8.0, abs=0.05)
+    np.testing.assert_allclose(found.vectors, true, atol=0.06)
+    # in pixels, not all of them as long: lengths scale, a turn moves ends across
+    scale, turn = found.std_scale, np.radians(found.std_deg)
+    sides = np.array([1.0, aspect])
+    ends = [
+        (found.vectors * sides) @ ((1 + s) * np.array([[1.0, t], [-t, 1.0]])) / sides
+        for s, t in ((scale, 0.0), (0.0, turn))
+    ]
+    moved = np.sqrt(sum((end - found.vectors) ** 2 for end in ends))
+    np.testing.assert_allclose(found.std_px, moved, rtol=1e-6)
 
 
 def test_another_crystal_is_refused():

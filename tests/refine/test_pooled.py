@@ -1,5 +1,7 @@
 """Arrow-shaped normal equations against dense ones."""
 
+import dataclasses
+
 import numpy as np
 
 from qhrtem_jax.refine.pooled import ArrowSystem
@@ -7,7 +9,7 @@ from qhrtem_jax.refine.pooled import ArrowSystem
 REGIONS, OWN, SHARED = 4, 3, 2
 
 
-def system(active=None, shared_active=None):
+def system(active=None, shared_active=None, free=None):
     rng = np.random.default_rng(3)
     jacobians = rng.normal(size=(REGIONS, 30, OWN + SHARED))
     residuals = rng.normal(size=(REGIONS, 30))
@@ -20,6 +22,7 @@ def system(active=None, shared_active=None):
         rng.normal(size=SHARED),
         np.ones((REGIONS, OWN), bool) if active is None else active,
         np.ones(SHARED, bool) if shared_active is None else shared_active,
+        np.ones((REGIONS, OWN), bool) if free is None else free,
     )
 
 
@@ -70,6 +73,30 @@ def test_covariances_marginalise_what_is_shared():
     for r in range(REGIONS):
         at = slice(r * OWN, (r + 1) * OWN)
         np.testing.assert_allclose(own[r], inverse[at, at], rtol=1e-8, atol=1e-12)
+
+
+def test_what_is_at_a_bound_errs_within_its_bounds_and_what_is_fixed_does_not():
+    free, moves = np.ones((REGIONS, OWN), bool), np.ones((REGIONS, OWN), bool)
+    free[3, 1] = moves[3, 1] = False  # fixed
+    moves[0, 2] = False  # at a bound, as the first that is shared
+    arrow = system(moves, np.array([False, True]), free)
+    every = system()
+    hessian, _ = dense(every)
+    for r in range(REGIONS):  # without a prior, or with a wider one: the bounds'
+        at = slice(r * OWN, (r + 1) * OWN)
+        hessian[at, at] += np.diag(12.0 - every.local_precision)
+    hessian[-SHARED:, -SHARED:] += np.diag(12.0 - every.shared_precision)
+    still = 3 * OWN + 1
+    kept = np.delete(np.arange(len(hessian)), still)
+    inverse = np.full_like(hessian, np.nan)
+    inverse[np.ix_(kept, kept)] = np.linalg.inv(hessian[np.ix_(kept, kept)])
+    own, shared = arrow.of_errors().covariances()
+    np.testing.assert_allclose(shared, inverse[-SHARED:, -SHARED:], rtol=1e-9)
+    for r in range(REGIONS):
+        at = slice(r * OWN, (r + 1) * OWN)
+        np.testing.assert_allclose(own[r], inverse[at, at], rtol=1e-8, atol=1e-12)
+    held = dataclasses.replace(arrow.of_errors(), shared_active=arrow.shared_active)
+    assert held.covariances()[1][1, 1] < shared[1, 1]
 
 
 def test_what_is_shared_alone_leads_to_the_same_step():

@@ -30,6 +30,7 @@ def frame(rng, blocked=()):
         PRECISION * 0.7,
         np.ones((REGIONS, OWN), dtype=bool),
         free,
+        np.ones((REGIONS, OWN), dtype=bool),
     )
 
 

@@ -49,11 +49,15 @@ def lattice():
 
 @pytest.fixture(scope="module")
 def micrograph(tmp_path_factory):
-    """Counts of a crystal that fills the image below a vacuum, turned against the pixels."""
-    folder = tmp_path_factory.mktemp("micrograph")
+    return counted(tmp_path_factory.mktemp("micrograph") / "counts.tif")
+
+
+def counted(path, aspect=1.0):
+    """Counts of a crystal that fills the image below a vacuum, turned against the pixels, whose
+    height is `aspect` times their width."""
     fine = simulated((96, 128), thickness=14, C1=5.0, A1_x=1.0)
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
-    share = (np.stack([x, y], axis=-1) - ORIGIN) @ np.linalg.inv(lattice())
+    share = (np.stack([x, aspect * y], axis=-1) - ORIGIN) @ np.linalg.inv(lattice())
     rows, cols = fine.shape
     places = np.stack([share[..., 1] * rows, share[..., 0] * cols])
     image = map_coordinates(fine, places, order=5, mode="grid-wrap")
@@ -63,13 +67,13 @@ def micrograph(tmp_path_factory):
     for row, col in HOT:
         counts[row, col] = 65000.0
     tifffile.imwrite(
-        folder / "counts.tif",
+        path,
         np.clip(counts, 0, 65000).astype(np.uint16),
         imagej=True,
-        resolution=(1 / (1.02 * SAMPLING), 1 / (1.02 * SAMPLING)),
+        resolution=(1 / (1.02 * SAMPLING), 1 / (1.02 * aspect * SAMPLING)),
         metadata={"unit": "nm"},
     )
-    return folder / "counts.tif"
+    return path
 
 
 def simulated(shape, **values):
@@ -201,6 +205,26 @@ def test_translations_of_the_projection_are_tried():
     assert abs(x - 28 * round(x / 28)) < 0.5
 
 
+def test_pixels_need_not_be_square(tmp_path):
+    aspect = 1.1
+    folder = RunFolder(tmp_path / "run")
+    run(settings_of(counted(tmp_path / "counts.tif", aspect)), folder, Quiet())
+    result, true = folder.read_result(), lattice() / np.array([1.0, aspect])
+    check(result)
+    found = result["lattice"]
+    np.testing.assert_allclose([found["a_px"], found["b_px"]], true, atol=0.1)
+    assert found["angle_deg"] == pytest.approx(ANGLE, abs=0.05)
+    np.testing.assert_allclose(found["sampling_nm"], [aspect * SAMPLING, SAMPLING], rtol=1.5e-3)
+    corners = np.array([roi["corners_px"][0] for roi in result["rois"]])
+    off = (corners - ORIGIN / [1.0, aspect]) @ np.linalg.inv(true) * [2, 1]  # as above
+    assert np.abs((off - np.rint(off)) / [2, 1] @ true).max() < 1.0
+    prepared = result["prepared"]
+    assert prepared["roi_shape"] == [39, 61]
+    np.testing.assert_allclose(prepared["sampling_nm"], [aspect * SAMPLING, SAMPLING], rtol=0.01)
+    ratio = np.sqrt(np.prod(found["sampling_nm"]) / np.prod(prepared["sampling_nm"]))
+    assert prepared["pixel_ratio"] == pytest.approx(ratio)
+
+
 def test_other_stages_take_the_folder(prepared, micrograph):
     result, path = prepared
     settings = settings_of(micrograph, "reconstruct", prepared=str(path))
@@ -305,8 +329,6 @@ def test_what_cannot_be_prepared_is_said(micrograph, tmp_path):
         STAGES["prepare"].prepare(
             settings_of(micrograph, mask=str(tmp_path / "mask.npy")), Reader()
         )
-    with pytest.raises(InputError, match=r"data.sampling_nm: found 0.009 nm .* square pixels"):
-        STAGES["prepare"].prepare(settings_of(micrograph, sampling_nm=[0.009, 0.0095]), Reader())
     image = np.full((60, 60), 1000.0)
     image[::3, ::3] = np.nan
     np.save(full, image)
