@@ -6,11 +6,12 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.inputs.normalised import vacuum_at_1
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.io.calibration import file_sampling
 from qhrtem_jax.io.image_size import MOST_PIXELS
-from qhrtem_jax.io.images import RAW, check_normalised, crop, read_frames
+from qhrtem_jax.io.images import RAW, crop, read_frames
 from qhrtem_jax.micrograph.stack import registered_mean
 
 
@@ -88,22 +89,26 @@ def _one_image(
 
 
 def frames_of(data: DataSettings, reader: Reader) -> Float[np.ndarray, "frames rows cols"]:
-    """All frames of a stack, or of a list of files, or their crop `data.frame`; each has to be
-    normalised to its vacuum.
+    """All frames of a stack, or of a list of files, or their crop `data.frame`, each with its
+    vacuum at 1.
 
-    **Raises:** `InputError` for a file that cannot be used, and a frame that is not normalised.
+    **Raises:** `InputError` for a file that cannot be used, and a frame that is not normalised and
+    cannot be.
     """
     paths = image_files(data, "a stack of frames")
 
     def read() -> Float[np.ndarray, "frames rows cols"]:
         frames = np.asarray(_all_frames(paths, data), dtype=np.float64)
-        for k, frame in enumerate(frames):
-            check_normalised(frame, f"{image_option(data)}: frame {k} of {image_name(data)}")
+        option, name = image_option(data), image_name(data)
+        frames = np.array(
+            [vacuum_at_1(f, data, f"{option}: frame {k} of {name}") for k, f in enumerate(frames)]
+        )
         if data.frame is None:
             return frames
         return np.array([crop(frame, data.frame, "data.frame") for frame in frames])
 
-    return reader.once(("frames", paths, data.shape, data.frame), read)
+    known = data.shape, data.frame, data.counts, data.vacuum
+    return reader.once(("frames", paths, *known), read)
 
 
 def _all_frames(

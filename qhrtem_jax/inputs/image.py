@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.frames import image_name, image_of, image_option
 from qhrtem_jax.inputs.naming import named
+from qhrtem_jax.inputs.normalised import vacuum_at_1
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import (
     check_contrast,
@@ -20,7 +21,7 @@ from qhrtem_jax.inputs.rois import (
     roi_shape,
 )
 from qhrtem_jax.inputs.settings import DataSettings
-from qhrtem_jax.io.images import check_normalised, crop
+from qhrtem_jax.io.images import crop
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import contrast_of, find_vacuum
@@ -62,6 +63,7 @@ def load_field(data: DataSettings, reader: Reader) -> Experiment:
             data.frame,
             *_of_noise(data),
             data.sampling_nm,
+            data.counts,
         ),
         lambda: _read_field(data, reader),
     )
@@ -76,7 +78,7 @@ def _read_field(data: DataSettings, reader: Reader) -> Experiment:
                 " data.average and data.frame beside it, or data.prepared=DIR"
             )
     whole = image_of(data, reader, "an image file")
-    check_normalised(whole, f"{image_option(data)}: {image_name(data)}")
+    whole = vacuum_at_1(whole, data, f"{image_option(data)}: {image_name(data)}")
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
     check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)

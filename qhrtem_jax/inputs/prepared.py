@@ -10,10 +10,10 @@ from jaxtyping import Float
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.frames import image_files, image_of
+from qhrtem_jax.inputs.normalised import is_raw
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import DataSettings, Settings
 from qhrtem_jax.io.calibration import file_sampling
-from qhrtem_jax.io.images import MEAN_RANGE
 from qhrtem_jax.io.run_folder import RunFolder
 
 S = TypeVar("S", bound=Settings)
@@ -69,16 +69,6 @@ def corners_of(
     return [
         np.array(known[origin]["corners_px"]) if origin in known else None for origin in origins
     ]
-
-
-def is_raw(data: DataSettings, counts: Float[np.ndarray, "rows cols"]) -> bool:
-    """Whether an image holds counts, as it is said to or as it looks (a few hot pixels do not
-    matter): its vacuum is not at 1."""
-    if isinstance(data.counts, bool):
-        return data.counts
-    finite = counts[np.isfinite(counts)]
-    level = float(np.median(finite)) if finite.size else 0.0
-    return not MEAN_RANGE[0] <= level <= MEAN_RANGE[1]
 
 
 def wants_preparation(settings: Settings, reader: Reader) -> bool:

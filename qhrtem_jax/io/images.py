@@ -122,9 +122,9 @@ def read_frames(
     return image.reshape(-1, *image.shape[-2:])
 
 
-def check_normalised(image: Float[np.ndarray, "rows cols"], where: str) -> None:
+def check_normalised(image: Float[np.ndarray, "rows cols"], where: str, advice: str) -> None:
     """**Raises:** `InputError` for an image that is not finite, or not normalised to its vacuum;
-    `where` begins the message."""
+    `where` begins the message, `advice` says what to do about the latter."""
     _check_finite(image, where)
     low, high = float(np.min(image)), float(np.max(image))
     largest = max(-low, high)
@@ -135,7 +135,7 @@ def check_normalised(image: Float[np.ndarray, "rows cols"], where: str) -> None:
     if not MEAN_RANGE[0] <= mean <= MEAN_RANGE[1]:
         raise InputError(
             f"{where} has mean intensity {mean:.4g}, expected {MEAN_RANGE[0]} to "
-            f"{MEAN_RANGE[1]}: divide the image by the intensity of the vacuum"
+            f"{MEAN_RANGE[1]}: {advice}"
         )
     if largest > LARGEST_INTENSITY:
         extreme = low if largest == -low else high

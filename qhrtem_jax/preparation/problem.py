@@ -13,8 +13,8 @@ from qhrtem_jax.inputs.frames import image_files, image_of
 from qhrtem_jax.inputs.image import warn_of_contrast, warn_unused
 from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.naming import named
+from qhrtem_jax.inputs.normalised import is_raw
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
-from qhrtem_jax.inputs.prepared import is_raw
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
 from qhrtem_jax.io.calibration import file_sampling

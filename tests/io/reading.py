@@ -12,5 +12,5 @@ def read_image(
 ) -> np.ndarray:
     """The one image of a file, its vacuum at 1."""
     image = read_counts(path, shape, option)
-    check_normalised(image, f"{option}: {path}")
+    check_normalised(image, f"{option}: {path}", "normalise it")
     return image

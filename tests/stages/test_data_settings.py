@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qhrtem_jax.errors import InputError
-from qhrtem_jax.inputs.image import averages, load_experiment
+from qhrtem_jax.inputs.frames import frames_of
+from qhrtem_jax.inputs.image import averages, load_experiment, load_field
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.rois import find_regions
 from qhrtem_jax.stages import run_settings
@@ -112,6 +113,43 @@ def test_of_a_stack_the_mean_or_one_frame_is_taken(tmp_path):
         image(stack=3)
     with pytest.raises(InputError, match=r"data.stack: found 'median', expected mean or"):
         image(stack="median")
+
+
+def test_counts_are_divided_by_those_of_the_vacuum(tmp_path):
+    """Of an image whose regions are given, and of each frame of a stack by its own."""
+    y, x = np.mgrid[0:60, 0:50]
+    lattice = 1.0 + 0.2 * np.cos(x / 2.0) * np.cos(y / 3.0) * (y > 24)
+    levels = np.array([900.0, 1100.0])
+    noise = np.random.default_rng(2).normal(0, 10.0, (2, *x.shape))
+    frames = levels[:, None, None] * lattice + noise
+    path = tmp_path / "counts.npy"
+    np.save(path, frames)
+
+    def chosen(**data):
+        known = {"image": str(path), "sampling_nm": 0.01, "stack": 0, **data}
+        return run_settings({"stage": "imaging", "data": known}).data
+
+    vacuum = (2, 0, 20, 50)
+    data = chosen(vacuum=vacuum, roi_shape=(20, 25), rois=((30, 0),))
+    found = load_field(data, Reader())
+    (region,) = find_regions(data, found.image, found.noise)
+    means = frames[:, 2:22].mean(axis=(1, 2))
+    np.testing.assert_allclose(region.image, frames[0, 30:50, :25] / means[0])
+    assert found.noise.variance == pytest.approx((10.0 / 900.0) ** 2, rel=0.15)
+    both = frames_of(data, Reader())
+    np.testing.assert_allclose(both, frames / means[:, None, None])
+    as_it_is = load_experiment(chosen(vacuum=vacuum, counts=True, image=str(path)), Reader())
+    np.testing.assert_allclose(as_it_is.image, frames[0] / means[0])
+    for wrong, message in (
+        ({}, r"data.image: .*counts.npy has mean intensity .* or name its part as data.vacuum"),
+        ({"counts": True}, r"data.vacuum: none given, expected .* to divide the counts of data.im"),
+        ({"counts": False, "vacuum": vacuum}, r"data.image: .*counts.npy has mean intensity"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_experiment(chosen(**wrong), Reader())
+    np.save(path, frames * (y > 24))
+    with pytest.raises(InputError, match=r"data.vacuum: .*level of the vacuum: found 0, expected"):
+        load_experiment(chosen(vacuum=vacuum, counts=True), Reader())
 
 
 def test_counted_electrons_weigh_pixels_by_their_intensity(tmp_path):
