@@ -15,6 +15,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from benchmarks.versions import versions
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path)
     parser.add_argument("--workflows", nargs="*", default=list(WORKFLOWS))
     options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
     share_cores("auto")
     options.out.mkdir(parents=True, exist_ok=True)
     phases = dict(np.load(options.phases))

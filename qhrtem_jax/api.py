@@ -12,6 +12,7 @@ from jaxtyping import Shaped
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.io.run_folder import RESULT, RunFolder
 from qhrtem_jax.io.structures import read_unit_cell
+from qhrtem_jax.numerics.precision import need_float64
 
 if TYPE_CHECKING:  # of packages that need not be installed
     import ase
@@ -112,7 +113,6 @@ def run(
 
     **Raises:** `InputError` for input that cannot be used.
     """
-    import jax
 
     from qhrtem_jax.inputs.example import with_example
     from qhrtem_jax.inputs.identity import input_paths
@@ -121,8 +121,7 @@ def run(
     from qhrtem_jax.pipeline import run as run_stage
     from qhrtem_jax.stages import run_settings
 
-    if not jax.config.read("jax_enable_x64"):
-        raise InputError('found 32-bit numbers, expected jax.config.update("jax_enable_x64", True)')
+    need_float64("a run")
     given = {f"{group}.{name}" for group, inner in settings.items() for name in _names(inner)}
     content, _ = with_example({"stage": stage, **settings}, given)
     whole = run_settings(content)

@@ -28,6 +28,7 @@ from qhrtem_jax.bayesopt.surrogate import (
     principal_components,
 )
 from qhrtem_jax.bayesopt.trust_region import TrustRegion, TrustRegionOptions
+from qhrtem_jax.numerics.precision import need_float64
 
 SURROGATES = ("scalar", "composite", "gpjax")
 OUTPUTS = ("log", "standardised")
@@ -146,11 +147,7 @@ class Turbo(eqx.Module):
 
     def init(self, key: PRNGKeyArray) -> TurboState:
         """State before the first evaluation."""
-        if not jax.config.read("jax_enable_x64"):
-            raise ValueError(
-                "the Gaussian process works in float64: "
-                "call jax.config.update('jax_enable_x64', True) first"
-            )
+        need_float64("the Gaussian process")
         n, d = self.capacity, self.dimensions
         return TurboState(
             x=jnp.zeros((n, d), jnp.float64),

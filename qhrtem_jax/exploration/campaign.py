@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 from qhrtem_jax.bayesopt import gp
 from qhrtem_jax.bayesopt.candidates import Choice, next_batch
 from qhrtem_jax.bayesopt.gp import Hyperparameters, Posterior, Prior
+from qhrtem_jax.numerics.precision import need_float64
 
 EVALUATIONS = 40
 """Of the likelihood and its gradient, for the hyperparameters after each batch."""
@@ -71,7 +72,11 @@ class Campaign:
 
 
 def begin(places: Float[np.ndarray, "n 2"], strategy: Strategy) -> Campaign:
-    """Before anything was measured."""
+    """Before anything was measured.
+
+    **Raises:** `InputError` where JAX's 64-bit numbers are off.
+    """
+    need_float64("the Gaussian process")
     return Campaign(
         np.asarray(places, float), strategy, np.zeros(0, dtype=int), np.zeros(0, dtype=float)
     )

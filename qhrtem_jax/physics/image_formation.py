@@ -1,11 +1,11 @@
 """Image formation: from the wave behind a specimen to the pixels of a camera."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
 from qhrtem_jax.errors import InputError
+from qhrtem_jax.numerics.precision import need_float64
 from qhrtem_jax.physics import coherence
 from qhrtem_jax.physics.camera import Camera, Frame, make_camera
 from qhrtem_jax.physics.coherence import DRPROBE_SOURCE, Optics, SourceSampling, make_optics
@@ -102,8 +102,5 @@ def make_instrument(
 def _check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise InputError(f"precision: found {precision!r}, expected float32 or float64")
-    if precision == "float64" and not jax.config.read("jax_enable_x64"):
-        raise InputError(
-            "precision: float64 needs JAX's 64-bit mode; "
-            "call jax.config.update('jax_enable_x64', True) first"
-        )
+    if precision == "float64":
+        need_float64("precision: float64")

@@ -255,15 +255,6 @@ def test_angles_are_given_in_milliradians_and_lengths_in_nanometres():
         assert float(formation.aberrations_nm[ABERRATION_NAMES.index(name)]) == lengths[name]
 
 
-def test_float64_needs_the_switch():
-    jax.config.update("jax_enable_x64", False)
-    try:
-        with pytest.raises(InputError, match="jax_enable_x64"):
-            crystal.simulator()
-    finally:
-        jax.config.update("jax_enable_x64", True)
-
-
 def test_zero_high_tension_is_refused():
     with pytest.raises(InputError, match="high tension"):
         crystal.simulator(high_tension_kv=0.0)
