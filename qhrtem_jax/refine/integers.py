@@ -96,9 +96,10 @@ class Constraints:
         ends = counts if begins is None else counts + begins
         total = total + self._rough(ends)
         if begins is not None:
-            levels = begins // self.per_cell
-            first = np.min(np.where(counts > 0, levels, np.max(levels)), axis=-1, keepdims=True)
-            levels = np.sort(np.where(counts > 0, levels, first), axis=-1)
+            levels, there = np.broadcast_arrays(begins // self.per_cell, counts > 0)
+            deepest = np.iinfo(levels.dtype).max
+            first = np.min(levels, axis=-1, keepdims=True, where=there, initial=deepest)
+            levels = np.sort(np.where(there, levels, first), axis=-1)
             total = total + self._rough(begins) + LEDGE * np.sum(np.diff(levels) > 0, axis=-1)
         return np.asarray(total)
 

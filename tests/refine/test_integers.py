@@ -76,6 +76,12 @@ def test_chains_may_begin_deeper():
     # a column that ends with the others is rough at one face only
     shorter = counts - step
     assert rules.penalty(shorter, step) < rules.penalty(counts, step)
+    # many at once as one by one, without any atom, and none at all
+    some = [(counts, flat), (counts, step), (np.zeros_like(counts), step), (shorter, step)]
+    numbers, ranks = (np.array(part) for part in zip(*some, strict=True))
+    alone = [float(rules.penalty(*one)) for one in some]
+    np.testing.assert_allclose(rules.penalty(numbers, ranks), alone)
+    assert rules.penalty(numbers[:0], ranks[:0]).shape == (0,)
     assert rules.allow(COLUMNS.most_atoms(5), flat)
     assert not rules.allow(COLUMNS.most_atoms(5), begins)
     np.testing.assert_array_equal(rules.room(begins), COLUMNS.most_atoms(4))

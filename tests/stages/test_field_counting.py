@@ -399,6 +399,9 @@ def test_changes_cost_what_they_add_to_the_objective(column):
     assert possible.sum() > 100
     np.testing.assert_allclose(costs[possible], after[possible] - before, atol=1e-6 * before)
     assert not np.any(np.isfinite(costs[~possible]))
+    impossible = here.copy()
+    impossible[0] = np.max(search.model.most) + 1
+    assert np.isinf(search.penalty(impossible[None])).all()  # alone
     for state in found[possible][:20]:  # as the rules say of each region alone
         rows = state.reshape(column.numbers.shape)
         alone = sum(float(search.model.constraints.penalty(row[None])[0]) for row in rows)
