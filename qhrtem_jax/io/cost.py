@@ -11,7 +11,8 @@ _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 @dataclasses.dataclass(frozen=True)
 class Cost:
     """What a run took: an evaluation is one propagation of one parameter vector, a gradient
-    evaluation one Jacobian of the simulator."""
+    evaluation one Jacobian of the simulator. Of a run that went on where an interrupted one had
+    stopped, evaluations and `wall_s` are those of both."""
 
     evaluations: int
     gradient_evaluations: int

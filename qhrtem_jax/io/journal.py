@@ -144,6 +144,6 @@ class Journal:
         return Cost(
             int(self.evaluations),
             int(self.gradient_evaluations),
-            self.stopwatch.wall_s,
+            round(self._spent + self.stopwatch.wall_s, 3),
             self.stopwatch.compile_s,
         )

@@ -68,3 +68,18 @@ def test_the_time_left_is_that_of_the_phase(tmp_path, monkeypatch):
         line(told[-1])
     assert "25/100 evaluations" in text.getvalue()
     assert "about 30 s left" in text.getvalue()
+
+
+def test_a_run_that_went_on_cost_what_both_parts_did(tmp_path):
+    begun = Journal(RunFolder(tmp_path / "run"), lambda progress: None)
+    begun.count(evaluations=7)
+    begun.note("search", 1e-3)
+    begun.cost()
+    kept = begun.history()
+    kept[-1, 2] = 100.0  # seconds
+    journal = Journal(RunFolder(tmp_path / "run"), lambda progress: None)
+    journal.resume(kept)
+    journal.count(evaluations=5)
+    cost = journal.cost()
+    assert cost.evaluations == 12
+    assert 100.0 <= cost.wall_s < 160.0
