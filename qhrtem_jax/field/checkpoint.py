@@ -63,6 +63,8 @@ def restored(begun: Standing, journal: Journal) -> Standing:
     saved = journal.folder.read_checkpoint() if resumes else None
     if saved is None:
         return begun
+    if "system_active" in saved:  # earlier versions did not tell what is free and at a bound
+        saved.setdefault("system_free", saved["system_active"])
     known = json.loads(str(saved["scalars"]))
     journal.resume(saved["history"])
     model = begun.model

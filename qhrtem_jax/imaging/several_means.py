@@ -194,11 +194,13 @@ def _errors(means: _Means, pooled: Pooled) -> tuple[np.ndarray, np.ndarray, np.n
     both, own = means.both, len(means.mine)
     own_covariance, shared_covariance = pooled.system.of_errors().covariances()
     deviations = np.sqrt(np.diagonal(shared_covariance))
-    width = np.asarray(both.width, float)
-    determined = determined_std(deviations, known_without_image(both)[own:])
+    width, known = np.asarray(both.width, float), known_without_image(both)
+    determined = determined_std(deviations, known[own:])
+    deviations_own = np.sqrt(np.einsum("rii->ri", own_covariance))
     std = np.full((len(means.images), len(NAMES)), np.nan)
     free = np.array(both.free)
-    std[:, free[:own]] = np.sqrt(np.einsum("rii->ri", own_covariance)) * width[:own]
+    for mine, deviation in zip(std, deviations_own, strict=True):
+        mine[free[:own]] = determined_std(deviation, known[:own]) * width[:own]
     std[:, free[own:]] = deviations * width[own:]
     return std, shared_covariance, np.isfinite(determined)
 

@@ -100,9 +100,8 @@ def frames_of(data: DataSettings, reader: Reader) -> Float[np.ndarray, "frames r
     def read() -> Float[np.ndarray, "frames rows cols"]:
         frames = np.asarray(_all_frames(paths, data), dtype=np.float64)
         option, name = image_option(data), image_name(data)
-        frames = np.array(
-            [vacuum_at_1(f, data, f"{option}: frame {k} of {name}") for k, f in enumerate(frames)]
-        )
+        names = [f"{option}: frame {k} of {name}" for k in range(len(frames))]
+        frames = vacuum_at_1(frames, data, names, reader)
         if data.frame is None:
             return frames
         return np.array([crop(frame, data.frame, "data.frame") for frame in frames])

@@ -24,12 +24,8 @@ from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.io.images import crop
 from qhrtem_jax.io.run_folder import RunFolder
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
-from qhrtem_jax.micrograph.counts import contrast_of, find_vacuum
 from qhrtem_jax.micrograph.noise_growth import grown, noise_growth
 from qhrtem_jax.physics.camera import Frame
-
-LIVELY_VACUUM = 6.0
-"""In a vacuum no part varies by so many times what others do; noise alone gives about 2."""
 
 SQUARE = 0.002
 """Share by which the sides of square pixels may differ."""
@@ -71,19 +67,18 @@ def load_field(data: DataSettings, reader: Reader) -> Experiment:
 
 def _read_field(data: DataSettings, reader: Reader) -> Experiment:
     sampling = data.sampling
-    for option in ("dark", "vacuum_image", "mask"):
-        if getattr(data, option) is not None and data.prepared is None:
+    for option in ("dark", "vacuum_image", "mask", "illumination"):
+        if getattr(data, option) not in (None, "none") and data.prepared is None:
             raise InputError(
                 f"data.{option}: only stage prepare uses it, expected no data.roi_shape, data.rois,"
                 " data.average and data.frame beside it, or data.prepared=DIR"
             )
     whole = image_of(data, reader, "an image file")
-    whole = vacuum_at_1(whole, data, f"{image_option(data)}: {image_name(data)}")
+    name = f"{image_option(data)}: {image_name(data)}"
+    (whole,) = vacuum_at_1(whole[None], data, [name], reader)
     image = whole if data.frame is None else crop(whole, data.frame, "data.frame")
     check_contrast(image, "data.image" if data.frame is None else "data.frame")
     noise = _noise(data, whole)
-    if data.vacuum is not None:
-        warn_of_contrast(data.vacuum, whole, reader)
     if noise is not None and noise.remark is not None:
         reader.warn(noise.remark)
     if noise is None:
@@ -100,21 +95,6 @@ def _hidden(data: DataSettings) -> Bool[np.ndarray, "rows cols"] | None:
         return None
     seen = RunFolder(Path(data.prepared)).read_arrays()["seen"]
     return None if seen.all() else ~seen
-
-
-def warn_of_contrast(
-    region: tuple[int, int, int, int], whole: Float[np.ndarray, "rows cols"], reader: Reader
-) -> None:
-    """Says that a vacuum holds a part of the crystal, whose contrast would pass as noise."""
-    contrast = contrast_of(crop(whole, region, "data.vacuum"))
-    if contrast < LIVELY_VACUUM:
-        return
-    found = find_vacuum(whole)
-    other = "" if found is None else f"; the image looks empty in {list(found.region)}"
-    reader.warn(
-        f"data.vacuum={list(region)} is not empty: parts of it vary {contrast:.0f} times as much "
-        f"as others, so the noise is stated too large{other}"
-    )
 
 
 def is_square(sampling_nm: tuple[float, float]) -> bool:

@@ -1,42 +1,117 @@
 """Images with the vacuum at 1: as they are, or counts that are divided by those of the vacuum."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.naming import named
+from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.io.images import MEAN_RANGE, check_normalised, crop
-from qhrtem_jax.micrograph.counts import normalised
+from qhrtem_jax.micrograph.counts import (
+    bad_pixels,
+    contrast_of,
+    find_vacuum,
+    normalised,
+    without_bad,
+)
+
+LIVELY_VACUUM = 6.0
+"""In a vacuum no part varies by so many times what others do; noise alone gives about 2."""
+
+OFF = 0.02
+"""A vacuum that is further from 1 than this is worth a word."""
 
 
-def is_raw(data: DataSettings, image: Float[np.ndarray, "rows cols"]) -> bool:
-    """Whether an image holds counts, as it is said to or as it looks (a few hot pixels do not
-    matter): its vacuum is not at 1."""
+def is_raw(data: DataSettings, images: Float[np.ndarray, "*frames rows cols"]) -> bool:
+    """Whether an image, or a stack, holds counts, as it is said to or as it looks (a few hot pixels
+    do not matter): its vacuum is not at 1."""
     if isinstance(data.counts, bool):
         return data.counts
-    finite = image[np.isfinite(image)]
+    finite = images[np.isfinite(images)]
     level = float(np.median(finite)) if finite.size else 0.0
     return not MEAN_RANGE[0] <= level <= MEAN_RANGE[1]
 
 
 def vacuum_at_1(
-    image: Float[np.ndarray, "rows cols"], data: DataSettings, where: str
-) -> Float[np.ndarray, "rows cols"]:
-    """An image as fits want it: counts are divided by their mean in `data.vacuum`, if that is
-    given (stage prepare finds it by itself); `where` begins messages.
+    images: Float[np.ndarray, "frames rows cols"],
+    data: DataSettings,
+    names: Sequence[str],
+    reader: Reader,
+) -> Float[np.ndarray, "frames rows cols"]:
+    """Images as fits want them: counts are divided, each by its own mean in `data.vacuum`, if that
+    is given (stage prepare finds it by itself); `names` of the images begin messages.
 
     **Raises:** `InputError` for an image that is not normalised and cannot be.
     """
-    raw = data.prepared is None and is_raw(data, image)
+    raw = data.prepared is None and is_raw(data, images)
+    advice = "divide the image by the intensity of the vacuum"
     if raw and data.vacuum is not None:
-        with named("data.vacuum"):
-            image = normalised(image, float(np.mean(crop(image, data.vacuum, "data.vacuum"))))
+        images = np.array(
+            [
+                _divided(image, data.vacuum, name, reader)
+                for image, name in zip(images, names, strict=True)
+            ]
+        )
     elif raw and data.counts is True:
         raise InputError(
             "data.vacuum: none given, expected [row0,col0,rows,cols] of a part without specimen to "
-            f"divide the counts of {where} by"
+            f"divide the counts of {names[0]} by"
         )
-    advice = "divide the image by the intensity of the vacuum, or name its part as data.vacuum"
-    check_normalised(image, where, advice)
-    return image
+    elif raw:
+        advice += ", or name its part as data.vacuum"
+    for image, name in zip(images, names, strict=True):
+        check_normalised(image, name, advice)
+    if data.vacuum is not None:
+        warn_of_contrast(data.vacuum, images, reader)
+        warn_of_level(float(np.mean(crop(images[0], data.vacuum, "data.vacuum"))), reader)
+    return images
+
+
+def _divided(
+    image: Float[np.ndarray, "rows cols"],
+    vacuum: tuple[int, int, int, int],
+    name: str,
+    reader: Reader,
+) -> Float[np.ndarray, "rows cols"]:
+    if not np.all(np.isfinite(image)):
+        return image  # which is refused
+    bad = bad_pixels(image)
+    if bad.any():
+        reader.warn(
+            f"{name} has {bad.sum()} bad pixels, which weigh as all others: stage prepare leaves "
+            "them out, where no regions are named"
+        )
+    with named("data.vacuum"):
+        patch, unusable = (crop(part, vacuum, "data.vacuum") for part in (image, bad.astype(float)))
+        return normalised(image, float(np.mean(without_bad(patch, unusable > 0.0))))
+
+
+def warn_of_level(level: float, reader: Reader) -> None:
+    """Says that the vacuum is not at 1."""
+    if abs(level - 1.0) > OFF:
+        reader.warn(
+            f"the vacuum of the image is {level:.3f}, expected 1: data.counts=true divides by it"
+        )
+
+
+def warn_of_contrast(
+    region: tuple[int, int, int, int],
+    images: Float[np.ndarray, "frames rows cols"],
+    reader: Reader,
+) -> None:
+    """Says that a vacuum holds a part of the crystal, whose contrast would pass as noise; of
+    several images, of the first where it does."""
+    for k, image in enumerate(images):
+        contrast = contrast_of(crop(image, region, "data.vacuum"))
+        if contrast >= LIVELY_VACUUM:
+            found = find_vacuum(image)
+            other = "" if found is None else f"; the image looks empty in {list(found.region)}"
+            where = f" in frame {k}" if len(images) > 1 else ""
+            reader.warn(
+                f"data.vacuum={list(region)} is not empty{where}: parts of it vary {contrast:.0f} "
+                f"times as much as others, so the noise is stated too large{other}"
+            )
+            return

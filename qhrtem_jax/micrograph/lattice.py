@@ -131,6 +131,11 @@ def find_lattice(
     window = gaussian_filter(where.astype(float), TAPER_PX, mode="constant") * where
     window /= window.max()
     contrast = np.where(where, image - image[where].mean(), 0.0) * window
+    if BAND_PER_NM[1] / pixels_per_nm[1] > 0.5:
+        raise InputError(
+            f"found pixels of {1.0 / pixels_per_nm[1]:.3g} nm or more, expected at most "
+            f"{0.5 / BAND_PER_NM[1]:.3g} nm to see a crystal's reflections"
+        )
     spectrum = np.abs(np.fft.fft2(contrast, [PADDED * n for n in image.shape]))
     start, match = _search(spectrum, reflections, pixels_per_nm)
     present = _present(spectrum, reflections, start)
@@ -251,6 +256,8 @@ def _followed(
         reach = 0.7 / float(np.linalg.norm(expected, axis=1).min())
         followed = [_slope(contrast, window, q, reach) for q in expected]
         power = np.array([one[1] for one in followed])
+        if not power.max() > 0.0:
+            raise InputError("found no part of the image that is all crystal, expected some cells")
         strong = power > WEAK**2 * power.max()
         q = expected[strong] @ np.array([1.0, 1j])
         slope = np.array([one[0] for one in followed])[strong] @ np.array([1.0, 1j])

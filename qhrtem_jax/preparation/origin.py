@@ -109,7 +109,7 @@ def find_origin(
         vector[[INDEX["A0_x"], INDEX["A0_y"]]] = space.base[[INDEX["A0_x"], INDEX["A0_y"]]]
         keep(_Candidate(vector, (int(row), int(col)), best.turned, best.ncc))
     found.sort(key=lambda fit: -fit.ncc)
-    close = [fit for fit in found if 1.0 - fit.ncc < AS_GOOD * (1.0 - found[0].ncc)]
+    close = [fit for fit in found if 1.0 - fit.ncc <= AS_GOOD * (1.0 - found[0].ncc)]
     misfits = [_of_each_cell(cells, simulator, fit) for fit in close]
     best = close[int(np.argmin(misfits))]
     elsewhere = [fit.ncc for fit in found if fit is not best]

@@ -4,7 +4,7 @@ import numpy as np
 
 from qhrtem_jax.preparation.drawings import cells_on_image
 from qhrtem_jax.preparation.result import PreparationResult
-from qhrtem_jax.reporting.numbers import with_error
+from qhrtem_jax.reporting.numbers import sides, with_error
 from qhrtem_jax.reporting.page import Drawing, Page, Table
 from qhrtem_jax.reporting.viewer import MOST_AREAS, Area, Layer, Viewer
 
@@ -14,8 +14,8 @@ def page(result: PreparationResult) -> Page:
     lattice, vacuum = result.lattice, result.vacuum
     lengths = [float(np.hypot(*v)) for v in (lattice.a_px, lattice.b_px)]
     angle = with_error(lattice.angle_deg, lattice.std_angle_deg)
-    sides = lattice.sampling_nm if _oblong(lattice.sampling_nm) else lattice.sampling_nm[:1]
-    sampling = " x ".join(with_error(side, lattice.std_sampling * side) for side in sides)
+    both = (with_error(side, lattice.std_sampling * side) for side in lattice.sampling_nm)
+    sampling = " x ".join(dict.fromkeys(both))
     line = (
         f"{len(result.rois)} whole cells, {lengths[0]:.2f} x {lengths[1]:.2f} pixels, turned by "
         f"{angle} degrees, {sampling} nm per pixel"
@@ -56,12 +56,4 @@ def page(result: PreparationResult) -> Page:
 
 
 def _known(sampling: tuple[float, float] | None) -> str:
-    if sampling is None:
-        return "none"
-    sides = sampling if _oblong(sampling) else sampling[:1]
-    return f"{' x '.join(f'{side:.5g}' for side in sides)} nm"
-
-
-def _oblong(sampling: tuple[float, float]) -> bool:
-    """Whether height and width of a pixel differ as they are written."""
-    return f"{sampling[0]:.5g}" != f"{sampling[1]:.5g}"
+    return "none" if sampling is None else f"{sides(sampling)} nm"

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Shaped
 from qhrtem_jax.errors import InputError
 from qhrtem_jax.inputs.crystal import load_crystal
 from qhrtem_jax.inputs.frames import image_files, image_of
-from qhrtem_jax.inputs.image import warn_of_contrast, warn_unused
+from qhrtem_jax.inputs.image import warn_unused
 from qhrtem_jax.inputs.instrument import load_microscope
 from qhrtem_jax.inputs.naming import named
-from qhrtem_jax.inputs.normalised import is_raw
+from qhrtem_jax.inputs.normalised import is_raw, warn_of_contrast, warn_of_level
 from qhrtem_jax.inputs.parameter_space import ParameterSpace, parameter_space
 from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import Settings
@@ -42,6 +42,9 @@ UNUSED = (
     "noise_growth",
 )
 """Options of `data` that say what is to be found."""
+
+OBLONG = 2.0
+"""A pixel is at most so many times as long as wide."""
 
 MOST_BAD, MOST_MASKED = 0.01, 0.1
 """Shares of pixels of an image that may be found bad, and that may be masked besides."""
@@ -110,6 +113,12 @@ def prepare(settings: Settings, reader: Reader) -> PreparationProblem:
         growth = noise_growth(image, bad)
     given = None if data.sampling_nm is None else data.sampling
     of_file = file_sampling(path)
+    known = given or of_file
+    if known is not None and max(known) > OBLONG * min(known):
+        raise InputError(
+            f"data.sampling_nm: found {known[0]:.5g} nm along rows and {known[1]:.5g} along columns"
+            f" of {path}, expected sides of pixels that differ by a factor of {OBLONG:g} at most"
+        )
     return PreparationProblem(
         settings,
         reader,
@@ -185,7 +194,7 @@ def _vacuum(settings: Settings, counts: np.ndarray, reader: Reader) -> Vacuum | 
     region = settings.data.vacuum
     if region is None:
         return find_vacuum(counts)
-    warn_of_contrast(region, counts, reader)
+    warn_of_contrast(region, counts[None], reader)
     return Vacuum(region, float(np.mean(crop(counts, region, "data.vacuum"))))
 
 
@@ -203,9 +212,6 @@ def _with_vacuum_at_1(
             return normalised(counts, vacuum.level)
     if vacuum is None:
         reader.warn("no vacuum was found in the image: its level and its noise are not known")
-    elif abs(vacuum.level - 1.0) > 0.02:
-        reader.warn(
-            f"the vacuum of the image is {vacuum.level:.3f}, expected 1: data.counts=true divides "
-            "by it"
-        )
+    else:
+        warn_of_level(vacuum.level, reader)
     return counts

@@ -35,6 +35,7 @@ from qhrtem_jax.preparation.result import (
     PreparationResult,
     Prepared,
 )
+from qhrtem_jax.reporting.numbers import sides
 from qhrtem_jax.reporting.result import header
 
 CALIBRATED = 0.06
@@ -260,15 +261,16 @@ def _remarks(
 ) -> list[str]:
     """What a user should hear."""
     said = []
-    mine = _file_sampling(lattice, problem)[0]
+    mine = np.array(_file_sampling(lattice, problem))
     for name, known in (
         ("the sampling of the file", problem.file_sampling),
         ("the sampling that is given", problem.given_sampling),
     ):
-        if known is not None and abs(known[0] / mine - 1.0) > max(0.003, 3.0 * lattice.std_scale):
+        far = 0.0 if known is None else np.max(np.abs(np.array(known) / mine - 1.0))
+        if known is not None and far > max(0.003, 3.0 * lattice.std_scale):
             said.append(
-                f"{name}, {known[0]:.5g} nm per pixel, differs from what the crystal says, "
-                f"{mine:.5g}, which is used"
+                f"{name}, {sides(known)} nm per pixel, differs from what the crystal says, "
+                f"{sides(_pair(mine))}, which is used"
             )
     close = [misfit for misfit in origin.misfits if misfit < DOUBTFUL * min(origin.misfits)]
     if len(close) > 1:

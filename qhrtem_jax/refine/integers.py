@@ -25,7 +25,7 @@ def fix_surest(
     covariance: Float[np.ndarray, "n n"],
     most: Num[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """Whole numbers from relaxed ones, the surest first, the others following each.
+    """Whole numbers from relaxed ones, the surest first, the others following each; not all 0.
 
     **Arguments:** `numbers`, relaxed; `most`, largest numbers.
     """
@@ -41,7 +41,15 @@ def fix_surest(
         spread = max(covariance[k, k], 1e-8)
         mean = mean + covariance[:, k] / spread * (fixed[k] - mean[k])
         covariance = covariance - np.outer(covariance[:, k], covariance[k]) / spread
-    return fixed
+    return _some(fixed, numbers)
+
+
+def _some(
+    counts: Float[np.ndarray, " n"], relaxed: Num[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Whole numbers, one atom where the longest chain is if there would be none: no region is
+    empty."""
+    return counts if counts.any() else np.eye(len(counts))[int(np.argmax(relaxed))]
 
 
 REJECTED = 1e6
@@ -121,7 +129,7 @@ class Constraints:
 
     def repair(self, counts: Num[np.ndarray, " chains"]) -> Float[np.ndarray, " chains"]:
         """The nearest possible numbers that removing rejected atoms leads to."""
-        counts = np.clip(np.rint(counts), 0, self.most)
+        counts = _some(np.clip(np.rint(counts), 0.0, self.most), counts)
         while counts.sum() > 1 and np.any(lonely := self.surfaces.lonely(counts)):
             counts[self.surfaces.sites.chain[np.argmax(lonely)]] -= 1
         return counts

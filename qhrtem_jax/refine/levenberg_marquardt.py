@@ -70,7 +70,7 @@ class LevenbergMarquardt(eqx.Module):
             return ~converged(state) & (state.tried + 1 < self.max_iterations)
 
         first, cost = self._model(residuals, jnp.clip(start, 0.0, 1.0))
-        damping = 1e-2 * jnp.max(jnp.diagonal(first.hessian)) + 1e-12
+        damping = 1e-2 * jnp.max(jnp.diagonal(first.hessian), initial=0.0) + 1e-12
         state = begin(first, cost, damping)
         state = descend(state, propose, Nielsen(), go_on, jax.lax.while_loop)
         return LMState(state.best.u, state.objective, state.tried + 1, converged(state))

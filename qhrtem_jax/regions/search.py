@@ -65,24 +65,22 @@ def bayesian_starts(
 
 
 def _space(model: RegionsModel) -> Space:
-    """Numbers of atoms, C1 against its start, absorption."""
-    absorption = INDEX["absorption"]
-    low, high = model.bounds.low[absorption], model.bounds.high[absorption]
-    return Space(
-        (
-            *(
-                Variable(f"n{k}", 0.0, float(most), "atoms", integer=True)
-                for k, most in enumerate(model.most)
-            ),
-            Variable("C1", -C1_HALF_WIDTH_NM, C1_HALF_WIDTH_NM, "nm"),
-            Variable("absorption", float(low), float(high), ""),
-        )
+    """Numbers of atoms, C1 against its start, absorption where it is free."""
+    numbers = (
+        Variable(f"n{k}", 0.0, float(most), "atoms", integer=True)
+        for k, most in enumerate(model.most)
     )
+    absorption = (
+        Variable(name, float(model.bounds.low[INDEX[name]]), float(model.bounds.high[INDEX[name]]))
+        for name in model.bounds.free_names(["absorption"])
+    )
+    c1 = Variable("C1", -C1_HALF_WIDTH_NM, C1_HALF_WIDTH_NM, "nm")
+    return Space((*numbers, c1, *absorption))
 
 
 def _turbo(model: RegionsModel) -> Turbo:
     settings = model.problem.settings
-    chosen, dimensions = settings.optimizer, model.layout.chains + 2
+    chosen, dimensions = settings.optimizer, len(_space(model).variables)
     budget = max(BATCH, BATCH * (settings.reconstruct.max_evaluations // BATCH))
     options = turbo_options(chosen, "gpjax" if chosen.surrogate == "gpjax" else "scalar")
     wanted = chosen.initial_points or chosen.initial_per_parameter * dimensions
@@ -97,7 +95,8 @@ def _candidates(model: RegionsModel, points: np.ndarray, drawn: np.ndarray) -> n
     candidates = np.repeat(points[:, None], drawn.shape[1], axis=1)
     candidates[:, :, model.layout.counts] = drawn[:, :, :chains]
     candidates[:, :, INDEX["C1"]] += drawn[:, :, chains]
-    candidates[:, :, INDEX["absorption"]] = drawn[:, :, chains + 1]
+    if drawn.shape[2] > chains + 1:
+        candidates[:, :, INDEX["absorption"]] = drawn[:, :, chains + 1]
     return candidates
 
 
@@ -115,5 +114,7 @@ def _designs(
     values = np.repeat(start[:, None], designs.shape[1], axis=1)
     values[:, 1:, :chains] += 1.5 * per_cell * around[:, 1:, :chains]
     values[:, 1:, chains] += C1_HALF_WIDTH_NM * around[:, 1:, chains]
-    values[:, 1:, chains + 1] = np.asarray(space.from_unit(jnp.asarray(designs)))[:, 1:, chains + 1]
+    values[:, 1:, chains + 1 :] = np.asarray(space.from_unit(jnp.asarray(designs)))[
+        :, 1:, chains + 1 :
+    ]
     return np.clip(space.to_unit(values), 0.0, 1.0)

@@ -22,6 +22,11 @@ def with_error(value: float, std: float | None) -> str:
     return f"{rounded[0]:.{digits}f} \N{PLUS-MINUS SIGN} {rounded[1]:.{digits}f}"
 
 
+def sides(pixel: tuple[float, float]) -> str:
+    """Height and width of a pixel; one number where they are written alike."""
+    return " x ".join(dict.fromkeys(f"{side:.5g}" for side in pixel))
+
+
 def fixed(value: float, digits: int) -> str:
     """So many decimals, and no minus before zeros."""
     return f"{round(value, digits) + 0.0:.{digits}f}"

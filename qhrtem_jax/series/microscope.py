@@ -26,16 +26,15 @@ MOVING = tuple(INDEX[name] for name in ("C1", "tilt_x", "tilt_y"))
 @dataclasses.dataclass(frozen=True)
 class Microscope:
     """The step from the first frame's microscope to that of all frames, in the unit cube of the
-    coordinates `index` of a point, and half the Hessian of the objective there."""
+    coordinates `index` of a point, and half the Hessian of the objective there; `covariance` of
+    all that frames have in common, in the unit cube of `every`: what is at a bound in a frame errs,
+    but makes no step."""
 
     index: tuple[int, ...]
     step: Float[np.ndarray, " common"]
     hessian: Float[np.ndarray, "common common"]
-
-    @property
-    def covariance(self) -> Float[np.ndarray, "common common"]:
-        """Of the coordinates, in the unit cube."""
-        return np.linalg.pinv(self.hessian, hermitian=True)
+    every: tuple[int, ...]
+    covariance: Float[np.ndarray, "every every"]
 
 
 def microscope_of(
@@ -56,13 +55,24 @@ def from_frames(shared: tuple[int, ...], systems: list[ArrowSystem]) -> Microsco
     priors of what is common to all frames count once."""
     moving = np.isin(shared, MOVING)
     common = ~moving & np.all([s.shared_active for s in systems], axis=0)
+    hessian, slope = _together(systems, moving, common)
+    step = -np.linalg.pinv(hessian, hermitian=True) @ slope
+    every, _ = _together([s.of_errors() for s in systems], moving, ~moving)
+    covariance = np.linalg.pinv(every, hermitian=True)
+    index, all_common = (tuple(int(n) for n in np.array(shared)[at]) for at in (common, ~moving))
+    return Microscope(index, step, hessian, all_common, covariance)
+
+
+def _together(
+    systems: list[ArrowSystem], moving: np.ndarray, common: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(half the Hessian, half the gradient) by what is `common`, of all frames."""
     hessian = np.diag(systems[0].shared_precision[common])
     slope = systems[0].shared_pull[common]
     for system in systems:
         more, along = _without_moving(system, moving, common)
         hessian, slope = hessian + more, slope + along
-    index = tuple(int(n) for n in np.array(shared)[common])
-    return Microscope(index, -np.linalg.pinv(hessian, hermitian=True) @ slope, hessian)
+    return hessian, slope
 
 
 def _without_moving(
@@ -118,25 +128,20 @@ Errors = dict[str, float | None]
 
 
 def microscope_errors(
-    coordinates: Coordinates, own: int, names: list[str], found: Microscope, scale: ErrorScale
+    coordinates: Coordinates, names: list[str], found: Microscope, scale: ErrorScale
 ) -> tuple[Errors, Errors]:
     """(errors from the noise alone, errors scaled by the misfit) of what stays the same, by name,
     None where the images do not determine it.
 
-    **Arguments:** `coordinates`: `own` ones of each region, then the shared ones; `names` of all of
-    a point; `scale`, that of the first frame.
+    **Arguments:** `coordinates` of the first frame; `names` of all of a point; `scale`, that of the
+    first frame.
     """
-    at = [coordinates.free.index(index) for index in found.index]
+    at = [coordinates.free.index(index) for index in found.every]
     deviation = np.sqrt(np.maximum(np.diagonal(found.covariance), 0.0))
-    known = np.linalg.matrix_rank(found.hessian, hermitian=True) == len(at)
-    std = determined_std(
-        deviation if known else np.full(len(at), np.inf), known_without_image(coordinates)[at]
-    )
+    std = determined_std(deviation, known_without_image(coordinates)[at])
     std = std * coordinates.host().width[at] * scale.noise
-    shared = [n for n in coordinates.free[own:] if n not in MOVING]
-    of_noise: Errors = dict.fromkeys(names[n] for n in shared)  # at a bound: none
-    of_noise |= {
+    of_noise: Errors = {
         names[n]: float(s) if np.isfinite(s) else None
-        for n, s in zip(found.index, std, strict=True)
+        for n, s in zip(found.every, std, strict=True)
     }
     return of_noise, {name: None if s is None else s * scale.misfit for name, s in of_noise.items()}

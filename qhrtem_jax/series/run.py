@@ -105,7 +105,6 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
         for errors, known in zip(
             microscope_errors(
                 model.joint.coordinates,
-                model.joint.own,
                 point_names(model.columns, model.layout),
                 microscope,
                 shared.scale,

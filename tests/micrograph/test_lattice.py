@@ -86,6 +86,12 @@ def test_pixels_need_not_be_square(aspect):
     np.testing.assert_allclose(found.std_px, moved, rtol=1e-6)
 
 
+def test_pixels_that_are_too_coarse_are_refused():
+    image = noisy(pictured(vectors(0.0), np.zeros(2), (120, 120)))
+    with pytest.raises(InputError, match=r"found pixels of 0.08 nm or more, expected at most 0.05"):
+        find_lattice(image, image > -9, reflections_of(projected(), SIZE), SIZE, (10.0, 12.5))
+
+
 def test_another_crystal_is_refused():
     y, x = np.mgrid[:240, :260]
     image = 1.0 + 0.2 * np.cos(2 * np.pi * x / 31.0) * np.cos(2 * np.pi * y / 37.0)

@@ -46,6 +46,14 @@ def test_fixing_the_surest_first_corrects_those_that_hang_on_it():
     np.testing.assert_array_equal(found, [5, 3])
 
 
+def test_no_region_is_empty():
+    relaxed = np.array([0.1, 0.4, 0.2])
+    np.testing.assert_array_equal(fix_surest(relaxed, 0.01 * np.eye(3), np.full(3, 5)), [0, 1, 0])
+    none = np.zeros(len(COLUMNS.chains))
+    assert constraints().repair(none).sum() == 1
+    assert constraints().allow(constraints().repair(none))
+
+
 def test_an_atom_alone_at_the_surface_is_found_and_removed():
     counts = COLUMNS.most_atoms(3)
     assert not constraints().surfaces.unlikely(counts)

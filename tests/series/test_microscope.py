@@ -1,7 +1,5 @@
 """What stays the same in all frames, from their normal equations."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -51,9 +49,9 @@ def dense(systems):
             hessian[mine, mine] += system.local_precision
             gradient[mine] += system.local_pull[r]
         at = first + np.arange(moving)
-        hessian[at, at] += PRECISION[:moving]
+        hessian[at, at] += system.shared_precision[:moving]
         gradient[at] += system.shared_pull[:moving]
-    hessian[range(common), range(common)] += PRECISION[moving:]
+    hessian[range(common), range(common)] += systems[0].shared_precision[moving:]
     gradient[:common] += systems[0].shared_pull[moving:]
     return hessian, gradient, common
 
@@ -65,6 +63,7 @@ def test_the_step_is_that_of_all_frames_at_once():
     hessian, gradient, common = dense(systems)
     assert found.index == SHARED[-common:]
     np.testing.assert_allclose(found.step, -np.linalg.solve(hessian, gradient)[:common], rtol=1e-8)
+    hessian, _, _ = dense([system.of_errors() for system in systems])
     expected = np.linalg.inv(hessian)[:common, :common]
     np.testing.assert_allclose(found.covariance, expected, rtol=1e-8)
 
@@ -74,6 +73,11 @@ def test_what_one_frame_holds_at_a_bound_stays():
     systems = [frame(rng, blocked=[4] if k == 2 else []) for k in range(FRAMES)]
     found = microscope.from_frames(SHARED, systems)
     assert found.index == (40, 42)
+    # but it errs as if it had not been there, and the others with it
+    rng = np.random.default_rng(5)
+    free = microscope.from_frames(SHARED, [frame(rng) for _ in range(FRAMES)])
+    assert found.every == (40, 41, 42)
+    np.testing.assert_allclose(found.covariance, free.covariance)
 
 
 def test_the_step_is_taken_in_every_region():
@@ -81,7 +85,7 @@ def test_the_step_is_taken_in_every_region():
         (0, 2, 3), np.array([0.0, 0.0, -1.0]), np.array([1.0, 10.0, 2.0]), np.zeros(3), np.ones(3)
     )
     hessian = np.array([[2.0, 0.5], [0.5, 1.0]])
-    step = microscope.Microscope((2, 3), np.array([0.1, 0.9]), hessian)
+    step = microscope.Microscope((2, 3), np.array([0.1, 0.9]), hessian, (2, 3), hessian)
     points = np.array([[0.5, 7.0, 4.0, 0.0], [0.6, 8.0, 4.0, 0.0]])
     moved = microscope.taken(coordinates, points, step)
     # the last ends at its bound, 0.4 short of its step, and the other one follows
@@ -98,13 +102,12 @@ def test_errors_are_in_the_parameters_units():
         np.full(5, np.inf),
     )
     names = [f"p{n}" for n in range(60)]
-    found = microscope.Microscope((2, 3), np.zeros(2), np.diag([400.0, 2500.0]))
+    known = np.diag([1 / 400.0, 1 / 2500.0, 0.08])
+    found = microscope.Microscope((2, 3), np.zeros(2), np.eye(2), (2, 3, 4), known)
     scale = ErrorScale(1.5, 2.0, 4.0)
-    noise, std = microscope.microscope_errors(coordinates, 1, names, found, scale)
+    noise, std = microscope.microscope_errors(coordinates, names, found, scale)
     assert noise == {"p2": pytest.approx(0.75), "p3": pytest.approx(0.06), "p4": None}
     assert std == {"p2": pytest.approx(1.5), "p3": pytest.approx(0.12), "p4": None}
-    flat = dataclasses.replace(found, hessian=np.diag([400.0, 0.0]))
-    assert microscope.microscope_errors(coordinates, 1, names, flat, scale)[0]["p3"] is None
 
 
 @pytest.mark.parametrize("name", ["C1", "tilt_x", "tilt_y"])

@@ -147,9 +147,49 @@ def test_counts_are_divided_by_those_of_the_vacuum(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             load_experiment(chosen(**wrong), Reader())
+    # a hot pixel in the vacuum does not set its level, and is said
+    hot = frames.copy()
+    hot[0, 5, 5] = 65000.0
+    np.save(path, hot)
+    reader = Reader()
+    np.testing.assert_allclose(
+        load_field(data, reader).image[30:], frames[0, 30:] / means[0], rtol=1e-4
+    )
+    assert any("has 1 bad pixels, which weigh as all others" in text for text in reader.warnings())
+    hot[0, 5, 5] = np.nan
+    np.save(path, hot)
+    with pytest.raises(InputError, match="has 1 pixels that are NaN"):
+        load_field(data, Reader())
     np.save(path, frames * (y > 24))
     with pytest.raises(InputError, match=r"data.vacuum: .*level of the vacuum: found 0, expected"):
         load_experiment(chosen(vacuum=vacuum, counts=True), Reader())
+
+
+def test_frames_are_counts_all_or_none(tmp_path):
+    """Their level may lie where that of intensities could."""
+    y, x = np.mgrid[0:80, 0:50]
+    lattice = 1.0 + 0.2 * np.cos(x / 2.0) * np.cos(y / 3.0) * (y > 34)
+    levels = np.array([2.9, 3.1, 2.8])[:, None, None]
+    frames = levels * lattice + np.random.default_rng(3).normal(0, 0.02, (3, *x.shape))
+    path = tmp_path / "few.npy"
+    np.save(path, frames)
+
+    def read(**more):
+        known = {"image": str(path), "sampling_nm": 0.01, "vacuum": (2, 0, 28, 50), **more}
+        reader = Reader()
+        data = run_settings({"stage": "imaging", "data": known}).data
+        return frames_of(data, reader)[:, 2:30].mean(axis=(1, 2)), reader.warnings()
+
+    with pytest.raises(InputError, match=r"frame 1 of .* has mean intensity 3.1, expected 0.3 to"):
+        read()
+    means, said = read(counts=True)
+    np.testing.assert_allclose(means, 1.0, rtol=1e-6)
+    assert not said
+    # the crystal has drifted into the vacuum of the last
+    frames[2, 15:45] = frames[2, 45:75]
+    np.save(path, frames)
+    _, said = read(counts=True)
+    assert any("is not empty in frame 2: parts of it vary" in text for text in said)
 
 
 def test_counted_electrons_weigh_pixels_by_their_intensity(tmp_path):
