@@ -29,6 +29,11 @@ class Standing:
 
 def save(standing: Standing, journal: Journal) -> None:
     """Keep it, and the history until here."""
+    journal.folder.write_checkpoint(content(standing, journal))
+
+
+def content(standing: Standing, journal: Journal) -> Arrays:
+    """What a checkpoint of it holds."""
     model, state = standing.model, standing.state
     noise, system = state.weights.noise, state.system
     scalars = {
@@ -53,7 +58,7 @@ def save(standing: Standing, journal: Journal) -> None:
         arrays |= _fields("speckle", noise.speckle)
     if system is not None:
         arrays |= _fields("system", system)
-    journal.folder.write_checkpoint(arrays)
+    return arrays
 
 
 def restored(begun: Standing, journal: Journal) -> Standing:

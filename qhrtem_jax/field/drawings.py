@@ -97,7 +97,11 @@ def property_maps(path: Path, rois: Sequence[FieldEntry], columns: Columns) -> N
     )
     for axis, (title, values, cmap, text) in zip(axes, maps, strict=False):
         table = np.full((len(rows), len(cols)), np.nan)
-        middle = 0.5 * (np.nanmin(values) + np.nanmax(values))
+        finite = [value for value in values if np.isfinite(value)]
+        if not finite:  # of fields that were not refined
+            axis.set_axis_off()
+            continue
+        middle = 0.5 * (min(finite) + max(finite))
         for (i, j), value in zip(place, values, strict=True):
             table[i, j] = value
             if np.isfinite(value):

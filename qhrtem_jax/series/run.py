@@ -27,6 +27,7 @@ from qhrtem_jax.reporting.result import (
     noise_remarks,
     parameter_table,
 )
+from qhrtem_jax.series.checkpoint import Followed, followed_before, save, weighed
 from qhrtem_jax.series.frames import (
     C1,
     SHIFT,
@@ -50,20 +51,30 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
     fit, counted = fit_regions(fit, journal)
     model = field_model(fit)
     begun = Standing(model, first_state(model, counted))
-    standing = refine(begun, counted, journal)
-    chosen = problem.settings
-    blocks = blocks_of(model.cells, chosen.stitch.block)
-    model, state, _ = certify(standing, journal, chosen.stitch.sweeps, blocks)
-    first_s = journal.seconds
-    nm = np.array(regions.field.frame.sampling_nm)[::-1]
+    chosen, nm = problem.settings, np.array(regions.field.frame.sampling_nm)[::-1]
+    kept = followed_before(begun, journal)
+    if kept is None:
+        standing = refine(begun, counted, journal)
+        blocks = blocks_of(model.cells, chosen.stitch.block)
+        model, state, _ = certify(standing, journal, chosen.stitch.sweeps, blocks)
+        kept = Followed(Standing(model, state), journal.seconds)
+        save(kept, journal)
+    model, first_s = kept.first.model, kept.seconds
     whole = [with_image(model, frame) for frame in problem.frames]  # all of the microscope free
-    followed, before = [], [state]
+    followed, before = [], [kept.first.state]
     for k, frame in enumerate(whole):
-        step = problem.shifts[k] - problem.shifts[max(k - 1, 0)]
-        phase = f"frame {k + 1} of {len(whole)}"
-        state = follow_frame(frame, state, step * nm, journal, phase)
-        followed.append(dataclasses.replace(state, system=None))
-    before += followed[:-1]
+        if k < len(kept.states):
+            state = weighed(frame, kept.states[k], before[-1])
+        else:
+            step = problem.shifts[k] - problem.shifts[max(k - 1, 0)]
+            phase = f"frame {k + 1} of {len(whole)}"
+            state = follow_frame(frame, before[-1], step * nm, journal, phase)
+            state = dataclasses.replace(state, system=None)
+            kept = kept.and_then(state)
+            save(kept, journal)
+        followed.append(state)
+        before.append(state)
+    del before[-1]
     walks = [walking(m, b) for m, b in zip(whole, before, strict=True)]
     microscope = microscope_of(walks, followed, journal)
     fits = [

@@ -62,11 +62,31 @@ def simulated(path):
     return np.array(frames), numbers, fit.columns
 
 
+class Interrupted(Exception):
+    pass
+
+
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
+    """Of a run that was interrupted when it had followed two frames, and went on."""
     path = tmp_path_factory.mktemp("series")
     frames, numbers, columns = simulated(path)
-    result, arrays = computed(prepared(settings(path, frames)), path / "run")
+    phases: list[list[str]] = [[], []]
+
+    def interrupt(progress):
+        phases[0].append(progress.phase)
+        if progress.phase == "frame 3 of 3":
+            raise Interrupted
+
+    chosen = settings(path, frames)
+    with pytest.raises(Interrupted):
+        computed(prepared(chosen), path / "run", interrupt)
+    again = prepared(dataclasses.replace(chosen, resume=True))
+    result, arrays = computed(again, path / "run", lambda p: phases[1].append(p.phase))
+    assert {"relaxed field", "frame 1 of 3", "frame 2 of 3"} <= set(phases[0])
+    # nothing of that is done again
+    assert not {"relaxed field", "frame 1 of 3", "frame 2 of 3"} & set(phases[1])
+    assert "frame 3 of 3" in phases[1]
     return result, arrays, numbers, columns
 
 
