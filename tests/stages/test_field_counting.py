@@ -296,6 +296,7 @@ def test_a_right_height_is_kept(column, monkeypatch):
     state, changed = other_heights(column.linear, column.state, column.journal, column.blocks)
     assert not changed
     np.testing.assert_array_equal(state.stack.heights, column.state.stack.heights)
+    np.testing.assert_array_equal(state.stack.begins, column.state.stack.begins)  # without a step
 
 
 def relaxed_with_entrance(column, entrance):

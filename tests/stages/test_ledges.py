@@ -97,14 +97,6 @@ def test_a_stack_with_room_is_no_other_specimen(pair):
     assert np.sum((pair.residuals(roomy) - pair.residuals(state)) ** 2) < 0.5
 
 
-def test_a_right_height_is_kept_without_a_step(pair):
-    """In abTEM's image."""
-    state, changed = other_heights(pair.linear, pair.state, pair.journal, pair.blocks)
-    assert not changed
-    np.testing.assert_array_equal(state.stack.heights, pair.state.stack.heights)
-    np.testing.assert_array_equal(state.stack.begins, pair.state.stack.begins)
-
-
 @pytest.mark.parametrize("units", [1, -1])
 def test_a_step_is_found_with_the_numbers_around_it(pair, units):
     """In an image of this simulator; one number is wrong besides."""
