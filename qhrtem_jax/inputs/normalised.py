@@ -11,6 +11,7 @@ from qhrtem_jax.inputs.reader import Reader
 from qhrtem_jax.inputs.settings import DataSettings
 from qhrtem_jax.io.images import MEAN_RANGE, check_normalised, crop
 from qhrtem_jax.micrograph.counts import (
+    MOST_BAD,
     bad_pixels,
     contrast_of,
     find_vacuum,
@@ -25,12 +26,12 @@ OFF = 0.02
 """A vacuum that is further from 1 than this is worth a word."""
 
 
-def is_raw(data: DataSettings, images: Float[np.ndarray, "*frames rows cols"]) -> bool:
-    """Whether an image, or a stack, holds counts, as it is said to or as it looks (a few hot pixels
-    do not matter): its vacuum is not at 1."""
+def is_raw(data: DataSettings, image: Float[np.ndarray, "rows cols"]) -> bool:
+    """Whether an image holds counts, as it is said to or as it looks (a few hot pixels do not
+    matter): its vacuum is not at 1."""
     if isinstance(data.counts, bool):
         return data.counts
-    finite = images[np.isfinite(images)]
+    finite = image[np.isfinite(image)]
     level = float(np.median(finite)) if finite.size else 0.0
     return not MEAN_RANGE[0] <= level <= MEAN_RANGE[1]
 
@@ -41,52 +42,58 @@ def vacuum_at_1(
     names: Sequence[str],
     reader: Reader,
 ) -> Float[np.ndarray, "frames rows cols"]:
-    """Images as fits want them: counts are divided, each by its own mean in `data.vacuum`, if that
-    is given (stage prepare finds it by itself); `names` of the images begin messages.
+    """Images as fits want them: with `data.counts=true` each is divided by its own mean in
+    `data.vacuum` (stage prepare finds by itself what are counts, and their vacuum); `names` of the
+    images begin messages.
 
-    **Raises:** `InputError` for an image that is not normalised and cannot be.
+    **Raises:** `InputError` for an image that is not normalised, and for counts without a vacuum.
     """
-    raw = data.prepared is None and is_raw(data, images)
-    advice = "divide the image by the intensity of the vacuum"
-    if raw and data.vacuum is not None:
-        images = np.array(
-            [
-                _divided(image, data.vacuum, name, reader)
-                for image, name in zip(images, names, strict=True)
-            ]
-        )
-    elif raw and data.counts is True:
+    counts = data.prepared is None and data.counts is True
+    if counts and data.vacuum is None:
         raise InputError(
             "data.vacuum: none given, expected [row0,col0,rows,cols] of a part without specimen to "
             f"divide the counts of {names[0]} by"
         )
-    elif raw:
-        advice += ", or name its part as data.vacuum"
+    if counts and np.all(np.isfinite(images)):
+        images = _divided(images, data, names, reader)
+    advice = (
+        "divide the image by the intensity of the vacuum, or say that it holds counts "
+        "(data.counts=true) and where the vacuum is (data.vacuum)"
+    )
     for image, name in zip(images, names, strict=True):
         check_normalised(image, name, advice)
     if data.vacuum is not None:
         warn_of_contrast(data.vacuum, images, reader)
-        warn_of_level(float(np.mean(crop(images[0], data.vacuum, "data.vacuum"))), reader)
+        if not counts:
+            warn_of_level(float(np.mean(crop(images[0], data.vacuum, "data.vacuum"))), reader)
     return images
 
 
 def _divided(
-    image: Float[np.ndarray, "rows cols"],
-    vacuum: tuple[int, int, int, int],
-    name: str,
+    images: Float[np.ndarray, "frames rows cols"],
+    data: DataSettings,
+    names: Sequence[str],
     reader: Reader,
-) -> Float[np.ndarray, "rows cols"]:
-    if not np.all(np.isfinite(image)):
-        return image  # which is refused
-    bad = bad_pixels(image)
-    if bad.any():
+) -> Float[np.ndarray, "frames rows cols"]:
+    """Counts of the vacuum of each image at 1, bad pixels there filled from their neighbours."""
+    assert data.vacuum is not None
+    found, known = images.copy(), 0
+    for image in found:
+        bad = bad_pixels(image)
+        if bad.mean() > MOST_BAD:  # single electrons, more likely
+            bad[:] = False
+        known += int(bad.sum())
+        with named("data.vacuum"):
+            patch = crop(image, data.vacuum, "data.vacuum")
+            spoilt = crop(bad.astype(float), data.vacuum, "data.vacuum") > 0.0
+            patch[:] = without_bad(patch, spoilt)
+            image[:] = normalised(image, float(np.mean(patch)))
+    if known:
         reader.warn(
-            f"{name} has {bad.sum()} bad pixels, which weigh as all others: stage prepare leaves "
-            "them out, where no regions are named"
+            f"{names[0].partition(': frame')[0]} has {known} bad pixels, which weigh as all others "
+            "outside of the vacuum: stage prepare leaves them out, where no regions are named"
         )
-    with named("data.vacuum"):
-        patch, unusable = (crop(part, vacuum, "data.vacuum") for part in (image, bad.astype(float)))
-        return normalised(image, float(np.mean(without_bad(patch, unusable > 0.0))))
+    return found
 
 
 def warn_of_level(level: float, reader: Reader) -> None:

@@ -81,6 +81,8 @@ def wants_preparation(settings: Settings, reader: Reader) -> bool:
         return False
     if any(x is not None for x in (data.dark, data.vacuum_image, data.mask)):
         return True
+    if data.illumination != "none":
+        return True
     counts = image_of(data, reader, "an image file")
     if is_raw(data, counts):
         return True

@@ -35,6 +35,10 @@ class Vacuum:
     level: float
 
 
+MOST_BAD = 0.01
+"""Share of pixels of an image that may be found bad."""
+
+
 def bad_pixels(counts: Float[np.ndarray, "rows cols"]) -> Bool[np.ndarray, "rows cols"]:
     """Pixels that are no numbers, or far from their neighbours: hot, dead, struck by a cosmic ray.
 

@@ -21,6 +21,7 @@ from qhrtem_jax.io.calibration import file_sampling
 from qhrtem_jax.io.images import crop, read_counts, read_mask
 from qhrtem_jax.matching.noise import NoiseModel, measure_noise
 from qhrtem_jax.micrograph.counts import (
+    MOST_BAD,
     Vacuum,
     bad_pixels,
     find_vacuum,
@@ -46,8 +47,8 @@ UNUSED = (
 OBLONG = 2.0
 """A pixel is at most so many times as long as wide."""
 
-MOST_BAD, MOST_MASKED = 0.01, 0.1
-"""Shares of pixels of an image that may be found bad, and that may be masked besides."""
+MOST_MASKED = 0.1
+"""Share of pixels of an image that may be masked."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,9 @@ from qhrtem_jax.regions.model import RegionsModel, fitter
 BATCH = 8
 C1_HALF_WIDTH_NM = 0.6
 
+SEARCHED = ("C1", "absorption")
+"""Besides numbers, where they are free: C1 against its start, absorption."""
+
 
 def bayesian_starts(
     model: RegionsModel, points: Float[np.ndarray, "regions point"], journal: Journal
@@ -35,8 +38,7 @@ def bayesian_starts(
     images_of = fitter(model, model.first_weights).images
     key = jax.random.key(settings.seed)
     states = jax.vmap(turbo.init)(jax.random.split(jax.random.fold_in(key, 2**20), regions))
-    absorption = points[:, INDEX["absorption"]]
-    start = np.column_stack([points[:, layout.counts], np.zeros(regions), absorption])
+    start = _placed(model, points)
     design = _designs(model, start, np.asarray(states.design), space)
     states = eqx.tree_at(lambda s: s.design, states, jnp.asarray(design))
     ask, tell = jax.jit(jax.vmap(turbo.ask)), jax.jit(jax.vmap(turbo.tell))
@@ -65,17 +67,18 @@ def bayesian_starts(
 
 
 def _space(model: RegionsModel) -> Space:
-    """Numbers of atoms, C1 against its start, absorption where it is free."""
+    """Numbers of atoms, and those of `SEARCHED` that are free."""
     numbers = (
         Variable(f"n{k}", 0.0, float(most), "atoms", integer=True)
         for k, most in enumerate(model.most)
     )
-    absorption = (
-        Variable(name, float(model.bounds.low[INDEX[name]]), float(model.bounds.high[INDEX[name]]))
-        for name in model.bounds.free_names(["absorption"])
-    )
-    c1 = Variable("C1", -C1_HALF_WIDTH_NM, C1_HALF_WIDTH_NM, "nm")
-    return Space((*numbers, c1, *absorption))
+    low, high = model.bounds.low, model.bounds.high
+    within = {
+        "C1": (-C1_HALF_WIDTH_NM, C1_HALF_WIDTH_NM),
+        "absorption": (float(low[INDEX["absorption"]]), float(high[INDEX["absorption"]])),
+    }
+    others = (Variable(name, *within[name]) for name in model.bounds.free_names(SEARCHED))
+    return Space((*numbers, *others))
 
 
 def _turbo(model: RegionsModel) -> Turbo:
@@ -94,10 +97,19 @@ def _candidates(model: RegionsModel, points: np.ndarray, drawn: np.ndarray) -> n
     chains = model.layout.chains
     candidates = np.repeat(points[:, None], drawn.shape[1], axis=1)
     candidates[:, :, model.layout.counts] = drawn[:, :, :chains]
-    candidates[:, :, INDEX["C1"]] += drawn[:, :, chains]
-    if drawn.shape[2] > chains + 1:
-        candidates[:, :, INDEX["absorption"]] = drawn[:, :, chains + 1]
+    for k, name in enumerate(model.bounds.free_names(SEARCHED)):
+        before = candidates[:, :, INDEX[name]] if name == "C1" else 0.0
+        candidates[:, :, INDEX[name]] = before + drawn[:, :, chains + k]
     return candidates
+
+
+def _placed(model: RegionsModel, points: np.ndarray) -> np.ndarray:
+    """Where points (regions, point) lie in the space."""
+    known = [
+        np.zeros(len(points)) if name == "C1" else points[:, INDEX[name]]
+        for name in model.bounds.free_names(SEARCHED)
+    ]
+    return np.column_stack([points[:, model.layout.counts], *known])
 
 
 def _designs(
@@ -113,8 +125,6 @@ def _designs(
     around = 2.0 * (designs - 0.5)
     values = np.repeat(start[:, None], designs.shape[1], axis=1)
     values[:, 1:, :chains] += 1.5 * per_cell * around[:, 1:, :chains]
-    values[:, 1:, chains] += C1_HALF_WIDTH_NM * around[:, 1:, chains]
-    values[:, 1:, chains + 1 :] = np.asarray(space.from_unit(jnp.asarray(designs)))[
-        :, 1:, chains + 1 :
-    ]
+    # C1 about its start, which is 0, and absorption: anywhere within their bounds
+    values[:, 1:, chains:] = np.asarray(space.from_unit(jnp.asarray(designs)))[:, 1:, chains:]
     return np.clip(space.to_unit(values), 0.0, 1.0)

@@ -51,6 +51,7 @@ def followed_before(begun: Standing, journal: Journal) -> Followed | None:
     saved = (journal.folder.read_checkpoint() if resumes else None) or {}
     if f"{HEAD}seconds" not in saved:
         return None
+    again = journal.seconds  # to begin anew does not count as time for frames
     first = restored(begun, journal)
     state, kept = first.state, [saved[f"{HEAD}{name}"] for name in _OF_A_FRAME]
     states = []
@@ -60,7 +61,7 @@ def followed_before(begun: Standing, journal: Journal) -> Followed | None:
             state, points=points, unknown=unknown, damping=float(damping), system=None
         )
         states.append(state)
-    return Followed(first, float(saved[f"{HEAD}seconds"]), tuple(states))
+    return Followed(first, float(saved[f"{HEAD}seconds"]) + again, tuple(states))
 
 
 _OF_A_FRAME = ("points", "numbers", "shifts", "damping")

@@ -57,7 +57,8 @@ def run(problem: SeriesProblem, journal: Journal) -> SeriesResult:
         standing = refine(begun, counted, journal)
         blocks = blocks_of(model.cells, chosen.stitch.block)
         model, state, _ = certify(standing, journal, chosen.stitch.sweeps, blocks)
-        kept = Followed(Standing(model, state), journal.seconds)
+        first = Standing(model, dataclasses.replace(state, system=None))
+        kept = Followed(first, journal.seconds)
         save(kept, journal)
     model, first_s = kept.first.model, kept.seconds
     whole = [with_image(model, frame) for frame in problem.frames]  # all of the microscope free

@@ -126,7 +126,7 @@ def test_counts_are_divided_by_those_of_the_vacuum(tmp_path):
     np.save(path, frames)
 
     def chosen(**data):
-        known = {"image": str(path), "sampling_nm": 0.01, "stack": 0, **data}
+        known = {"image": str(path), "sampling_nm": 0.01, "stack": 0, "counts": True, **data}
         return run_settings({"stage": "imaging", "data": known}).data
 
     vacuum = (2, 0, 20, 50)
@@ -138,11 +138,9 @@ def test_counts_are_divided_by_those_of_the_vacuum(tmp_path):
     assert found.noise.variance == pytest.approx((10.0 / 900.0) ** 2, rel=0.15)
     both = frames_of(data, Reader())
     np.testing.assert_allclose(both, frames / means[:, None, None])
-    as_it_is = load_experiment(chosen(vacuum=vacuum, counts=True, image=str(path)), Reader())
-    np.testing.assert_allclose(as_it_is.image, frames[0] / means[0])
     for wrong, message in (
-        ({}, r"data.image: .*counts.npy has mean intensity .* or name its part as data.vacuum"),
-        ({"counts": True}, r"data.vacuum: none given, expected .* to divide the counts of data.im"),
+        ({"counts": "auto", "vacuum": vacuum}, r"has mean intensity .*data.counts=true"),
+        ({}, r"data.vacuum: none given, expected .* to divide the counts of data.im"),
         ({"counts": False, "vacuum": vacuum}, r"data.image: .*counts.npy has mean intensity"),
     ):
         with pytest.raises(InputError, match=message):
@@ -152,10 +150,11 @@ def test_counts_are_divided_by_those_of_the_vacuum(tmp_path):
     hot[0, 5, 5] = 65000.0
     np.save(path, hot)
     reader = Reader()
-    np.testing.assert_allclose(
-        load_field(data, reader).image[30:], frames[0, 30:] / means[0], rtol=1e-4
-    )
-    assert any("has 1 bad pixels, which weigh as all others" in text for text in reader.warnings())
+    found = load_field(data, reader)
+    np.testing.assert_allclose(found.image[30:], frames[0, 30:] / means[0], rtol=1e-4)
+    assert found.noise.variance == pytest.approx((10.0 / 900.0) ** 2, rel=0.15)
+    (said,) = reader.warnings()
+    assert "counts.npy has 1 bad pixels, which weigh as all others" in said
     hot[0, 5, 5] = np.nan
     np.save(path, hot)
     with pytest.raises(InputError, match="has 1 pixels that are NaN"):
@@ -165,8 +164,7 @@ def test_counts_are_divided_by_those_of_the_vacuum(tmp_path):
         load_experiment(chosen(vacuum=vacuum, counts=True), Reader())
 
 
-def test_frames_are_counts_all_or_none(tmp_path):
-    """Their level may lie where that of intensities could."""
+def test_counts_may_lie_where_intensities_could(tmp_path):
     y, x = np.mgrid[0:80, 0:50]
     lattice = 1.0 + 0.2 * np.cos(x / 2.0) * np.cos(y / 3.0) * (y > 34)
     levels = np.array([2.9, 3.1, 2.8])[:, None, None]
@@ -182,6 +180,9 @@ def test_frames_are_counts_all_or_none(tmp_path):
 
     with pytest.raises(InputError, match=r"frame 1 of .* has mean intensity 3.1, expected 0.3 to"):
         read()
+    np.save(path, frames / 2.8)
+    assert any("the vacuum of the image is 1.036, expected 1" in text for text in read()[1])
+    np.save(path, frames)
     means, said = read(counts=True)
     np.testing.assert_allclose(means, 1.0, rtol=1e-6)
     assert not said
@@ -190,6 +191,17 @@ def test_frames_are_counts_all_or_none(tmp_path):
     np.save(path, frames)
     _, said = read(counts=True)
     assert any("is not empty in frame 2: parts of it vary" in text for text in said)
+
+
+@pytest.mark.parametrize("electrons", [0.1, 0.5, 1.0, 20.0])
+def test_single_electrons_are_no_bad_pixels(tmp_path, electrons):
+    y, x = np.mgrid[0:160, 0:150]
+    lattice = 1.0 + 0.2 * np.cos(x / 4.0) * np.cos(y / 5.0) * (y > 90)
+    path = tmp_path / "few.npy"
+    np.save(path, np.random.default_rng(1).poisson(electrons * lattice).astype(float))
+    known = {"image": str(path), "sampling_nm": 0.01, "vacuum": (0, 0, 80, 150), "counts": True}
+    found = load_field(run_settings({"stage": "imaging", "data": known}).data, Reader())
+    assert found.image[:80].mean() == pytest.approx(1.0, abs=0.01)
 
 
 def test_counted_electrons_weigh_pixels_by_their_intensity(tmp_path):

@@ -11,22 +11,33 @@ from tests import wedge
 from tests.runs import prepared
 
 
-@pytest.mark.parametrize("free", [True, False])
-def test_absorption_is_searched_within_its_bounds_or_stays(tmp_path, free):
-    known = {"absorption": {"free": free, "low": 0.0, "high": 0.05}}
+@pytest.mark.parametrize("free", [("C1", "absorption"), ("C1",), ("absorption",), ()])
+def test_what_is_fixed_is_not_searched(tmp_path, free):
+    known = {
+        "absorption": {"free": "absorption" in free, "low": 0.0, "high": 0.05},
+        "C1": {"free": "C1" in free},
+    }
     settings = wedge.settings(tmp_path, 1, specimen={"max_cells": 4}, parameters=known)
     problem = prepared(settings).regions
     model = regions_model(problem, problem.imaging)
     space, chains = search._space(model), model.layout.chains
-    bounds = {v.name: (v.low, v.high) for v in space.variables}
-    assert bounds.get("absorption") == ((0.0, 0.05) if free else None)
+    bounds = {v.name: (v.low, v.high) for v in space.variables[chains:]}
+    every = {"C1": (-0.6, 0.6), "absorption": (0.0, 0.05)}
+    assert bounds == {name: every[name] for name in free}
     assert search._turbo(model).dimensions == len(space.variables)
     start = np.zeros((1, model.layout.size))
-    start[0, INDEX["absorption"]] = 0.02
+    start[0, INDEX["absorption"]], start[0, INDEX["C1"]] = 0.02, 4.0
     designs = np.random.default_rng(0).uniform(size=(1, 4, len(space.variables)))
-    first = np.concatenate([np.zeros((1, chains + 1)), np.full((1, int(free)), 0.02)], axis=1)
-    unit = jnp.asarray(search._designs(model, first, designs, space))
-    drawn = np.asarray(space.from_unit(unit))
-    found = search._candidates(model, start, drawn)[0, :, INDEX["absorption"]]
-    expected = 0.05 * designs[0, 1:, -1] if free else 0.02
-    np.testing.assert_allclose(found[1:], expected)
+    unit = search._designs(model, search._placed(model, start), designs, space)
+    drawn = np.asarray(space.from_unit(jnp.asarray(unit)))
+    found = search._candidates(model, start, drawn)[0]
+    # the first is the start itself
+    for name, there in (("C1", 4.0), ("absorption", 0.02)):
+        column = found[:, INDEX[name]]
+        assert column[0] == pytest.approx(there)
+        expected = np.full(3, there)
+        if name in free:
+            low, high = bounds[name]
+            share = designs[0, 1:, chains + free.index(name)]
+            expected = low + (high - low) * share + (there if name == "C1" else 0.0)
+        np.testing.assert_allclose(column[1:], expected)
